@@ -1,0 +1,1 @@
+"""The ground of the ground: ids, clock, random, faults, settings, Caller. Standard library only."""

@@ -1,0 +1,137 @@
+"""Block storage's contract: backends, the volume agent's verbs, and what compute asks over REST."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from kilonova.bus import rpc
+
+EXCHANGE = "cinder"
+SCHEDULER_TOPIC = "cinder-scheduler"
+VOLUME_TOPIC = "cinder-volume"
+
+
+class VolumeSpec(msgspec.Struct, frozen=True):
+    """A volume as a backend must make it."""
+
+    id: str
+    size_gib: int
+    image_id: str = ""  # fill from this image
+    snapshot_id: str = ""  # or from this snapshot
+    source_volume_id: str = ""  # or from this volume
+    encrypted: bool = False
+
+
+class ImageSource(msgspec.Struct, frozen=True):
+    """A local file with an image's bytes, already inspected."""
+
+    path: str
+    format: str  # raw | qcow2
+    virtual_size_bytes: int
+
+
+class Connector(msgspec.Struct, frozen=True):
+    """Who wants to connect."""
+
+    host: str
+    ip: str = ""
+    initiator: str = ""
+    multipath: bool = False
+    mountpoint: str = ""
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """How a host reaches a volume; `data` by driver type (`file`: {"path": …, "format": "raw"})."""
+
+    driver_volume_type: str
+    data: dict[str, Any]
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a backend reports to the scheduler."""
+
+    backend: str
+    total_gib: float
+    free_gib: float
+    vendor_name: str = "Kilonova"
+    storage_protocol: str = "file"
+    driver_version: str = "1.0"
+    thin_provisioning: bool = True
+    multiattach: bool = True
+    online_extend: bool = True
+    max_over_subscription_ratio: float = 20.0
+
+
+class VolumeBackend(Protocol):
+    """A place where volumes live. Verbs are idempotent; `ensure_*` called twice leaves the same world as once."""
+
+    async def ensure_volume(self, spec: VolumeSpec, source: ImageSource | None) -> None:
+        """Make the volume (thin), empty or filled. Too little room: NO_CAPACITY before a byte is written."""
+        ...
+
+    async def ensure_gone(self, volume_id: str) -> None:
+        """Remove it; already gone is fine. In use by a connection: CONFLICT."""
+        ...
+
+    async def extend(self, volume_id: str, size_gib: int) -> None:
+        """Grow to `size_gib`."""
+        ...
+
+    async def connect(self, volume_id: str, connector: Connector) -> Connection:
+        """Connection data for `connector`."""
+        ...
+
+    async def disconnect(self, volume_id: str, connector: Connector) -> None:
+        """The connector no longer uses it."""
+        ...
+
+    async def volumes(self) -> list[str]:
+        """Ids of all volumes that exist here."""
+        ...
+
+    async def capabilities(self) -> Capabilities:
+        """Size, room and powers, now."""
+        ...
+
+
+class VolumeHost(Protocol):
+    """Journalled verbs of the volume agent (steps over `bus.steps`), on `cinder-volume.HOST@BACKEND`."""
+
+    async def create_volume(self, spec: VolumeSpec, token: str = "") -> None: ...
+
+    async def delete_volume(self, volume_id: str) -> None: ...
+
+
+class VolumeAgent(Protocol):
+    """Plain calls to the volume agent, on `cinder-volume.HOST@BACKEND`."""
+
+    @rpc.call(30)
+    async def initialize_connection(self, volume_id: str, connector: Connector) -> Connection: ...
+
+    @rpc.call(30)
+    async def terminate_connection(self, volume_id: str, connector: Connector) -> None: ...
+
+
+class VolumeScheduler(Protocol):
+    """Served on `cinder-scheduler`; also runs block storage's operations."""
+
+    @rpc.cast
+    async def run_operation(self, operation_id: str) -> None:
+        """An operation row waits: lease it and run it."""
+        ...
+
+    @rpc.call()
+    async def report_capabilities(self, host: str, capabilities: Capabilities) -> None:
+        """Every 10 s from each volume agent; also its heartbeat."""
+        ...
+
+
+class Attachment(msgspec.Struct):
+    """What compute gets when it attaches a volume."""
+
+    id: str
+    volume_id: str
+    connection: Connection | None = None
+    multiattach: bool = False

@@ -1,0 +1,1 @@
+"""The bus: call, cast and fanout between the processes of one service; in memory or over AMQP."""

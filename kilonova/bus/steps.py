@@ -1,0 +1,74 @@
+"""Journalled steps on a host, as they cross the bus: the conductor casts `do_step` to TYPE.HOST, the agent writes it
+to its ledger (that is the acknowledgement), does it once, calls `step_done` on the driver's topic until accepted.
+
+Rules: the key is (operation, step, index). An agent refuses an epoch lower than the highest it has seen for the
+operation. The same key with the same epoch is done once; with a higher epoch a finished step answers from the
+ledger, a running one goes on, a lost or failed one is done again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+StepState = Literal["running", "finished", "failed", "lost", "unknown"]
+
+
+class DoStep(msgspec.Struct):
+    """What an agent is asked to do."""
+
+    operation: str
+    step: str
+    index: int
+    epoch: int
+    verb: str  # method of the host's contract
+    args: dict[str, Any]
+    reply_exchange: str  # where step_done goes
+    reply_type: str
+    request_id: str = ""
+
+
+class StepDone(msgspec.Struct):
+    """What became of it. `error` is Fault.to_wire() when failed."""
+
+    operation: str
+    step: str
+    index: int
+    epoch: int
+    state: Literal["finished", "failed"]
+    result: Any = None
+    error: dict[str, Any] | None = None
+    host: str = ""
+
+
+class StepStatus(msgspec.Struct):
+    """The agent's answer to `step_status`."""
+
+    state: StepState
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+
+class StepHost(Protocol):
+    """Served by every agent that does journalled steps, on TYPE.HOST."""
+
+    async def do_step(self, step: DoStep) -> None:
+        """cast: write to the ledger, acknowledge, do it in the background."""
+        ...
+
+    async def step_status(self, operation: str, step: str, index: int, epoch: int) -> StepStatus:
+        """call: what the ledger says. Raises the operation's epoch like do_step does."""
+        ...
+
+
+class StepDriver(Protocol):
+    """Served by whoever runs operations (conductor, volume-scheduler), on its topic."""
+
+    async def step_done(self, done: StepDone) -> None:
+        """call, repeated by the agent until it returns: the journal has it, or needs it no more."""
+        ...
+
+    async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
+        """cast, every 5 s while a step runs."""
+        ...

@@ -1,0 +1,1 @@
+"""Compute (Nova): the life of a server."""

@@ -1,0 +1,1 @@
+"""Databases: one per service; SQL as units of work; SQLite, PostgreSQL, MariaDB."""

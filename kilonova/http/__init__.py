@@ -1,0 +1,1 @@
+"""The API kit: operations, schemas, microversions, faults, listing, and the client made from them."""

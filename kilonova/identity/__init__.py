@@ -1,0 +1,1 @@
+"""Identity (Keystone): users, projects, roles, tokens, catalog."""

@@ -1,0 +1,1 @@
+"""Image (Glance): image metadata and data."""

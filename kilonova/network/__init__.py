@@ -1,0 +1,1 @@
+"""Network (Neutron): networks, subnets, ports, routers, floating IPs, security groups."""

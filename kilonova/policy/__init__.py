@@ -1,0 +1,1 @@
+"""Policy: the field's rule language, compiled; defaults, overrides, scopes and personas."""

@@ -1,0 +1,1 @@
+"""Journalled operations: steps, undo, resume; and the frame for reconcile loops."""

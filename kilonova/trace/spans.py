@@ -1,0 +1,163 @@
+"""Spans: what happened at one seam (HTTP, call, cast, SQL unit, host verb), cheap enough to keep every one.
+
+A span is one arrow of the sequence diagram: `source` asked `target` to do `name`. Context flows through a
+context variable, and between processes as a W3C traceparent (https://www.w3.org/TR/trace-context/).
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Final, Literal
+
+import msgspec
+
+SpanKind = Literal["call", "cast", "note", "self"]
+
+
+class Context(msgspec.Struct, frozen=True):
+    """Where we are in a trace."""
+
+    trace_id: str  # 32 hex
+    span_id: str  # 16 hex
+    participant: str  # who is running now: nova_api, nova_compute, …
+    request_id: str = ""  # req-UUID of the request that began it all
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C header value."""
+        return f"00-{self.trace_id}-{self.span_id}-01"
+
+
+class Span(msgspec.Struct):
+    """One arrow, note or self-call. Times are wall-clock seconds since the epoch."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    source: str
+    target: str
+    name: str
+    kind: SpanKind
+    start: float
+    end: float = 0.0
+    error: str = ""
+    request_id: str = ""
+    resource: str = ""  # id of the server, volume, … it is about, when known
+    where: str = ""  # file:function of the code that did it
+    attributes: dict[str, str] = {}
+
+
+_current: ContextVar[Context | None] = ContextVar("kilonova_trace", default=None)
+_resource: ContextVar[str] = ContextVar("kilonova_trace_resource", default="")
+_random: Final = random.SystemRandom()
+
+Sink = Callable[[Span], None]
+
+
+class Ring:
+    """The last spans of this process, and where finished ones are sent. A failing sink never fails the work."""
+
+    def __init__(self, size: int = 20_000) -> None:
+        self.spans: deque[Span] = deque(maxlen=size)
+        self.sinks: list[Sink] = []
+
+    def add(self, span: Span) -> None:
+        """Keep a finished span and hand it to the sinks."""
+        self.spans.append(span)
+        for sink in self.sinks:
+            sink(span)
+
+
+RING: Final = Ring()  # per process by nature: spans have no owner but the process that saw them
+
+
+def current() -> Context | None:
+    """The context of the running task, or None outside any trace."""
+    return _current.get()
+
+
+def new_span_id() -> str:
+    """16 hex digits, never all zero."""
+    return f"{_random.getrandbits(64) | 1:016x}"
+
+
+def begin(participant: str, *, traceparent: str = "", request_id: str = "") -> Context:
+    """A context for work that enters `participant` from outside; continues `traceparent` when it is valid."""
+    parts = traceparent.split("-")
+    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:
+        return Context(parts[1], parts[2], participant, request_id)
+    return Context(f"{_random.getrandbits(128) | 1:032x}", "", participant, request_id)
+
+
+@contextmanager
+def within(context: Context | None) -> Iterator[None]:
+    """Run the block in `context`."""
+    token = _current.set(context)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def span(
+    target: str, name: str, kind: SpanKind = "call", *, resource: str = "", where: str = "", **attributes: str
+) -> Iterator[Span | None]:
+    """Record the block as an arrow from the current participant to `target`; inside, `target` is the participant.
+
+    Outside any trace nothing is recorded and None is yielded. An exception is recorded in `error` and goes on.
+    """
+    context = _current.get()
+    if context is None:
+        yield None
+        return
+    made = _open(context, target, name, kind, resource, where, attributes)
+    token = _current.set(Context(context.trace_id, made.span_id, target, context.request_id))
+    try:
+        yield made
+    except BaseException as error:
+        made.error = str(error) or type(error).__name__
+        raise
+    finally:
+        _current.reset(token)
+        made.end = time.time()
+        RING.add(made)
+
+
+def note(text: str, *, over: str = "", resource: str = "", where: str = "", **attributes: str) -> None:
+    """Record a note over the current participant (or `over`): a check, a decision, a record written."""
+    context = _current.get()
+    if context is None:
+        return
+    made = _open(context, over or context.participant, text, "note", resource, where, attributes)
+    made.end = made.start
+    RING.add(made)
+
+
+def about(resource: str) -> None:
+    """From here on, spans of this task are about `resource`, so that `kilonova trace ID` finds the trace."""
+    _resource.set(resource)
+
+
+def _open(
+    context: Context, target: str, name: str, kind: SpanKind, resource: str, where: str, attributes: dict[str, str]
+) -> Span:
+    return Span(
+        trace_id=context.trace_id,
+        span_id=new_span_id(),
+        parent_id=context.span_id,
+        source=context.participant,
+        target=target,
+        name=name,
+        kind=kind,
+        start=time.time(),
+        request_id=context.request_id,
+        resource=resource or _resource.get(),
+        where=where,
+        attributes=attributes,
+    )
