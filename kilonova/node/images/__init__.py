@@ -1,0 +1,1 @@
+"""A host's image cache and the local disks of its guests."""

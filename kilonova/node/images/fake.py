@@ -1,0 +1,109 @@
+"""Local disks that hold no bytes: the same port and faults as the real ones, on a `FakeMachine`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from kilonova.base.faults import no_capacity
+from kilonova.base.units import GIB
+from kilonova.base.world import World
+from kilonova.compute.contract import Disk, ServerForHost
+from kilonova.node.hypervisor.fake import FakeMachine
+
+NOWHERE = "/nonexistent/kilonova-fake"
+
+
+class FakeLocalDisks:
+    """LocalDisks on a `FakeMachine`.
+
+    With a `directory`, images are really fetched into it and their bytes dropped at once; without one, `fetch`
+    gets a path that cannot be written, as a simulation's images have no bytes.
+    """
+
+    def __init__(self, world: World, machine: FakeMachine, directory: str = "") -> None:
+        self._world = world
+        self._machine = machine
+        self._directory = directory or NOWHERE
+
+    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
+        await self._seam("ensure_image")
+        if known := self._machine.images.get(image_id):
+            return known
+        if min_free_bytes > (self._machine.disk_gb - self._machine.disk_gb_used) * GIB:
+            raise no_capacity(f"The host has too little disk for image {image_id}.")
+        path = f"{self._directory}/{image_id}"
+        if self._directory != NOWHERE:
+            await self._world.blocking(_make_directory, self._directory)
+        await fetch(path)
+        if self._directory != NOWHERE:
+            await self._world.blocking(_drop_bytes, path)
+        self._machine.images[image_id] = path
+        return path
+
+    async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        await self._seam("ensure_disks")
+        if known := self._machine.disks.get(server.id):
+            return list(known)
+        flavor = server.flavor
+        gigabytes = (flavor.root_gb if server.image_id else 0) + flavor.ephemeral_gb + -(-flavor.swap_mb // 1024)
+        if self._machine.disk_gb_used + gigabytes > self._machine.disk_gb:
+            raise no_capacity(f"The host has too little disk for server {server.id}.")
+        self._machine.disks[server.id] = _disks(server, f"{self._directory}/servers/{server.id}")
+        self._machine.disk_gb_of[server.id] = gigabytes
+        self._machine.disk_gb_used += gigabytes
+        self._machine.passwords[server.id] = admin_password
+        await self._world.clock.sleep(0)
+        return list(self._machine.disks[server.id])
+
+    async def drop_disks(self, server_id: str) -> None:
+        await self._seam("drop_disks")
+        self._machine.disks.pop(server_id, None)
+        self._machine.passwords.pop(server_id, None)
+        self._machine.disk_gb_used -= self._machine.disk_gb_of.pop(server_id, 0)
+
+    async def console_log(self, server_id: str, length: int | None) -> str:
+        await self._seam("console_log")
+        text = self._machine.console_text(server_id)
+        if length is None or length < 0:
+            return text
+        return "".join(text.splitlines(keepends=True)[-length:]) if length else ""
+
+    def console_path(self, server_id: str) -> str:
+        return f"{self._directory}/servers/{server_id}/console.log"
+
+    async def free_gb(self) -> int:
+        return self._machine.disk_gb - self._machine.disk_gb_used
+
+    async def total_gb(self) -> int:
+        return self._machine.disk_gb
+
+    async def _seam(self, verb: str) -> None:
+        await self._world.clock.sleep(self._machine.verb_seconds)
+        self._machine.check(verb)
+
+
+def _disks(server: ServerForHost, directory: str) -> list[Disk]:
+    letters = iter("abcdefgh")
+    disks: list[Disk] = []
+    first = f"vd{next(letters)}"  # the root disk's place, also when the root is a volume
+    if server.image_id:
+        disks.append(Disk(f"{directory}/disk", "qcow2", first, boot_order=1))
+    if server.flavor.ephemeral_gb:
+        disks.append(Disk(f"{directory}/disk.eph0", "qcow2", f"vd{next(letters)}"))
+    if server.flavor.swap_mb:
+        disks.append(Disk(f"{directory}/disk.swap", "raw", f"vd{next(letters)}"))
+    if server.config_drive:
+        disks.append(Disk(f"{directory}/disk.config", "raw", "hdd", bus="ide", device="cdrom", read_only=True))
+    return disks
+
+
+def _make_directory(path: str) -> None:
+    os.makedirs(path, exist_ok=True)
+
+
+def _drop_bytes(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.truncate(path, 0)

@@ -1,0 +1,1 @@
+"""Volume backends: where volumes live and how a host reaches them."""
