@@ -1,0 +1,191 @@
+"""The network agents on fakes: full build first, bursts together, nothing forgotten when a build or report fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from kilonova.base.faults import unavailable
+from kilonova.base.world import LiveWorld
+from kilonova.bus import rpc
+from kilonova.bus.contract import Handler, Message, Target
+from kilonova.network import contract
+from kilonova.network.contract import AgentReport, Segment, WantedDhcp, WantedL2, WantedPort, WantedRouter
+from kilonova.node.agents.dhcp import DhcpAgent
+from kilonova.node.agents.frame import AgentSettings
+from kilonova.node.agents.l2 import L2Agent
+from kilonova.node.agents.l3 import L3Agent
+from kilonova.node.agents.metadata import MetadataAgent
+from kilonova.node.vswitch.fake import FakeDhcpServers, FakeMetadataProxy, FakeRouters, FakeVirtualSwitch
+
+FAST = AgentSettings(report_seconds=0.01, retry_seconds=0.01, burst_seconds=0.01, tunnel_ip="10.1.1.1")
+
+
+class DirectBus:
+    """A bus that calls the handler at once."""
+
+    def __init__(self) -> None:
+        self.served: dict[str, Mapping[str, Handler]] = {}
+
+    async def call(self, to: Target, method: str, args: Mapping[str, Any], *, timeout_seconds: float = 10.0) -> Any:
+        if to.queue not in self.served:
+            raise unavailable(f"Nobody serves {to.queue}.")
+        message = Message("", to.exchange, to.type, to.host, 1, method, dict(args), "call", "", 0.0)
+        return await self.served[to.queue][method](message)
+
+    async def cast(self, to: Target, method: str, args: Mapping[str, Any], *, deadline_seconds: float = 0.0) -> None:
+        await self.call(to, method, args)
+
+    fanout = cast
+
+    async def serve(self, exchange: str, type_: str, host: str, handlers: Mapping[str, Handler]) -> DirectBus:
+        self.served[f"{type_}.{host}" if host else type_] = handlers
+        return self
+
+    async def close(self) -> None: ...
+
+
+class Network:
+    """A plugin with a book of what is wanted; it can be told to fail."""
+
+    def __init__(self) -> None:
+        self.ports: dict[str, WantedPort] = {}
+        self.asked: list[tuple[Any, Any]] = []
+        self.up: set[str] = set()
+        self.failures: list[str] = []
+        self.reports: list[AgentReport] = []
+
+    def _fail(self, verb: str) -> None:
+        if verb in self.failures:
+            self.failures.remove(verb)
+            raise unavailable("The network service does not answer.")
+
+    async def wanted_l2(self, host: str, port_ids: list[str] | None, network_ids: list[str] | None) -> WantedL2:
+        self._fail("wanted_l2")
+        self.asked.append((port_ids, network_ids))
+        if port_ids is None:
+            return WantedL2(ports=tuple(self.ports.values()), full=True)
+        gone = tuple(id_ for id_ in port_ids if id_ not in self.ports)
+        return WantedL2(ports=tuple(self.ports[id_] for id_ in port_ids if id_ in self.ports), gone_ports=gone)
+
+    async def wanted_dhcp(self, host: str, network_ids: list[str] | None) -> list[WantedDhcp]:
+        nets = sorted({port.network_id for port in self.ports.values()})
+        return [WantedDhcp(n, port(f"dhcp-{n}"), (), ()) for n in nets if network_ids is None or n in network_ids]
+
+    async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
+        return [WantedRouter(id_, True, ()) for id_ in ("r1", "r2") if router_ids is None or id_ == "r1"]
+
+    async def ports_up(self, host: str, up: list[str], down: list[str]) -> None:
+        self._fail("ports_up")
+        self.up = (self.up | set(up)) - set(down)
+
+    async def find_device(self, network_id: str, router_id: str, ip: str) -> tuple[str, str] | None:
+        return ("server", "project") if ip == "10.0.0.5" else None
+
+    async def report_state(self, report: AgentReport) -> None:
+        self._fail("report_state")
+        self.reports.append(report)
+
+
+def port(id_: str, up: bool = True) -> WantedPort:
+    segment = Segment("vxlan", 7)
+    return WantedPort(id_, "net", "fa:16:3e:00:00:01", segment, 1450, (), "server", "compute:nova", admin_state_up=up)
+
+
+async def until(condition: Any) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 — looks from outside, as a user would
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[LiveWorld]:
+    world = LiveWorld("test")
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def bus(network: Network) -> DirectBus:
+    bus = DirectBus()
+    bus.served["q-plugin"] = rpc.handlers(contract.Plugin, network)
+    return bus
+
+
+async def test_l2_builds_everything_first_then_what_changed_and_tells_which_are_up(
+    world: LiveWorld, bus: DirectBus, network: Network
+) -> None:
+    network.ports = {"p1": port("p1"), "p2": port("p2", up=False)}
+    switch = FakeVirtualSwitch()
+    agent = L2Agent(world, bus, "h1", switch, FAST)
+    await agent.start()
+    await until(lambda: network.up == {"p1"})
+    assert set(switch.ports) == {"p1", "p2"}
+
+    network.ports = {"p1": network.ports["p1"], "p3": port("p3")}
+    casts: contract.L2Agent = rpc.client(contract.L2Agent, bus, Target("neutron", "l2_agent", "h1"))
+    await casts.l2_changed(["p2"], [])
+    await casts.l2_changed(["p3"], ["net"])
+    await until(lambda: network.up == {"p1", "p3"})
+    assert set(switch.ports) == {"p1", "p3"}
+    assert network.asked == [(None, None), (["p2", "p3"], ["net"])], "a burst is one fetch"
+    await agent.close()
+
+
+async def test_what_fails_is_built_again_with_what_came_meanwhile(
+    world: LiveWorld, bus: DirectBus, network: Network
+) -> None:
+    network.failures = ["wanted_l2", "report_state", "wanted_l2", "ports_up"]
+    agent = L2Agent(world, bus, "h1", FakeVirtualSwitch(), FAST)
+    await agent.start()
+    network.ports["p1"] = port("p1")
+    await agent.l2_changed(["p1"], [])
+    await until(lambda: network.up == {"p1"} and network.reports)
+    assert network.reports[0].agent_type == "L2 agent"
+    assert network.reports[0].tunnel_ip == "10.1.1.1"
+    await agent.close()
+
+
+async def test_l3_and_dhcp_drop_what_was_asked_for_and_not_answered(
+    world: LiveWorld, bus: DirectBus, network: Network
+) -> None:
+    network.ports = {"p1": port("p1")}
+    servers, routers = FakeDhcpServers(), FakeRouters()
+    dhcp, l3 = DhcpAgent(world, bus, "h1", servers, FAST), L3Agent(world, bus, "h1", routers, FAST)
+    await dhcp.start()
+    await l3.start()
+    await until(lambda: set(servers.servers) == {"net"} and set(routers.routers) == {"r1", "r2"})
+    network.ports = {}
+    await dhcp.dhcp_changed(["net"])
+    await l3.routers_changed(["r1", "r2"])
+    await until(lambda: not servers.servers and set(routers.routers) == {"r1"})
+    await dhcp.close()
+    await l3.close()
+
+
+async def test_resync_repairs_what_no_message_told(world: LiveWorld, bus: DirectBus, network: Network) -> None:
+    switch = FakeVirtualSwitch()
+    agent = L2Agent(world, bus, "h1", switch, AgentSettings(resync_seconds=0.03, burst_seconds=0.0))
+    await agent.start()
+    await agent.synced.wait()
+    network.ports["p1"] = port("p1")
+    await until(lambda: "p1" in switch.ports)
+    await agent.close()
+
+
+async def test_metadata_agent_answers_who_called(world: LiveWorld, bus: DirectBus) -> None:
+    proxy = FakeMetadataProxy()
+    agent = MetadataAgent(world, bus, "h1", proxy, FAST)
+    await agent.start()
+    assert proxy.find is not None
+    assert await proxy.find("net", "", "10.0.0.5") == ("server", "project")
+    assert await proxy.find("net", "", "10.0.0.6") is None
+    await agent.close()
