@@ -1,0 +1,62 @@
+"""Database: one per service. A unit of work is a sync function over a Connection; one hop, one transaction.
+
+`await db.write(insert_server, server)` runs `insert_server(connection, server)`, commits, and only then returns:
+whatever the caller does next (answer, cast) happens after the commit. Units hold no await and call no other service.
+They may run more than once (a deadlock on PostgreSQL or MariaDB), so they touch nothing but the connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from sqlalchemy import Connection
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Unit = Callable[Concatenate[Connection, P], T]
+
+
+class Database(Protocol):
+    """What every adapter does: db/sqlite.py (embedded), db/server.py (PostgreSQL, MariaDB), sim (in memory, inline)."""
+
+    name: str
+    dialect: str  # sqlite | postgresql | mysql
+
+    async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """What `unit` returns over a snapshot; it must not write."""
+        ...
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
+        """What `unit` returns, once committed. If it raises, nothing of it is written."""
+        ...
+
+    def now(self, connection: Connection) -> datetime:
+        """The database's clock, which all processes that share it agree on: for leases. Aware, UTC."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of connections and threads."""
+        ...
+
+
+def label(unit: Callable[..., Any], args: tuple[Any, ...]) -> str:
+    """How a unit shows in traces: its `says` when it has one (a template over its arguments), else its name."""
+    says = getattr(unit, "says", None)
+    if says is None:
+        return unit.__name__.lstrip("_").replace("_", " ")
+    return says(*args) if callable(says) else str(says)
+
+
+def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Give a unit the words that traces show on its arrow (`UPDATE servers SET task_state = spawning`).
+
+    A callable gets the unit's positional arguments without the connection.
+    """
+
+    def mark(unit: Callable[P, T]) -> Callable[P, T]:
+        unit.says = text  # type: ignore[attr-defined]
+        return unit
+
+    return mark

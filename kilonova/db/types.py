@@ -1,0 +1,43 @@
+"""Column types that mean the same on SQLite, PostgreSQL and MariaDB."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeDecorator
+
+
+class Timestamp(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds; stored without zone."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(sa.DateTime())
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+def Id() -> sa.String:
+    """An id: UUID with dashes, 32 hex digits, or a short name."""
+    return sa.String(64)
+
+
+def Name() -> sa.String:
+    """A name or other text of at most 255 characters."""
+    return sa.String(255)
+
+
+def Text() -> sa.Text:
+    """Text of any length (MariaDB: up to 16 MB)."""
+    return sa.Text(length=16_000_000)

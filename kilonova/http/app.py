@@ -1,0 +1,216 @@
+"""App: a service's routes as an ASGI application. Every request takes the same path, readable from `_serve` down:
+
+find the route, version, caller, body, handler, answer; a Fault anywhere becomes the service's error body.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from kilonova.base.faults import Fault, Kind, bug, invalid, not_found
+from kilonova.base.world import World
+from kilonova.http.contract import Authenticator, Enforcer
+from kilonova.http.faults import FaultStyle
+from kilonova.http.request import Answer, Query, Request
+from kilonova.http.route import Route, Router
+from kilonova.http.schema import convert, decode_json
+from kilonova.http.versions import Versioning
+from kilonova.trace import spans
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+log = logging.getLogger(__name__)
+_encoder = msgspec.json.Encoder()
+
+
+class App:
+    """One service's API. `service` is handed to every handler; `participant` is its name in traces."""
+
+    def __init__(
+        self,
+        world: World,
+        service: object,
+        routes: Iterable[Route],
+        *,
+        participant: str,
+        style: FaultStyle,
+        versioning: Versioning | None = None,
+        authenticator: Authenticator | None = None,
+        enforcer: Enforcer | None = None,
+    ) -> None:
+        self.world = world
+        self.service = service
+        self.router = Router(routes)
+        self.participant = participant
+        self.style = style
+        self.versioning = versioning or Versioning()
+        self.authenticator = authenticator
+        self.enforcer = enforcer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        request_id = f"req-{self.world.ids.uuid()}"
+        context = spans.begin(self.participant, traceparent=headers.get("traceparent", ""), request_id=request_id)
+        source = "client" if "traceparent" not in headers else headers.get("x-kilonova-participant", "client")
+        here = spans.Context(context.trace_id, context.span_id, source, request_id)
+        path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
+        with spans.within(here), spans.span(self.participant, f"{scope['method']} {path}") as span:
+            request = self._request(scope, path, headers, receive, request_id)
+            answer, status = await self._answer(request)
+            if span is not None:
+                span.attributes["status"] = str(status)
+                span.error = f"{status}" if status >= 400 else ""
+            await self._send(request, answer, status, send)
+
+    def _request(
+        self, scope: Scope, path: str, headers: Mapping[str, str], receive: Receive, request_id: str
+    ) -> Request[Any]:
+        pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        request: Request[Any] = Request(scope["method"], path, headers, Query(pairs), receive)
+        host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
+        request.origin = (
+            f"{headers.get('x-forwarded-proto') or scope.get('scheme', 'http')}://{host}{scope.get('root_path', '')}"
+        )
+        request.request_id = request_id
+        return request
+
+    async def _answer(self, request: Request[Any]) -> tuple[Answer, int]:
+        try:
+            return await self._serve(request)
+        except Fault as fault:
+            return self._refusal(request, fault)
+        except Exception as error:  # the edge: nothing may leave as a traceback
+            log.exception("request %s %s failed", request.method, request.url_path)
+            return self._refusal(request, bug(f"{type(error).__name__}: {error}"))
+
+    async def _serve(self, request: Request[Any]) -> tuple[Answer, int]:
+        found, values = self.router.find(request.url_path)
+        request.version = self.versioning.asked(request.headers)
+        if found:
+            request.path = dict(zip(found[0][1], map(unquote, values), strict=True))
+        candidates = self._by_method(request, [route for route, _ in found])
+        if any(route.needs_token for route in candidates):
+            request.caller = await self._authenticate(request)
+        route = await self._choose(request, candidates)
+        request.governed_by(self.enforcer, route.policy)
+        result = await route.handler(self.service, request)
+        if route.policy and not request.enforced:
+            raise bug(f"{route.method} {route.path} answered without enforcing {route.policy}")
+        answer = result if isinstance(result, Answer) else Answer(result)
+        return answer, answer.status or route.success
+
+    def _by_method(self, request: Request[Any], routes: list[Route]) -> list[Route]:
+        method = "GET" if request.method == "HEAD" else request.method
+        mine = [r for r in routes if r.method in (request.method, method) and r.serves(request.version)]
+        if mine:
+            return [r for r in mine if r.method == request.method] or mine
+        served = sorted({r.method for r in routes if r.serves(request.version)})
+        if not served:
+            raise Fault(Kind.NOT_FOUND, "The resource could not be found.", inside=request.url_path[:200])
+        raise Fault(
+            Kind.INVALID,
+            f"The method {request.method} is not allowed for this resource.",
+            hint=f"Allowed: {', '.join(served)}.",
+            data={"status": 405, "headers": {"Allow": ", ".join(served)}},
+        )
+
+    async def _authenticate(self, request: Request[Any]) -> Any:
+        if self.authenticator is None:
+            raise bug("no authenticator is wired")
+        token = request.headers.get("x-auth-token", "")
+        return await self.authenticator.authenticate(token, request.headers.get("x-service-token", ""))
+
+    async def _choose(self, request: Request[Any], routes: list[Route]) -> Route:
+        """The route among those of this method, its body read and checked."""
+        first = routes[0]
+        if first.raw:
+            return first
+        wants_body = first.action or first.body is not None or len(routes) > 1
+        raw = await request.read() if wants_body or request.method in ("POST", "PUT", "PATCH") else b""
+        if not wants_body:
+            return first
+        value = decode_json(raw)
+        if not first.action:
+            request.body = self._body(request, first, value)
+            return first
+        if not isinstance(value, dict) or len(value) != 1:
+            raise invalid("The request body must hold exactly one action.", hint='For example {"os-start": null}.')
+        (name, argument), *_ = value.items()
+        for route in routes:
+            if route.action == name:
+                request.body = None if route.body is None else convert(argument, route.body, request.version, name)
+                return route
+        raise invalid(f"There is no such action: {str(name)[:60]}", hint="See the API reference for this resource.")
+
+    def _body(self, request: Request[Any], route: Route, value: Any) -> Any:
+        assert route.body is not None
+        if not isinstance(value, dict):
+            raise invalid("The request body must be a JSON object.")
+        if route.envelope:
+            if route.envelope not in value:
+                raise invalid(f"Invalid input for field body: {route.envelope!r} is a required property.")
+            value = value[route.envelope]
+        return convert(value, route.body, request.version, route.envelope)
+
+    def _refusal(self, request: Request[Any], fault: Fault) -> tuple[Answer, int]:
+        status = self.style.status(fault)
+        if status >= 500:
+            log.error("%s %s: %r", request.method, request.url_path, fault)
+        headers = dict(fault.data.get("headers", {}))
+        if status == 401:
+            headers["WWW-Authenticate"] = f'Keystone uri="{request.origin}"'
+        return Answer(self.style.body(fault, status, request.request_id), status, headers), status
+
+    async def _send(self, request: Request[Any], answer: Answer, status: int, send: Send) -> None:
+        headers = [(b"x-openstack-request-id", request.request_id.encode()), *self.versioning.headers(request.version)]
+        headers += [(key.lower().encode(), value.encode()) for key, value in answer.headers.items()]
+        if answer.stream is not None:
+            headers.append((b"content-type", answer.content_type.encode()))
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            async for chunk in answer.stream:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        body = answer.body if isinstance(answer.body, bytes) else b"" if answer.body is None else _encode(answer.body)
+        if body or status not in (204, 304):
+            headers.append((b"content-length", str(len(body)).encode()))
+        if body:
+            headers.append((b"content-type", answer.content_type.encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
+
+
+def _encode(body: Any) -> bytes:
+    return _encoder.encode(body)
+
+
+class Mounts:
+    """Several services behind one port, each under its path (`/identity`, `/compute`, …)."""
+
+    def __init__(self, mounts: Mapping[str, Callable[[Scope, Receive, Send], Awaitable[None]]]) -> None:
+        self._mounts = dict(mounts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            return
+        prefix = "/" + scope["path"].lstrip("/").split("/", 1)[0]
+        app = self._mounts.get(prefix)
+        if app is None:
+            prefix, app = "", self._mounts.get("")
+        if app is None:
+            fault = not_found("Path", scope["path"][:200])
+            body = _encode({"error": {"code": 404, "title": "Not Found", "message": fault.message}})
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+            await send({"type": "http.response.start", "status": 404, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+            return
+        await app({**scope, "root_path": scope.get("root_path", "") + prefix}, receive, send)
