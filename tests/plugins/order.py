@@ -1,0 +1,22 @@
+"""Which worker runs what: tests that own the machine (root, guests, clusters) share one worker, the rest any."""
+
+from __future__ import annotations
+
+import pytest
+
+MACHINE_MARKS = ("root", "guest", "cluster")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Style first, for the quick answer; the machine's tests last, and in one xdist group."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in MACHINE_MARKS) and config.pluginmanager.hasplugin("xdist"):
+            item.add_marker(pytest.mark.xdist_group("machine"))
+    items.sort(key=_rank)  # stable: the files' own order stays
+
+
+def _rank(item: pytest.Item) -> int:
+    if "/tidy/" in item.nodeid:
+        return 0
+    return 2 if any(item.get_closest_marker(name) for name in MACHINE_MARKS) else 1
