@@ -1,4 +1,4 @@
-"""Skips are counted and explained; in CI (CI=true) a reason that tests/allowed_skips.txt does not know fails the run."""
+"""Skips are counted and explained; in CI (CI=true) a reason not in tests/allowed_skips.txt fails the run."""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ MACHINE = {
     "asyncio.ensure_future": "world.spawn",
 }
 RANDOM = {"random", "randint", "choice", "choices", "shuffle", "sample", "uniform", "randrange", "getrandbits"}
-# Where a rule does not hold, with the reason. `node` adapters touch the machine, but time and chance are injected there too.
+# `node` adapters touch the machine, but time and chance are injected there too.
 NODE_MAY = {"os.environ", "secrets.token_hex"}
-EDGES: dict[str, set[str]] = {}
+EDGES: dict[str, set[str]] = {}  # file: what it may use all the same
 
 
 def machine_uses(path: Path) -> list[tuple[int, str]]:
