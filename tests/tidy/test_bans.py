@@ -37,6 +37,12 @@ NODE_MAY = {"os.environ", "secrets.token_hex"}
 EDGES: dict[str, set[str]] = {}  # file: what it may use all the same
 
 
+CATCH_ALL_FILES = {
+    "kilonova/http/app.py": "the door: whatever escapes becomes an answer, never a dropped connection",
+    "kilonova/saga/runner.py": "whatever a step raises becomes the operation's fault, and its undos run",
+}
+
+
 def machine_uses(path: Path) -> list[tuple[int, str]]:
     """(line, what) of each direct use of clock, chance, environment, task or thread."""
     found = []
@@ -97,6 +103,7 @@ def test_only_edges_catch_everything() -> None:
     told = [
         f"{name(p)}:{line}: catch what you expect, or say why here: `except Exception:  # edge: …`"
         for p in service_files()
+        if name(p) not in CATCH_ALL_FILES
         for line in broad_catches(p)
     ]
     assert told == []
