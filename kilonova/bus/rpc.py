@@ -7,7 +7,9 @@ JSON types or msgspec Structs; both ends convert and check them by the annotatio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
 
@@ -25,6 +27,25 @@ class Verb(msgspec.Struct, frozen=True):
 
     kind: Literal["call", "cast", "fanout"]
     timeout_seconds: float = CALL_TIMEOUT_SECONDS
+
+
+_handled: ContextVar[Message | None] = ContextVar("kilonova_bus_message", default=None)
+
+
+@contextmanager
+def handling(message: Message) -> Iterator[None]:
+    """Run the block as the handling of `message`; only bus adapters do this, after they proved its sender."""
+    token = _handled.set(message)
+    try:
+        yield
+    finally:
+        _handled.reset(token)
+
+
+def sender() -> str:
+    """The proven sender of the message being handled, `compute.node1`; "" outside a handler."""
+    message = _handled.get()
+    return message.sender if message else ""
 
 
 def call(timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> Callable[[F], F]:

@@ -1,0 +1,125 @@
+"""The worker's side of every bus adapter: is this message ours, fresh and new; run its handler; what to answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.base.faults import Fault, Kind, invalid, unavailable
+from kilonova.base.world import World
+from kilonova.bus import rpc
+from kilonova.bus.contract import Handler, Json, Message
+from kilonova.bus.envelope import participant, reply
+from kilonova.bus.signing import KeyRing, SeenIds
+from kilonova.trace import spans
+
+log = logging.getLogger("kilonova.bus")
+CASTS_IN_FLIGHT = 64  # per subscription
+CAST_TRIES = 5
+
+
+class Dispatcher:
+    """What one subscription does with the frames it is given."""
+
+    def __init__(
+        self, world: World, keys: KeyRing, address: tuple[str, str, str], handlers: Mapping[str, Handler], version: int
+    ) -> None:
+        self.exchange, self.type, self.host = address
+        self._world = world
+        self._keys = keys
+        self._handlers = handlers
+        self._version = version
+        self._seen = SeenIds()
+
+    def admit(self, frame: bytes, *, again: bool = False) -> Message | None:
+        """The message, if it may be handled: signed, for us, in time, and not handled before (unless `again`)."""
+        try:
+            message = self._keys.unseal(frame, self._world.clock)
+        except Fault as fault:
+            log.warning("refused a message for %s: %r", self.type, fault)
+            return None
+        if (message.exchange, message.type) != (self.exchange, self.type) or message.host not in ("", self.host):
+            log.warning("refused %s %s: addressed to %s.%s", message.method, message.id, message.type, message.host)
+            return None
+        if is_late(message, self._world.clock):
+            log.warning("dropped %s %s %s: its deadline has passed", message.kind, message.method, message.id)
+            return None
+        if not self._seen.first_time(message.id) and not again:
+            log.info("dropped %s %s %s: seen before", message.kind, message.method, message.id)
+            return None
+        return message
+
+    def forget(self, message: Message) -> None:
+        """Its handler was cut short: take it as new when it comes again."""
+        self._seen.forget(message.id)
+
+    async def answer(self, message: Message) -> dict[str, Json]:
+        """Run a call's handler: {"result": …} or {"fault": …}, never an exception."""
+        try:
+            return {"result": await self._handle(message)}
+        except Exception as error:  # the edge of the process: what a handler raises crosses the wire as a fault
+            return {"fault": self._told(message, error).to_wire()}
+
+    async def do(self, message: Message) -> None:
+        """Run a cast's or fanout's handler. One that says UNAVAILABLE or BUSY is tried again a few times."""
+        for attempt in range(CAST_TRIES):
+            try:
+                await self._handle(message)
+                return
+            except Exception as error:  # the edge of the process: nobody waits for a cast, so the log must say it
+                fault = self._told(message, error)
+            passing = fault.kind in (Kind.UNAVAILABLE, Kind.BUSY) and message.kind == "cast"
+            if not passing or attempt == CAST_TRIES - 1 or is_late(message, self._world.clock):
+                log.error("%s %s %s was given up: %r", message.kind, message.method, message.id, fault)
+                return
+            await self._world.clock.sleep(0.5 * 2**attempt)
+
+    async def _handle(self, message: Message) -> Json:
+        context = None
+        if message.traceparent:
+            context = spans.begin(
+                participant(self.exchange, self.type), traceparent=message.traceparent, request_id=message.request_id
+            )
+        with rpc.handling(message), spans.within(context):
+            if message.version not in (self._version, self._version - 1):
+                raise self._unknown_version(message)
+            handler = self._handlers.get(message.method)
+            if handler is None:
+                raise invalid(
+                    f"{self.type} does not know the message {message.method}.",
+                    hint="Sender and receiver may be of different releases: finish the upgrade.",
+                    code="UnknownMethod",
+                )
+            return await handler(message)
+
+    def _unknown_version(self, message: Message) -> Fault:
+        return unavailable(
+            f"{self.type} on {self.host} speaks version {self._version} of its messages, not {message.version}.",
+            hint="Upgrade the older side; a release understands its own version and the one before.",
+            inside=f"{message.method} from {message.sender}",
+        )
+
+    def _told(self, message: Message, error: Exception) -> Fault:
+        fault = Fault.wrap(error)
+        if not isinstance(error, Fault):
+            log.error("handler of %s %s failed", self.type, message.method, exc_info=error)
+        return fault
+
+
+def is_late(message: Message, clock: Clock) -> bool:
+    """Whether the message's deadline has passed."""
+    return bool(message.deadline_at) and clock.now().timestamp() > message.deadline_at
+
+
+def sealed_reply(world: World, keys: KeyRing, asked: Message, answer: dict[str, Json]) -> tuple[Message, bytes]:
+    """The reply to `asked` and its frame; an answer that is no JSON becomes a BUG fault that says so."""
+    message = reply(world, keys.sender, asked, answer)
+    try:
+        return message, keys.seal(message)
+    except (TypeError, ValueError, OverflowError, msgspec.EncodeError) as error:
+        log.error("the answer to %s %s cannot be sent", asked.type, asked.method, exc_info=error)
+        message = reply(world, keys.sender, asked, {"fault": Fault.wrap(error).to_wire()})
+        return message, keys.seal(message)

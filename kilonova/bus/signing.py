@@ -1,0 +1,149 @@
+"""Signed envelopes: every message carries an HMAC-SHA256 made with a key that only its two ends hold.
+
+On the wire a message is 64 hex digits, then the JSON that they sign. Which key is used follows from the ends:
+
+- an agent (a type that runs on hosts) signs with its own key, `compute.node1`; nobody can speak in its name;
+- the control plane, speaking to an agent, uses that agent's key, so a host never holds a key of another;
+- a message to every agent of a type uses the type's key (`l2_agent`): such messages are hints, not orders;
+- inside the control plane one key, `control`, is shared.
+
+The control plane derives all keys from one secret; a host is given its few (`agent_keys`) when it joins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.base.faults import Fault, Kind, too_large, unauthenticated
+from kilonova.bus.contract import Message
+
+AGENT_TYPES: Final = frozenset(
+    {"compute", "l2_agent", "l3_agent", "dhcp_agent", "metadata_agent", "cinder-volume", "cinder-backup"}
+)
+FRESH_SECONDS: Final = 300.0  # calls, fanouts and replies older than this are refused
+CAST_KEPT_SECONDS: Final = 3600.0  # a cast without a deadline may wait this long for its worker
+SKEW_SECONDS: Final = 60.0  # how far ahead a sender's clock may be
+MESSAGE_BYTES_LIMIT: Final = 8 * 1024 * 1024
+_SIGNATURE_BYTES: Final = 64
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Message)
+
+
+class DerivedKeys(Mapping[str, bytes]):
+    """Every key of a deployment, each derived from one secret; only the control plane may hold it."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._keys: dict[str, bytes] = {}
+
+    def __getitem__(self, name: str) -> bytes:
+        if name not in self._keys:
+            self._keys[name] = hmac.digest(self._secret, b"bus:" + name.encode(), "sha256")
+        return self._keys[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str)
+
+
+def agent_keys(secret: bytes, *senders: str) -> dict[str, bytes]:
+    """What a host is given when it joins: the keys of its own agents (`compute.node1`) and of their types."""
+    keys = DerivedKeys(secret)
+    return {name: keys[name] for sender in senders for name in (sender, sender.partition(".")[0])}
+
+
+class KeyRing:
+    """Signs what `sender` sends and checks what it gets, with the keys that `sender` may know."""
+
+    def __init__(self, sender: str, keys: Mapping[str, bytes]) -> None:
+        self.sender = sender
+        self._keys = keys
+
+    def seal(self, message: Message) -> bytes:
+        """The signed frame of `message`. FORBIDDEN when this ring has no key for its two ends."""
+        key = self._keys.get(key_name(message))
+        if key is None or message.sender != self.sender:
+            raise Fault(
+                Kind.FORBIDDEN,
+                f"{self.sender} may not send messages to {message.type}.",
+                hint="Agents speak with the control plane only.",
+                inside=f"no key {key_name(message)!r} in the ring of {self.sender}; message from {message.sender}",
+            )
+        body = _encoder.encode(message)
+        if len(body) > MESSAGE_BYTES_LIMIT:
+            raise too_large(f"A {message.method} message of {len(body)} bytes is larger than {MESSAGE_BYTES_LIMIT}.")
+        return _mac(key, body) + body
+
+    def unseal(self, frame: bytes, clock: Clock) -> Message:
+        """The message of a frame, its sender proven. UNAUTHENTICATED: unreadable, forged, stale or from the future."""
+        signature, body = frame[:_SIGNATURE_BYTES], frame[_SIGNATURE_BYTES:]
+        try:
+            message = _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise unauthenticated("A bus message cannot be read.", inside=str(error)) from error
+        key = self._keys.get(key_name(message))
+        if key is None or not hmac.compare_digest(_mac(key, body), signature):
+            raise unauthenticated(
+                "A bus message is not signed by its sender.",
+                inside=f"{message.kind} {message.method} {message.id} says it is from {message.sender}",
+            )
+        age = clock.now().timestamp() - message.sent_at
+        if not -SKEW_SECONDS <= age <= kept_seconds(message):
+            raise unauthenticated(
+                "A bus message is too old or from the future.",
+                inside=f"{message.kind} {message.method} {message.id} from {message.sender} is {age:.0f} s old",
+            )
+        message.signature = signature.decode()
+        return message
+
+
+def kept_seconds(message: Message) -> float:
+    """How long after `sent_at` a message may still be taken."""
+    if message.kind != "cast":
+        return FRESH_SECONDS
+    return message.deadline_at - message.sent_at if message.deadline_at else CAST_KEPT_SECONDS
+
+
+def key_name(message: Message) -> str:
+    """The name of the key that both ends of `message` hold."""
+    if message.sender.partition(".")[0] in AGENT_TYPES:
+        return message.sender
+    if message.type in AGENT_TYPES:
+        return f"{message.type}.{message.host}" if message.host else message.type
+    return "control"
+
+
+def _mac(key: bytes, body: bytes) -> bytes:
+    return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
+
+
+class SeenIds:
+    """Ids of the last messages taken, so that a message that comes twice is noticed. Bounded: the oldest go first."""
+
+    def __init__(self, limit: int = 50_000) -> None:
+        self._limit = limit
+        self._ids: dict[str, None] = {}
+
+    def first_time(self, id_: str) -> bool:
+        """Whether `id_` was not seen before; it is from now on."""
+        if id_ in self._ids:
+            return False
+        self._ids[id_] = None
+        if len(self._ids) > self._limit:
+            del self._ids[next(iter(self._ids))]
+        return True
+
+    def forget(self, id_: str) -> None:
+        """Take `id_` as new when it comes again: its first run was cut short."""
+        self._ids.pop(id_, None)
