@@ -37,7 +37,7 @@ conformance: setup ## the field's own suites: AREA=compute|network|… HYPERVISO
 diagrams: setup ## draw every operation from real runs into output/SERVICE/VERB.*
 	@scripts/diagrams $(ARGS)
 
-docs: setup ## check links and that generated pages are fresh (WRITE=1 writes them)
+docs: setup ## check that pages made from the code are fresh (WRITE=1 writes them)
 	@WRITE=$(WRITE) $(BIN)/python scripts/docs.py
 
 lock: ## write requirements*.lock from the packages in PYTHON's environment (default .venv)
