@@ -1,9 +1,12 @@
-"""Journalled steps on a host, as they cross the bus: the conductor casts `do_step` to TYPE.HOST, the agent writes it
-to its ledger (that is the acknowledgement), does it once, calls `step_done` on the driver's topic until accepted.
+"""Journalled steps on a host, as they cross the bus.
+
+The driver casts the verb with a `DoStep` to TYPE.HOST; the agent writes it to its ledger (that is the acknowledgement),
+does it once, and calls `step_done` on the driver's topic until that is accepted.
 
 Rules: the key is (operation, step, index). An agent refuses an epoch lower than the highest it has seen for the
 operation. The same key with the same epoch is done once; with a higher epoch a finished step answers from the
-ledger, a running one goes on, a lost or failed one is done again.
+ledger, a running one goes on, a lost or failed one is done again. Steps of one operation follow each other, so a new
+step ends (cancels) one that still runs.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 import msgspec
+
+from kilonova.bus import rpc
 
 StepState = Literal["running", "finished", "failed", "lost", "unknown"]
 
@@ -53,22 +58,28 @@ class StepStatus(msgspec.Struct):
 class StepHost(Protocol):
     """Served by every agent that does journalled steps, on TYPE.HOST."""
 
-    async def do_step(self, step: DoStep) -> None:
-        """cast: write to the ledger, acknowledge, do it in the background."""
-        ...
+    # Steps arrive as casts named by their verb (`build_and_run_instance`), each with the one argument `step: DoStep`.
 
+    @rpc.call(5)
     async def step_status(self, operation: str, step: str, index: int, epoch: int) -> StepStatus:
-        """call: what the ledger says. Raises the operation's epoch like do_step does."""
+        """What the ledger says. Raises the operation's known epoch, as a step does."""
         ...
 
 
 class StepDriver(Protocol):
     """Served by whoever runs operations (conductor, volume-scheduler), on its topic."""
 
+    @rpc.call()
     async def step_done(self, done: StepDone) -> None:
-        """call, repeated by the agent until it returns: the journal has it, or needs it no more."""
+        """Repeated by the agent until it returns: the journal has it, or needs it no more."""
         ...
 
+    @rpc.fanout
+    async def step_recorded(self, done: StepDone) -> None:
+        """A step's end reached a driver that does not run its operation; whoever does, hear it."""
+        ...
+
+    @rpc.cast
     async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
-        """cast, every 5 s while a step runs."""
+        """Every 5 s while a step runs."""
         ...

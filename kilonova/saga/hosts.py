@@ -1,0 +1,111 @@
+"""Steps on hosts: cast, wait for the answer, ask after a silence, send again what was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from kilonova.base.faults import Fault, Kind, unavailable
+from kilonova.base.world import World
+from kilonova.bus.contract import Bus, Target
+from kilonova.bus.steps import DoStep, StepDone, StepStatus
+
+SILENCE_SECONDS = 15.0  # agents tell progress every 5 s
+PATIENCE_SECONDS = 600.0
+
+Key = tuple[str, str, int]
+
+
+class HostSilent(Fault):
+    """The host did not answer within the step's patience: what became of the step is unknown."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            Kind.UNAVAILABLE,
+            "The host does not answer.",
+            hint="The operator sees why with `kilonova doctor`; the cloud goes on trying to clean up.",
+            inside=f"host {host} is silent",
+            code="HostSilent",
+        )
+
+
+class HostSteps:
+    """Drives steps on agents for one runner's process."""
+
+    def __init__(self, world: World, bus: Bus, reply: Target) -> None:
+        self._world = world
+        self._bus = bus
+        self._reply = reply
+        self._waiting: dict[Key, asyncio.Future[StepDone]] = {}
+        self._heard: dict[Key, float] = {}
+
+    def done(self, done: StepDone) -> bool:
+        """An agent says a step ended. False when nobody here waits for it."""
+        key = (done.operation, done.step, done.index)
+        future = self._waiting.get(key)
+        if future is None or future.done():
+            return future is not None
+        future.set_result(done)
+        return True
+
+    def progress(self, operation: str, step: str, index: int) -> None:
+        """An agent says a step still runs."""
+        self._heard[(operation, step, index)] = self._world.clock.monotonic()
+
+    async def run(self, step: DoStep, target: Target, patience_seconds: float) -> Any:
+        """The verb's result. Faults: what the host raised; HostSilent after the patience."""
+        key = (step.operation, step.step, step.index)
+        future: asyncio.Future[StepDone] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        self._heard[key] = self._world.clock.monotonic()
+        step = msgspec.structs.replace(step, reply_exchange=self._reply.exchange, reply_type=self._reply.type)
+        try:
+            await self._cast(target, step)
+            return await self._wait(key, future, step, target, patience_seconds or PATIENCE_SECONDS)
+        finally:
+            self._waiting.pop(key, None)
+            self._heard.pop(key, None)
+
+    async def _wait(
+        self, key: Key, future: asyncio.Future[StepDone], step: DoStep, target: Target, patience_seconds: float
+    ) -> Any:
+        while True:
+            await asyncio.wait({future}, timeout=min(SILENCE_SECONDS, patience_seconds))
+            if future.done():
+                done = future.result()
+                return _outcome(done.state, done.result, done.error)
+            silent = self._world.clock.monotonic() - self._heard[key]
+            if silent < min(SILENCE_SECONDS, patience_seconds):
+                continue
+            status = await self._ask(step, target)
+            if status is None:
+                if self._world.clock.monotonic() - self._heard[key] >= patience_seconds:
+                    raise HostSilent(target.host)
+                continue
+            self._heard[key] = self._world.clock.monotonic()
+            if status.state in ("finished", "failed"):
+                return _outcome(status.state, status.result, status.error)
+            if status.state in ("lost", "unknown"):
+                await self._cast(target, step)
+
+    async def _cast(self, target: Target, step: DoStep) -> None:
+        """Name the message by the verb: traces and queues show `build_and_run_instance`, not `do_step`."""
+        await self._bus.cast(target, step.verb, {"step": msgspec.to_builtins(step)})
+
+    async def _ask(self, step: DoStep, target: Target) -> StepStatus | None:
+        args = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}
+        try:
+            answer = await self._bus.call(target, "step_status", args, timeout_seconds=5.0)
+        except Fault as fault:
+            if fault.kind is Kind.UNAVAILABLE:
+                return None
+            raise
+        return msgspec.convert(answer, StepStatus)
+
+
+def _outcome(state: str, result: Any, error: dict[str, Any] | None) -> Any:
+    if state == "failed":
+        raise Fault.from_wire(error or unavailable("The host failed without a reason.").to_wire())
+    return result

@@ -1,0 +1,277 @@
+"""The journal: operations and their steps as rows of the service's own database, so that a step and what it changed
+commit together. Every write is compare-and-set on the operation's epoch: whoever lost the lease writes nothing more.
+
+Operation states: running → done | undoing → failed | stuck; superseded when another operation took its resource.
+Step states: running → finished | failed; then undone, or kept.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault
+from kilonova.db.types import Id, Name, Timestamp
+
+LEASE_SECONDS = 30.0
+UNFINISHED = ("running", "undoing", "stuck")
+
+
+class Superseded(Exception):
+    """Another runner or operation owns this now: stop, write nothing, undo nothing."""
+
+
+class OperationRow(msgspec.Struct):
+    """An operation as it is journalled."""
+
+    id: str
+    kind: str
+    version: int
+    resource_id: str
+    args: dict[str, Any]
+    user_id: str
+    project_id: str
+    request_id: str
+    created_at: datetime
+    state: str = "running"
+    epoch: int = 0
+    owner: str = ""
+    lease_until: datetime | None = None
+    deadline_at: datetime | None = None
+    sealed: bytes | None = None
+    error: dict[str, Any] | None = None
+    traceparent: str = ""
+    updated_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+class StepRow(msgspec.Struct):
+    """A step as it is journalled. `undo` is "" | "here:NAME" | "host:EXCHANGE:TYPE:HOST:VERB"."""
+
+    operation_id: str
+    step: str
+    index: int
+    position: int
+    title: str
+    args: list[Any]
+    started_at: datetime
+    state: str = "running"
+    undo: str = ""
+    undo_arity: int = 0
+    result: Any = None
+    error: dict[str, Any] | None = None
+    host: str = ""
+    finished_at: datetime | None = None
+
+
+class Journal:
+    """The journal's tables and units in one service's database."""
+
+    def __init__(self, metadata: sa.MetaData) -> None:
+        self.operations = sa.Table(
+            "operation",
+            metadata,
+            sa.Column("id", Id(), primary_key=True),
+            sa.Column("kind", Name(), nullable=False),
+            sa.Column("version", sa.Integer, nullable=False),
+            sa.Column("resource_id", Id(), nullable=False, index=True),
+            sa.Column("args", sa.JSON, nullable=False),
+            sa.Column("user_id", Id(), nullable=False),
+            sa.Column("project_id", Id(), nullable=False),
+            sa.Column("request_id", Name(), nullable=False, index=True),
+            sa.Column("state", sa.String(16), nullable=False),
+            sa.Column("epoch", sa.Integer, nullable=False),
+            sa.Column("owner", Name(), nullable=False),
+            sa.Column("lease_until", Timestamp()),
+            sa.Column("deadline_at", Timestamp()),
+            sa.Column("sealed", sa.LargeBinary(1 << 20)),
+            sa.Column("error", sa.JSON(none_as_null=True)),
+            sa.Column("traceparent", sa.String(80), nullable=False),
+            sa.Column("created_at", Timestamp(), nullable=False),
+            sa.Column("updated_at", Timestamp()),
+            sa.Column("finished_at", Timestamp()),
+            sa.Index("operation_unfinished", "state", "lease_until"),
+        )
+        self.steps = sa.Table(
+            "operation_step",
+            metadata,
+            sa.Column("operation_id", Id(), primary_key=True),
+            sa.Column("step", sa.String(80), primary_key=True),
+            sa.Column("index", sa.Integer, primary_key=True),
+            sa.Column("position", sa.Integer, nullable=False),
+            sa.Column("title", Name(), nullable=False),
+            sa.Column("args", sa.JSON, nullable=False),
+            sa.Column("state", sa.String(16), nullable=False),
+            sa.Column("undo", Name(), nullable=False),
+            sa.Column("undo_arity", sa.Integer, nullable=False),
+            sa.Column("result", sa.JSON(none_as_null=True)),
+            sa.Column("error", sa.JSON(none_as_null=True)),
+            sa.Column("host", Name(), nullable=False),
+            sa.Column("started_at", Timestamp(), nullable=False),
+            sa.Column("finished_at", Timestamp()),
+        )
+
+    def tables(self) -> tuple[sa.Table, sa.Table]:
+        """For the service's migration, and for retention."""
+        return self.operations, self.steps
+
+    # ── units: operations
+
+    def insert(self, connection: Connection, row: OperationRow) -> None:
+        """Record a new operation; call in the unit that changes the resource."""
+        connection.execute(self.operations.insert().values(**_values(row)))
+
+    def get(self, connection: Connection, operation_id: str) -> OperationRow | None:
+        """The operation, or None."""
+        o = self.operations
+        row = connection.execute(sa.select(o).where(o.c.id == operation_id)).mappings().first()
+        return None if row is None else OperationRow(**row)
+
+    def lease(self, connection: Connection, operation_id: str, owner: str, now: datetime) -> OperationRow | None:
+        """Take the operation if nobody holds it: its epoch rises. None when it is held, finished or unknown."""
+        o = self.operations
+        free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < now)
+        taken = connection.execute(
+            o.update()
+            .where(o.c.id == operation_id, o.c.state.in_(UNFINISHED), free)
+            .values(owner=owner, epoch=o.c.epoch + 1, lease_until=_lease_end(now), updated_at=now)
+        )
+        return self.get(connection, operation_id) if taken.rowcount else None
+
+    def renew(self, connection: Connection, held: dict[str, int], now: datetime) -> list[str]:
+        """Prolong the leases of {operation id: epoch}; returns those that were lost."""
+        return [one for one, epoch in held.items() if not self._touch(connection, one, epoch, now)]
+
+    def release(self, connection: Connection, operation_id: str, epoch: int, until: datetime) -> None:
+        """Give the lease back, to be tried again by anyone after `until`."""
+        o = self.operations
+        connection.execute(
+            o.update().where(o.c.id == operation_id, o.c.epoch == epoch).values(owner="", lease_until=until)
+        )
+
+    def due(self, connection: Connection, now: datetime, limit: int = 100) -> list[str]:
+        """Unfinished operations that nobody works on."""
+        o = self.operations
+        free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < now)
+        found = sa.select(o.c.id).where(o.c.state.in_(UNFINISHED), free).order_by(o.c.created_at).limit(limit)
+        return list(connection.scalars(found))
+
+    def supersede(self, connection: Connection, operation_id: str, now: datetime) -> OperationRow | None:
+        """Take an operation away from its runner for good; its undos become the caller's duty. None: it had ended."""
+        o = self.operations
+        connection.execute(
+            o.update()
+            .where(o.c.id == operation_id, o.c.state.in_(UNFINISHED))
+            .values(state="superseded", epoch=o.c.epoch + 1, owner="", lease_until=None, updated_at=now)
+        )
+        row = self.get(connection, operation_id)
+        return row if row is not None and row.state == "superseded" else None
+
+    def move(self, connection: Connection, row: OperationRow, state: str, now: datetime, fault: Fault | None) -> None:
+        """Set the operation's state; ended states erase its secrets."""
+        values: dict[str, Any] = {"state": state, "updated_at": now}
+        if fault is not None:
+            values["error"] = fault.to_wire()
+        if state in ("done", "failed"):
+            values |= {"sealed": None, "finished_at": now, "lease_until": None, "owner": ""}
+        self._guarded(connection, row.id, row.epoch, values)
+        row.state = state
+
+    def end_superseded(self, connection: Connection, operation_id: str, now: datetime) -> None:
+        """A superseded operation's undos are done."""
+        o = self.operations
+        connection.execute(
+            o.update()
+            .where(o.c.id == operation_id, o.c.state == "superseded")
+            .values(state="failed", sealed=None, finished_at=now)
+        )
+
+    # ── units: steps
+
+    def steps_of(self, connection: Connection, operation_id: str) -> list[StepRow]:
+        """Its steps, in the order they began."""
+        s = self.steps
+        found = sa.select(s).where(s.c.operation_id == operation_id).order_by(s.c.position)
+        return [StepRow(**row) for row in connection.execute(found).mappings()]
+
+    def begin_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
+        """The step is about to act; its undo is known from here on."""
+        self._guarded(connection, step.operation_id, epoch, _alive(now))
+        connection.execute(self.steps.insert().values(**_values(step)))
+
+    def end_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
+        """The step finished, failed, or was undone: `step.state`, with result or error."""
+        self._guarded(connection, step.operation_id, epoch, _alive(now))
+        self._store_end(connection, step, now)
+
+    def end_foreign_step(self, connection: Connection, step: StepRow, now: datetime) -> None:
+        """Like `end_step` for a superseded operation, whose epoch nobody holds any more."""
+        self._store_end(connection, step, now)
+
+    def record_host_result(
+        self, connection: Connection, done: tuple[str, str, int], epoch: int, state: str, result: Any, error: Any
+    ) -> bool:
+        """A host's answer arrived at a process that does not run the operation. False: nobody needs it."""
+        s, o = self.steps, self.operations
+        operation_id, step, index = done
+        held = sa.select(o.c.id).where(o.c.id == operation_id, o.c.epoch == epoch)
+        if connection.scalar(held) is None:
+            return False
+        stored = connection.execute(
+            s.update()
+            .where(s.c.operation_id == operation_id, s.c.step == step, s.c.index == index, s.c.state == "running")
+            .values(state=state, result=result, error=error)
+        )
+        return bool(stored.rowcount)
+
+    def step(self, connection: Connection, operation_id: str, step: str, index: int) -> StepRow | None:
+        """One step."""
+        s = self.steps
+        found = sa.select(s).where(s.c.operation_id == operation_id, s.c.step == step, s.c.index == index)
+        row = connection.execute(found).mappings().first()
+        return None if row is None else StepRow(**row)
+
+    def forget_before(self, connection: Connection, moment: datetime, limit: int = 1000) -> int:
+        """Delete ended operations older than `moment`; returns how many."""
+        o, s = self.operations, self.steps
+        old = list(connection.scalars(sa.select(o.c.id).where(o.c.finished_at < moment).limit(limit)))
+        connection.execute(s.delete().where(s.c.operation_id.in_(old)))
+        connection.execute(o.delete().where(o.c.id.in_(old)))
+        return len(old)
+
+    # ── guards
+
+    def _touch(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> bool:
+        o = self.operations
+        mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
+        return bool(connection.execute(mine.values(**_alive(now))).rowcount)
+
+    def _guarded(self, connection: Connection, operation_id: str, epoch: int, values: dict[str, Any]) -> None:
+        o = self.operations
+        mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
+        if not connection.execute(mine.values(**values)).rowcount:
+            raise Superseded(operation_id)
+
+    def _store_end(self, connection: Connection, step: StepRow, now: datetime) -> None:
+        s = self.steps
+        connection.execute(
+            s.update()
+            .where(s.c.operation_id == step.operation_id, s.c.step == step.step, s.c.index == step.index)
+            .values(state=step.state, result=step.result, error=step.error, finished_at=now)
+        )
+
+
+def _lease_end(now: datetime) -> datetime:
+    return now + timedelta(seconds=LEASE_SECONDS)
+
+
+def _alive(now: datetime) -> dict[str, Any]:
+    return {"lease_until": _lease_end(now), "updated_at": now}
+
+
+def _values(row: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in row.__struct_fields__}

@@ -1,0 +1,70 @@
+"""Reconcile loops: one question per file, no input, safe to run twice, also run on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kilonova.base.world import World
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """`run(service)` answers the loop's question, mends what it finds, and returns how much it mended."""
+
+    name: str
+    every_seconds: float
+    run: Callable[[Any], Awaitable[int]]
+
+
+class Loops:
+    """Runs a service's loops in the background; `wake(name)` runs one now."""
+
+    def __init__(self, world: World, service: object, loops: tuple[Loop, ...]) -> None:
+        self._world = world
+        self._service = service
+        self._loops = loops
+        self._wakes: dict[str, asyncio.Event] = {}
+        self.mended: dict[str, int] = {}
+        self.last_error: dict[str, str] = {}
+
+    def start(self) -> None:
+        """Start them all."""
+        for loop in self._loops:
+            self._wakes[loop.name] = asyncio.Event()
+            self._world.spawn(self._forever(loop), f"loop {loop.name}")
+
+    def wake(self, name: str) -> None:
+        """Something changed that the loop asks about."""
+        if event := self._wakes.get(name):
+            event.set()
+
+    async def _forever(self, loop: Loop) -> None:
+        wake = self._wakes[loop.name]
+        while True:
+            pause = loop.every_seconds * (0.9 + 0.2 * self._world.random.random())
+            try:
+                await asyncio.wait_for(wake.wait(), pause)
+            except TimeoutError:
+                pass
+            wake.clear()
+            await self.once(loop)
+
+    async def once(self, loop: Loop) -> int:
+        """Run it now; a failure is logged and tried again next time."""
+        try:
+            mended = await loop.run(self._service)
+        except Exception as error:  # the edge of a background task: it must go on
+            self.last_error[loop.name] = repr(error)
+            log.warning("loop %s failed: %r", loop.name, error)
+            return 0
+        self.last_error.pop(loop.name, None)
+        self.mended[loop.name] = self.mended.get(loop.name, 0) + mended
+        if mended:
+            log.info("loop %s mended %d", loop.name, mended)
+        return mended

@@ -1,0 +1,380 @@
+"""Runner: leases operations, runs their flows, undoes what failed, resumes what a dead runner left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
+from typing import Any, Generic, Protocol, TypeVar, get_type_hints
+
+import msgspec
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault, unavailable
+from kilonova.base.faults import Kind as FaultKind
+from kilonova.base.world import World
+from kilonova.bus.contract import Bus, Target
+from kilonova.bus.steps import DoStep, StepDone
+from kilonova.db.database import Database
+from kilonova.saga.hosts import HostSteps
+from kilonova.saga.journal import LEASE_SECONDS, Journal, OperationRow, StepRow, Superseded
+from kilonova.saga.operation import HostVerb, Kind, Operation, Step
+from kilonova.saga.seal import Sealer
+from kilonova.trace import spans
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+SWEEP_SECONDS = 5.0
+STUCK_RETRY_SECONDS = 30.0
+UNDO_TRIES = 3
+UNDO_PATIENCE_SECONDS = 30.0
+
+
+class Seams(Protocol):
+    """Where tests put crashes, failures and repeats. Live runners have none."""
+
+    async def before(self, row: OperationRow, step: StepRow, phase: str) -> None:
+        """`phase` is do or undo; may raise a Fault, or never return."""
+        ...
+
+    async def after(self, row: OperationRow, step: StepRow, phase: str) -> None: ...
+
+    def times(self, step: StepRow, phase: str) -> int:
+        """How often the step is performed: 2 tries whether repeats are harmless."""
+        ...
+
+
+class NoSeams:
+    """Steps happen once, undisturbed."""
+
+    async def before(self, row: OperationRow, step: StepRow, phase: str) -> None:
+        """Nothing."""
+
+    async def after(self, row: OperationRow, step: StepRow, phase: str) -> None:
+        """Nothing."""
+
+    def times(self, step: StepRow, phase: str) -> int:
+        return 1
+
+
+class Parts(msgspec.Struct, frozen=True):
+    """What a runner stands on."""
+
+    world: World
+    db: Database
+    bus: Bus
+    journal: Journal
+    sealer: Sealer
+    reply: Target  # the topic where agents tell that steps ended
+    participant: str  # nova_conductor | cinder | …
+
+
+class Runner(Generic[S]):
+    """Runs one service's operations in one process. Several runners share the work through leases."""
+
+    def __init__(self, parts: Parts, services: S, kinds: Iterable[Kind[S]], seams: Seams | None = None) -> None:
+        self.world = parts.world
+        self.db = parts.db
+        self.journal = parts.journal
+        self.sealer = parts.sealer
+        self.services = services
+        self.kinds = {kind.name: kind for kind in kinds}
+        self.owner = f"{parts.world.name}/{parts.world.ids.uuid()[:8]}"
+        self._parts = parts
+        self._seams: Seams = seams or NoSeams()
+        self._hosts = HostSteps(parts.world, parts.bus, parts.reply)
+        self._held: dict[str, int] = {}
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    # ── what wakes it
+
+    def start(self) -> None:
+        """Sweep for operations that nobody works on, and keep the leases of ours."""
+        self.world.spawn(self._sweep_forever(), "saga sweep")
+        self.world.spawn(self._renew_forever(), "saga renew")
+
+    async def wake(self, operation_id: str) -> None:
+        """A new operation waits: run it in the background. Losing this call loses nothing: the sweep finds it."""
+        if operation_id not in self._tasks:
+            task = self.world.spawn(self._run_guarded(operation_id), f"operation {operation_id}")
+            self._tasks[operation_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(operation_id, None))
+
+    async def step_done(self, done: StepDone) -> None:
+        """An agent's answer; when this process does not run the operation, the journal gets it for who does."""
+        if self._hosts.done(done):
+            return
+        key = (done.operation, done.step, done.index)
+        await self.db.write(self.journal.record_host_result, key, done.epoch, done.state, done.result, done.error)
+
+    async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
+        """An agent is still at it."""
+        self._hosts.progress(operation, step, index)
+
+    async def sweep(self) -> int:
+        """Wake every operation that is due; returns how many."""
+        due = await self.db.read(self._due)
+        for operation_id in due:
+            await self.wake(operation_id)
+        return len(due)
+
+    def _due(self, connection: Connection) -> list[str]:
+        return self.journal.due(connection, self.db.now(connection))
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except Exception as error:  # a background task's edge: a database away must not end it
+                log.warning("saga sweep failed: %r", error)
+            await self.world.clock.sleep(SWEEP_SECONDS * (0.5 + self.world.random.random()))
+
+    async def _renew_forever(self) -> None:
+        while True:
+            await self.world.clock.sleep(LEASE_SECONDS / 3)
+            try:
+                if self._held:
+                    for lost in await self.db.write(self._renew, dict(self._held)):
+                        self._held.pop(lost, None)
+                        if task := self._tasks.get(lost):
+                            task.cancel()
+            except Exception as error:  # as above
+                log.warning("saga renew failed: %r", error)
+
+    def _renew(self, connection: Connection, held: dict[str, int]) -> list[str]:
+        return self.journal.renew(connection, held, self.db.now(connection))
+
+    # ── one operation
+
+    async def _run_guarded(self, operation_id: str) -> None:
+        try:
+            await self.run(operation_id)
+        except Superseded:
+            log.info("operation %s is another's now", operation_id)
+        except Exception as error:  # a background task's edge: the lease expires and the sweep tries again
+            log.exception("operation %s: runner failed: %r", operation_id, error)
+        finally:
+            self._held.pop(operation_id, None)
+
+    def _lease(self, connection: Connection, operation_id: str) -> tuple[OperationRow, list[StepRow]] | None:
+        row = self.journal.lease(connection, operation_id, self.owner, self.db.now(connection))
+        return None if row is None else (row, self.journal.steps_of(connection, operation_id))
+
+    async def run(self, operation_id: str) -> None:
+        """Run or resume the operation to its end, if nobody else has it."""
+        leased = await self.db.write(self._lease, operation_id)
+        if leased is None:
+            return
+        row, steps = leased
+        self._held[row.id] = row.epoch
+        context = spans.begin(self._parts.participant, traceparent=row.traceparent, request_id=row.request_id)
+        with spans.within(context):
+            spans.about(row.resource_id)
+            kind = self.kinds.get(row.kind)
+            if kind is None or kind.version != row.version:
+                fault = unavailable("This release cannot go on with an operation that another release began.")
+                await self._undo_all(kind, row, steps, fault)
+            elif row.state == "running":
+                await self._flow(kind, row, steps)
+            else:
+                await self._undo_all(kind, row, steps, Fault.from_wire(row.error or {}))
+
+    async def _flow(self, kind: Kind[S], row: OperationRow, steps: list[StepRow]) -> None:
+        operation = Operation(self, kind, row, steps)
+        hints = get_type_hints(kind.flow)
+        args = {name: msgspec.convert(value, hints.get(name, Any)) for name, value in row.args.items()}
+        try:
+            await kind.flow(operation, self.services, **args)
+            if not operation.finished:
+                await self.finish(row, "done", _nothing, ())
+        except Superseded:
+            raise
+        except Exception as error:  # the edge of a flow: whatever failed is undone and told
+            fault = Fault.wrap(error)
+            if fault.kind is FaultKind.BUG:
+                log.exception("operation %s (%s) failed", row.id, row.kind)
+            steps = await self.db.read(self.journal.steps_of, row.id)
+            await self._undo_all(kind, row, steps, fault)
+
+    async def _undo_all(self, kind: Kind[S] | None, row: OperationRow, steps: list[StepRow], fault: Fault) -> None:
+        if row.state == "running":
+            await self.db.write(self.journal.move, row, "undoing", self.world.clock.now(), fault)
+        for step in reversed(steps):
+            try:
+                await self.undo_step(row, kind, step)
+            except Superseded:
+                raise
+            except Exception as error:  # an undo that keeps failing parks the operation; the sweep tries again
+                await self.db.write(self._park, kind, row, fault, f"undo of {step.step}: {error!r}")
+                return
+        await self.db.write(self._fail, kind, row, fault)
+
+    def _park(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault, why: str) -> None:
+        log.error("operation %s (%s) is stuck: %s", row.id, row.kind, why)
+        now = self.db.now(connection)
+        if row.state != "stuck" and kind is not None:
+            kind.failed(connection, row, fault)
+        self.journal.move(connection, row, "stuck", now, None)
+        self.journal.release(connection, row.id, row.epoch, now + timedelta(seconds=STUCK_RETRY_SECONDS))
+
+    def _fail(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault) -> None:
+        if kind is not None:
+            kind.failed(connection, row, fault)
+        self.journal.move(connection, row, "failed", self.db.now(connection), fault)
+
+    # ── what an Operation asks of its runner
+
+    async def begin_step(self, row: OperationRow, kind: Kind[S], step: StepRow, shows: str | None) -> None:
+        """Journal that the step is about to act."""
+
+        def begin(connection: Connection) -> None:
+            self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
+            if shows is not None and kind.show is not None:
+                kind.show(connection, row, shows)
+
+        begin.says = f"journal: {step.title}" + (f"; task_state = {shows}" if shows else "")  # type: ignore[attr-defined]
+        await self.db.write(begin)
+
+    async def write_step(
+        self, row: OperationRow, kind: Kind[S], step: StepRow, unit: Callable[..., Any], args: tuple[Any, ...],
+        shows: str | None,
+    ) -> None:  # fmt: skip
+        """Run the unit and journal it, in one transaction."""
+
+        def write(connection: Connection) -> Any:
+            step.result = msgspec.to_builtins(unit(connection, *args))
+            self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
+            if shows is not None and kind.show is not None:
+                kind.show(connection, row, shows)
+
+        write.says = step.title + (f"; task_state = {shows}" if shows else "")  # type: ignore[attr-defined]
+        await self._seams.before(row, step, "do")
+        step.finished_at = self.world.clock.now()
+        await self.db.write(write)
+        await self._seams.after(row, step, "do")
+
+    async def perform(
+        self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
+        patience_seconds: float,
+    ) -> None:  # fmt: skip
+        """Do the step and journal how it ended. A silent host leaves it running: its outcome is unknown."""
+        try:
+            await self._seams.before(row, step, "do")
+            for _ in range(self._seams.times(step, "do")):
+                step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience_seconds))
+            await self._seams.after(row, step, "do")
+            step.state = "finished"
+        except (Superseded, asyncio.CancelledError):
+            raise
+        except Exception as error:  # journalled, then raised again by the operation
+            fault = Fault.wrap(error)
+            if fault.kind is FaultKind.BUG and not isinstance(error, Fault):
+                log.exception("step %s of operation %s failed", step.step, row.id)
+            if fault.code == "HostSilent":
+                raise fault from error
+            step.state, step.error = "failed", fault.to_wire()
+        await self.db.write(self._end_step, row, step)
+
+    def _end_step(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
+        self.journal.end_step(connection, row.epoch, step, self.db.now(connection))
+
+    async def finish(self, row: OperationRow, title: str, unit: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """The resource's end state and the operation's, together."""
+
+        def end(connection: Connection) -> None:
+            unit(connection, *args)
+            self.journal.move(connection, row, "done", self.db.now(connection), None)
+
+        end.says = title  # type: ignore[attr-defined]
+        await self.db.write(end)
+
+    async def undo_step(self, row: OperationRow, kind: Kind[S] | None, step: StepRow) -> None:
+        """Undo one step if there is something to undo, and journal it."""
+        if step.undo and step.state in ("finished", "running"):
+            await self._undo(row, kind, step, step.operation_id)
+            step.state = "undone"
+            await self.db.write(self._end_step, row, step)
+
+    async def undo_superseded(self, row: OperationRow, operation_id: str) -> None:
+        """Undo, newest first, every step of an operation whose resource `row` took over."""
+        old = await self.db.read(self.journal.get, operation_id)
+        if old is None or old.state != "superseded":
+            return
+        kind = self.kinds.get(old.kind)
+        for step in reversed(await self.db.read(self.journal.steps_of, operation_id)):
+            if step.undo and step.state in ("finished", "running"):
+                await self._undo(old, kind, step, operation_id)
+                step.state = "undone"
+                await self.db.write(self._end_foreign, row, step)
+        await self.db.write(self._end_superseded, row, operation_id)
+
+    def _end_foreign(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
+        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
+            raise Superseded(row.id)
+        self.journal.end_foreign_step(connection, step, self.db.now(connection))
+
+    def _end_superseded(self, connection: Connection, row: OperationRow, operation_id: str) -> None:
+        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
+            raise Superseded(row.id)
+        self.journal.end_superseded(connection, operation_id, self.db.now(connection))
+
+    # ── acting
+
+    async def _act(
+        self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
+        patience_seconds: float,
+    ) -> Any:  # fmt: skip
+        if isinstance(act, HostVerb):
+            values = dict(zip(act.parameters, msgspec.to_builtins(list(args)), strict=False))
+            do = DoStep(row.id, step.step, step.index, row.epoch, act.verb, values, "", "", row.request_id)
+            return await self._hosts.run(do, act.target, patience_seconds)
+        return await act(Step(self, row, f"{row.id}/{step.step}/{step.index}"), *args)
+
+    async def _undo(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, operation_id: str) -> None:
+        spans.note(f"undo: {step.title}")
+        values = [*step.args, step.result][: step.undo_arity]
+        await self._seams.before(row, step, "undo")
+        for _ in range(self._seams.times(step, "undo")):
+            await self._undo_with_retries(row, kind, step, values)
+        await self._seams.after(row, step, "undo")
+
+    async def _undo_with_retries(
+        self, row: OperationRow, kind: Kind[S] | None, step: StepRow, values: list[Any]
+    ) -> None:
+        for attempt in range(1, UNDO_TRIES + 1):
+            try:
+                if step.undo.startswith("host:"):
+                    return await self._undo_on_host(row, step, values)
+                return await self._undo_here(row, kind, step, values)
+            except (Superseded, asyncio.CancelledError):
+                raise
+            except Exception as error:  # tried again, then parked by the caller
+                if attempt == UNDO_TRIES or (isinstance(error, Fault) and error.code == "HostSilent"):
+                    raise
+                await self.world.clock.sleep(0.5 * 2**attempt)
+        return None
+
+    async def _undo_on_host(self, row: OperationRow, step: StepRow, values: list[Any]) -> None:
+        _, exchange, type_, name, verb = step.undo.split(":", 4)
+        do = DoStep(row.id, f"{step.step}~undo", step.index, row.epoch, verb, {"*": values}, "", "", row.request_id)
+        await self._hosts.run(do, Target(exchange, type_, name), UNDO_PATIENCE_SECONDS)
+
+    async def _undo_here(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, values: list[Any]) -> None:
+        name = step.undo.removeprefix("here:")
+        undo = next((u for u in (kind.undos if kind else ()) if u.__name__ == name), None)
+        if undo is None:
+            raise unavailable("This release does not know how to undo a step.", inside=f"{row.kind}: {step.undo}")
+        hints = get_type_hints(undo)
+        names = list(inspect.signature(undo).parameters)[1:]
+        typed = [
+            None if value is None else msgspec.convert(value, hints.get(n, Any))
+            for n, value in zip(names, values, strict=False)
+        ]
+        await undo(Step(self, row, f"{row.id}/{step.step}/{step.index}/undo"), *typed)
+
+
+def _nothing(_: Connection) -> None:
+    """A flow that ends without a last write."""
