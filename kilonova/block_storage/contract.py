@@ -135,3 +135,57 @@ class Attachment(msgspec.Struct):
     volume_id: str
     connection: Connection | None = None
     multiattach: bool = False
+
+
+class VolumeRef(msgspec.Struct):
+    """A volume as compute sees it."""
+
+    id: str
+    name: str
+    status: str
+    size_gib: int
+    bootable: bool
+    multiattach: bool
+    availability_zone: str
+    image_metadata: dict[str, str] = {}
+
+
+class NewVolume(msgspec.Struct, frozen=True):
+    """A volume that compute makes for a server."""
+
+    size_gib: int
+    name: str = ""
+    image_id: str = ""
+    snapshot_id: str = ""
+    volume_type: str = ""
+    availability_zone: str = ""
+
+
+class Volumes(Protocol):
+    """Block storage over REST with a caller's token. Implemented by block_storage/client.py."""
+
+    async def show(self, token: str, volume_id: str) -> VolumeRef: ...
+
+    async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
+        """Made (status creating); `key` makes repeats harmless."""
+        ...
+
+    async def delete(self, token: str, volume_id: str) -> None:
+        """Deleted; gone is fine."""
+        ...
+
+    async def reserve(self, token: str, key: str, volume_id: str, server_id: str) -> str:
+        """Attachment id; the volume is `reserved` for the server. CONFLICT or INVALID when it is not available."""
+        ...
+
+    async def connect(self, token: str, attachment_id: str, connector: Connector, device: str) -> Attachment:
+        """The attachment with connection data for the host; repeats are harmless."""
+        ...
+
+    async def complete(self, token: str, attachment_id: str) -> None:
+        """The guest has it: volume `in-use`."""
+        ...
+
+    async def detach(self, token: str, attachment_id: str) -> None:
+        """Attachment gone, volume available again; gone is fine."""
+        ...

@@ -305,3 +305,50 @@ class PortRequest(msgspec.Struct, frozen=True):
     network_id: str = ""
     fixed_ip: str = ""
     tag: str = ""
+
+
+class ServerNics(msgspec.Struct, frozen=True):
+    """Whose NICs are bound, where."""
+
+    server_id: str
+    hostname: str
+    project_id: str
+    availability_zone: str
+    host: str
+    requests: tuple[PortRequest, ...]
+    security_groups: tuple[str, ...] = ()  # names or ids; for ports made here
+
+
+class Networks(Protocol):
+    """Network over REST with a caller's token. Implemented by network/client.py."""
+
+    async def check(self, token: str, project_id: str, requests: list[PortRequest]) -> list[PortRequest]:
+        """At the API: every network and port exists, may be used and has room; no request: the project's only network.
+
+        Faults: NOT_FOUND, CONFLICT (several networks and none named; port in use), INVALID (address not in subnet).
+        """
+        ...
+
+    async def check_security_groups(self, token: str, project_id: str, groups: list[str]) -> None:
+        """Each group (name or id) exists for the project; an ambiguous name is CONFLICT."""
+        ...
+
+    async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
+        """Ports for all requests, in order, made or adopted, bound to the host. `key` makes repeats harmless."""
+        ...
+
+    async def unbind(self, token: str, server_id: str, ports: list[PortBinding]) -> None:
+        """Ports made for the server are deleted, adopted ones unbound; found by the server's id too; gone is fine."""
+        ...
+
+    async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
+        """The server's ports with their status now."""
+        ...
+
+
+class ServerEvents(Protocol):
+    """Compute's `os-server-external-events`, as network calls it. Implemented by compute/client.py."""
+
+    async def port_events(self, events: list[tuple[str, str, str]]) -> None:
+        """(event, server id, port id): `network-vif-plugged`, `network-vif-unplugged`, `network-changed`."""
+        ...

@@ -14,6 +14,7 @@ from kilonova.bus.steps import DoStep, StepDone, StepStatus
 
 SILENCE_SECONDS = 15.0  # agents tell progress every 5 s
 PATIENCE_SECONDS = 600.0
+FOREVER_SECONDS = float("inf")  # for steps that must not fail because a host is away: deletes
 
 Key = tuple[str, str, int]
 

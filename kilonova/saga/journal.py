@@ -25,6 +25,10 @@ class Superseded(Exception):
     """Another runner or operation owns this now: stop, write nothing, undo nothing."""
 
 
+class Parked(Exception):
+    """The operation cannot go on now (a host is silent) and must not fail: it is tried again later, by anyone."""
+
+
 class OperationRow(msgspec.Struct):
     """An operation as it is journalled."""
 

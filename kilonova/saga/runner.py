@@ -19,7 +19,7 @@ from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
 from kilonova.db.database import Database
 from kilonova.saga.hosts import HostSteps
-from kilonova.saga.journal import LEASE_SECONDS, Journal, OperationRow, StepRow, Superseded
+from kilonova.saga.journal import LEASE_SECONDS, Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
 from kilonova.saga.seal import Sealer
 from kilonova.trace import spans
@@ -109,6 +109,11 @@ class Runner(Generic[S]):
             return
         key = (done.operation, done.step, done.index)
         await self.db.write(self.journal.record_host_result, key, done.epoch, done.state, done.result, done.error)
+        await self._parts.bus.fanout(self._parts.reply, "step_recorded", {"done": msgspec.to_builtins(done)})
+
+    async def step_recorded(self, done: StepDone) -> None:
+        """Another process got the answer to a step that may be ours."""
+        self._hosts.done(done)
 
     async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
         """An agent is still at it."""
@@ -192,6 +197,9 @@ class Runner(Generic[S]):
                 await self.finish(row, "done", _nothing, ())
         except Superseded:
             raise
+        except Parked as parked:
+            log.warning("operation %s (%s) waits: %s", row.id, row.kind, parked)
+            await self.db.write(self._release, row)
         except Exception as error:  # the edge of a flow: whatever failed is undone and told
             fault = Fault.wrap(error)
             if fault.kind is FaultKind.BUG:
@@ -219,6 +227,10 @@ class Runner(Generic[S]):
             kind.failed(connection, row, fault)
         self.journal.move(connection, row, "stuck", now, None)
         self.journal.release(connection, row.id, row.epoch, now + timedelta(seconds=STUCK_RETRY_SECONDS))
+
+    def _release(self, connection: Connection, row: OperationRow) -> None:
+        until = self.db.now(connection) + timedelta(seconds=STUCK_RETRY_SECONDS)
+        self.journal.release(connection, row.id, row.epoch, until)
 
     def _fail(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault) -> None:
         if kind is not None:
@@ -306,7 +318,10 @@ class Runner(Generic[S]):
         kind = self.kinds.get(old.kind)
         for step in reversed(await self.db.read(self.journal.steps_of, operation_id)):
             if step.undo and step.state in ("finished", "running"):
-                await self._undo(old, kind, step, operation_id)
+                try:
+                    await self._undo(old, kind, step, operation_id)
+                except Fault as fault:
+                    raise Parked(f"undo of {old.kind}/{step.step}: {fault!r}") from fault
                 step.state = "undone"
                 await self.db.write(self._end_foreign, row, step)
         await self.db.write(self._end_superseded, row, operation_id)

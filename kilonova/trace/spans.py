@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Final, Literal
 
 import msgspec
@@ -101,7 +101,14 @@ def within(context: Context | None) -> Iterator[None]:
     try:
         yield
     finally:
+        _leave(token)
+
+
+def _leave(token: Token[Context | None]) -> None:
+    try:
         _current.reset(token)
+    except ValueError:
+        pass  # a task that was dropped is closed by the garbage collector, in a context that is not its own
 
 
 @contextmanager
@@ -124,7 +131,7 @@ def span(
         made.error = str(error) or type(error).__name__
         raise
     finally:
-        _current.reset(token)
+        _leave(token)
         made.end = time.time()
         RING.add(made)
 

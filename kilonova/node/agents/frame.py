@@ -85,7 +85,7 @@ class Agent:
     def __init__(self, world: World, bus: Bus, host: str, settings: AgentSettings | None = None) -> None:
         self.world, self.bus, self.host = world, bus, host
         self.settings = settings or AgentSettings()
-        self.plugin: Plugin = rpc.client(Plugin, bus, Target(EXCHANGE, PLUGIN_TOPIC))  # type: ignore[type-abstract]
+        self.plugin: Plugin = rpc.client(Plugin, bus, Target(EXCHANGE, PLUGIN_TOPIC))
         self.pending = Pending()
         self.synced = asyncio.Event()  # set after the first full build
         self._subscription: Subscription | None = None

@@ -1,0 +1,253 @@
+"""The agent's ledger: journalled steps that this host was asked to do, in its own small database.
+
+A step is acknowledged once it stands here. It is done once; its end is told until the driver accepts it. After a
+restart, what ran is `lost` (the driver sends it again), what ended untold is told again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Any, get_type_hints
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault
+from kilonova.base.world import World
+from kilonova.bus import rpc
+from kilonova.bus.contract import Bus, Handler, Message, Target
+from kilonova.bus.steps import DoStep, StepDone, StepDriver, StepStatus
+from kilonova.db.database import Database
+from kilonova.db.types import Id, Name, Timestamp
+
+log = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 5.0
+KEPT = timedelta(days=7)
+metadata = sa.MetaData()
+_step = sa.Table(
+    "step",
+    metadata,
+    sa.Column("operation", Id(), primary_key=True),
+    sa.Column("step", Name(), primary_key=True),
+    sa.Column("index", sa.Integer, primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),  # running | finished | failed | lost
+    sa.Column("told", sa.Boolean, nullable=False),
+    sa.Column("asked", sa.JSON, nullable=False),
+    sa.Column("result", sa.JSON(none_as_null=True)),
+    sa.Column("error", sa.JSON(none_as_null=True)),
+    sa.Column("updated_at", Timestamp(), nullable=False),
+)
+_epoch = sa.Table(
+    "epoch",
+    metadata,
+    sa.Column("operation", Id(), primary_key=True),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("updated_at", Timestamp(), nullable=False),
+)
+_current: ContextVar[DoStep] = ContextVar("kilonova_step")
+
+Key = tuple[str, str, int]
+
+
+def current_step() -> DoStep:
+    """The step that the running verb belongs to: its operation, epoch and idempotency key."""
+    return _current.get()
+
+
+def idempotency_key(part: str = "") -> str:
+    """For a POST to another service made by the running step; `part` tells several POSTs of one step apart."""
+    step = _current.get()
+    return f"{step.operation}/{step.step}/{step.index}" + (f"/{part}" if part else "")
+
+
+class _Entry(msgspec.Struct):
+    asked: DoStep
+    state: str
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.asked.operation, self.asked.step, self.asked.index
+
+
+# ── units
+
+
+def _read(connection: Connection, key: Key) -> _Entry | None:
+    found = sa.select(_step).where(_step.c.operation == key[0], _step.c.step == key[1], _step.c.index == key[2])
+    row = connection.execute(found).mappings().first()
+    return None if row is None else _entry(row)
+
+
+def _entry(row: Any) -> _Entry:
+    asked = msgspec.convert(row["asked"], DoStep)
+    asked.epoch = row["epoch"]
+    return _Entry(asked, row["state"], row["result"], row["error"])
+
+
+def _raise_epoch(connection: Connection, operation: str, epoch: int, now: datetime) -> bool:
+    """False when a higher epoch is known."""
+    known = connection.scalar(sa.select(_epoch.c.epoch).where(_epoch.c.operation == operation))
+    if known is None:
+        connection.execute(_epoch.insert().values(operation=operation, epoch=epoch, updated_at=now))
+    elif known < epoch:
+        connection.execute(_epoch.update().where(_epoch.c.operation == operation).values(epoch=epoch, updated_at=now))
+    return known is None or known <= epoch
+
+
+def _accept(connection: Connection, step: DoStep, now: datetime) -> tuple[str, _Entry | None]:
+    """What to do with a step that arrived: stale | start | running | told (its entry)."""
+    if not _raise_epoch(connection, step.operation, step.epoch, now):
+        return "stale", None
+    entry = _read(connection, (step.operation, step.step, step.index))
+    if entry is None:
+        values = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}
+        asked = msgspec.to_builtins(step)
+        connection.execute(_step.insert().values(**values, state="running", told=False, asked=asked, updated_at=now))
+        return "start", None
+    again = entry.state == "lost" or (entry.state == "failed" and step.epoch > entry.asked.epoch)
+    values = {"epoch": step.epoch, "updated_at": now}
+    if again:
+        values |= {"state": "running", "told": False, "error": None}
+    _update(connection, (step.operation, step.step, step.index), values)
+    entry.asked.epoch = step.epoch
+    return ("start" if again else "running" if entry.state == "running" else "told"), entry
+
+
+def _update(connection: Connection, key: Key, values: dict[str, Any]) -> None:
+    mine = _step.update().where(_step.c.operation == key[0], _step.c.step == key[1], _step.c.index == key[2])
+    connection.execute(mine.values(**values))
+
+
+def _status(connection: Connection, key: Key, epoch: int, now: datetime) -> _Entry | None:
+    _raise_epoch(connection, key[0], epoch, now)
+    return _read(connection, key)
+
+
+def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
+    """After a restart: what ran is lost; returns what ended and was never told."""
+    connection.execute(_step.delete().where(_step.c.told, _step.c.updated_at < now - KEPT))
+    connection.execute(_epoch.delete().where(_epoch.c.updated_at < now - KEPT * 2))
+    connection.execute(_step.update().where(_step.c.state == "running").values(state="lost", updated_at=now))
+    untold = sa.select(_step).where(_step.c.state.in_(("finished", "failed")), _step.c.told.is_(False))
+    return [_entry(row) for row in connection.execute(untold).mappings()]
+
+
+class StepServer:
+    """Does the journalled verbs of `contract` on `served`, for messages to `type.host`."""
+
+    def __init__(self, world: World, bus: Bus, db: Database, contract: type, served: object) -> None:
+        self._world = world
+        self._bus = bus
+        self._db = db
+        self._contract = contract
+        self._served = served
+        self._running: dict[Key, asyncio.Task[None]] = {}
+        self.host = ""
+
+    async def start(self, host: str) -> None:
+        """Open the ledger; call before the bus delivers."""
+        self.host = host
+        await self._db.write(metadata.create_all)
+        for entry in await self._db.write(_wake_up, self._world.clock.now()):
+            self._world.spawn(self._tell(entry), "ledger tell")
+
+    def handlers(self) -> dict[str, Handler]:
+        """For `bus.serve`: every verb of the contract, and `step_status`."""
+        verbs = [name for name, value in vars(self._contract).items() if callable(value) and not name.startswith("_")]
+        return {**dict.fromkeys(verbs, self._receive), "step_status": self._step_status}
+
+    async def _receive(self, message: Message) -> None:
+        step = msgspec.convert(message.args["step"], DoStep)
+        verdict, entry = await self._db.write(_accept, step, self._world.clock.now())
+        key = (step.operation, step.step, step.index)
+        if verdict == "stale":
+            log.warning("refused %s of operation %s: epoch %d is old", step.verb, step.operation, step.epoch)
+        elif verdict == "told" and entry is not None:
+            self._world.spawn(self._tell(entry), "ledger tell")
+        elif verdict == "start" or key not in self._running:
+            earlier = [task for other, task in self._running.items() if other[0] == step.operation and other != key]
+            self._running[key] = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
+
+    async def _step_status(self, message: Message) -> Any:
+        args = message.args
+        key = (str(args["operation"]), str(args["step"]), int(args["index"]))
+        entry = await self._db.write(_status, key, int(args["epoch"]), self._world.clock.now())
+        if entry is None:
+            return msgspec.to_builtins(StepStatus("unknown"))
+        lost = entry.state == "running" and key not in self._running
+        state: Any = "lost" if lost else entry.state
+        return msgspec.to_builtins(StepStatus(state, entry.result, entry.error))
+
+    async def _do(self, step: DoStep, earlier: list[asyncio.Task[None]]) -> None:
+        key = (step.operation, step.step, step.index)
+        for task in earlier:  # an abandoned step must have stopped before its undo, or what follows it, begins
+            task.cancel()
+            await asyncio.wait({task})
+        _current.set(step)
+        progress = self._world.spawn(self._progress(step), "ledger progress")
+        entry = _Entry(step, "finished")
+        try:
+            entry.result = msgspec.to_builtins(await self._verb(step))
+        except asyncio.CancelledError:
+            await self._db.write(_update, key, {"state": "lost"})
+            raise
+        except Exception as error:  # the edge of a verb: its fault travels to the driver
+            fault = Fault.wrap(error)
+            if not isinstance(error, Fault):
+                log.exception("%s failed", step.verb)
+            entry.state, entry.error = "failed", fault.to_wire()
+        finally:
+            progress.cancel()
+        values = {"state": entry.state, "result": entry.result, "error": entry.error, "told": False}
+        await self._db.write(_update, key, values | {"updated_at": self._world.clock.now()})
+        self._running.pop(key, None)
+        await self._tell(entry)
+
+    async def _verb(self, step: DoStep) -> Any:
+        method: Callable[..., Awaitable[Any]] = getattr(self._served, step.verb)
+        hints = get_type_hints(getattr(self._contract, step.verb))
+        hints.pop("return", None)
+        if "*" in step.args:
+            pairs = list(zip(hints, step.args["*"], strict=False))
+        else:
+            pairs = [(name, step.args[name]) for name in hints if name in step.args]
+        return await method(**{name: msgspec.convert(value, hints[name]) for name, value in pairs})
+
+    async def _progress(self, step: DoStep) -> None:
+        driver = rpc.client(StepDriver, self._bus, Target(step.reply_exchange, step.reply_type))
+        while True:
+            await self._world.clock.sleep(PROGRESS_SECONDS)
+            try:
+                await driver.step_progress(step.operation, step.step, step.index, step.epoch)
+            except Fault:
+                pass  # progress is a courtesy: the driver asks step_status when it hears nothing
+
+    async def _tell(self, entry: _Entry) -> None:
+        """Tell the driver until it accepts; a later epoch's driver hears it under its own epoch."""
+        asked, pause = entry.asked, 0.2
+        driver = rpc.client(StepDriver, self._bus, Target(asked.reply_exchange, asked.reply_type))
+        while True:
+            latest = await self._db.read(_read, entry.key)
+            if latest is None or latest.state not in ("finished", "failed"):
+                return
+            state: Any = latest.state
+            epoch = latest.asked.epoch
+            done = StepDone(*entry.key, epoch, state, latest.result, latest.error, self.host)
+            try:
+                await driver.step_done(done)
+            except Fault as fault:
+                log.info("step_done of %s not accepted yet: %r", asked.verb, fault)
+                await self._world.clock.sleep(pause)
+                pause = min(pause * 2, 10.0)
+                continue
+            await self._db.write(_update, entry.key, {"told": True})
+            return
