@@ -59,7 +59,7 @@ class Loops:
         """Run it now; a failure is logged and tried again next time."""
         try:
             mended = await loop.run(self._service)
-        except Exception as error:  # the edge of a background task: it must go on
+        except Exception as error:  # edge: a loop must go on
             self.last_error[loop.name] = repr(error)
             log.warning("loop %s failed: %r", loop.name, error)
             return 0
