@@ -147,7 +147,7 @@ class NamespaceThreads:
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         """`fn(*args)` done in the namespace."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, fn, *args)
+        return await asyncio.wrap_future(self._pool.submit(fn, *args))
 
     async def run_in(self, namespace: str, fn: Callable[..., T], *args: object) -> T:
         """`fn(*args)` done in another namespace, by one of these threads, which then returns."""
