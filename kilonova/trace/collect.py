@@ -1,0 +1,206 @@
+"""Collect: spans leave a process in batches that never hold up its work, and are kept for a week to be drawn."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from kilonova.base.clock import Clock
+from kilonova.base.units import GIB
+from kilonova.trace.spans import Span, within
+
+MAX_AGE_SECONDS: Final = 7 * 86_400.0
+MAX_BYTES: Final = GIB
+BATCH: Final = 500
+WAIT_SECONDS: Final = 0.5
+PENDING: Final = 20_000
+MOST_TRACES: Final = 100
+_PRUNE_TRACES: Final = 200  # traces dropped per transaction, so that writers wait little
+_ITEM_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-|\{|/action$")
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS spans (
+    span_id TEXT PRIMARY KEY, trace_id TEXT NOT NULL, request_id TEXT NOT NULL, resource TEXT NOT NULL,
+    start REAL NOT NULL, body BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, start);
+CREATE INDEX IF NOT EXISTS spans_by_request ON spans (request_id) WHERE request_id <> '';
+CREATE INDEX IF NOT EXISTS spans_by_resource ON spans (resource) WHERE resource <> '';
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start);
+"""
+
+
+class TraceSummary(msgspec.Struct, frozen=True):
+    """One trace of a list: what began it, when (seconds since the epoch), how long it ran and how it ended."""
+
+    trace_id: str
+    request_id: str
+    name: str  # of the first span
+    start: float
+    seconds: float
+    spans: int
+    failed: bool
+
+    @property
+    def creates(self) -> bool:
+        """Whether it made something: POST on a collection, not on one item or its actions."""
+        method, _, path = self.name.partition(" ")
+        return (method == "POST" and not _ITEM_ID.search(path)) or self.name.startswith("create")
+
+
+class SpanStore:
+    """Spans in an SQLite file of their own. Sync and thread-safe: call it through `World.blocking`.
+
+    Losing the last moments to a power cut is accepted (a trace is never the only copy of anything), so commits do
+    not wait for the disk.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None, timeout=30)
+        self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first page is written, or it has no effect
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.executescript(_SCHEMA)
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._decode = msgspec.msgpack.Decoder(Span).decode
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Keep `spans`; one that is there already (a batch sent twice) is kept once."""
+        rows = [(s.span_id, s.trace_id, s.request_id, s.resource, s.start, self._encode(s)) for s in spans]
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def traces(self, id: str) -> list[TraceSummary]:
+        """The traces that `id` (of a trace, a request or a resource) names, newest first, 100 at the most."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT trace_id, min(start) AS begun FROM spans WHERE trace_id IN ("
+                "SELECT trace_id FROM spans WHERE trace_id = :id "
+                "UNION SELECT trace_id FROM spans WHERE request_id = :id AND request_id <> '' "
+                "UNION SELECT trace_id FROM spans WHERE resource = :id AND resource <> '') "
+                "GROUP BY trace_id ORDER BY begun DESC, trace_id LIMIT :most",
+                {"id": id, "most": MOST_TRACES},
+            ).fetchall()
+        return [_summary(self._spans(trace_id)) for trace_id, _ in found]
+
+    def find(self, id: str, nth: int | None = None) -> list[Span]:
+        """The spans of one trace that `id` names, by start; empty when there is none.
+
+        Of several, the newest that created something, else the newest; `nth` chooses from `traces(id)`, from 0.
+        """
+        found = self.traces(id)
+        if nth is not None:
+            found = found[nth : nth + 1] if nth >= 0 else []
+        chosen = next((one for one in found if one.creates), found[0] if found else None)
+        return self._spans(chosen.trace_id) if chosen else []
+
+    def prune(self, now: float, *, max_age_seconds: float = MAX_AGE_SECONDS, max_bytes: int = MAX_BYTES) -> int:
+        """Drop what is too old, then the oldest traces while the file is too large; how many spans went."""
+        with self._lock, self._db:
+            gone = self._db.execute("DELETE FROM spans WHERE start < ?", (now - max_age_seconds,)).rowcount
+        while self.used_bytes() > max_bytes:
+            with self._lock, self._db:
+                dropped = self._db.execute(
+                    "DELETE FROM spans WHERE trace_id IN (SELECT DISTINCT trace_id FROM (SELECT trace_id FROM spans "
+                    "ORDER BY start LIMIT ?))",
+                    (_PRUNE_TRACES * 5,),
+                ).rowcount
+            gone += dropped
+            if not dropped:
+                break
+        with self._lock:
+            self._db.executescript("PRAGMA incremental_vacuum")  # execute() would give back one page only
+        return gone
+
+    def used_bytes(self) -> int:
+        """Bytes of the file that hold spans; pages given back by deletes do not count."""
+        with self._lock:
+            pages, free, size = (
+                self._db.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return int((pages - free) * size)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _spans(self, trace_id: str) -> list[Span]:
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT body FROM spans WHERE trace_id = ? ORDER BY start, rowid", (trace_id,)
+            ).fetchall()
+        return [self._decode(body) for (body,) in rows]
+
+
+def _summary(spans: list[Span]) -> TraceSummary:
+    known = {span.span_id for span in spans}
+    first = next((span for span in spans if span.parent_id not in known and span.kind != "note"), spans[0])
+    return TraceSummary(
+        trace_id=first.trace_id,
+        request_id=next((span.request_id for span in spans if span.request_id), ""),
+        name=first.name,
+        start=spans[0].start,
+        seconds=max(span.end for span in spans) - spans[0].start,
+        spans=len(spans),
+        failed=any(span.error for span in spans),
+    )
+
+
+class Batcher:
+    """A ring's sink that hands spans on in batches: `RING.sinks.append(batcher)`, then `world.spawn(batcher.run(), …)`.
+
+    Calling it never blocks or fails, from any thread. When the receiver is slow or gone the oldest spans are dropped
+    and counted in `dropped`; a batch that could not be sent counts too, and is not tried again.
+    """
+
+    def __init__(
+        self, send: Callable[[list[Span]], Awaitable[None]], clock: Clock, *, pending: int = PENDING, batch: int = BATCH
+    ) -> None:
+        self.dropped = 0
+        self.sent = 0
+        self.last_error = ""
+        self._send = send
+        self._clock = clock
+        self._batch = batch
+        self._pending: deque[Span] = deque(maxlen=pending)
+
+    def __call__(self, span: Span) -> None:
+        if len(self._pending) == self._pending.maxlen:
+            self.dropped += 1
+        self._pending.append(span)
+
+    async def run(self) -> None:
+        """Send what has gathered every 0.5 s, in batches of at most 500, until cancelled."""
+        while True:
+            await self._clock.sleep(WAIT_SECONDS)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send all that is pending now. What arrives meanwhile waits for the next time."""
+        with within(None):  # sending is no part of any trace, or every batch would make another
+            for _ in range(-(-len(self._pending) // self._batch)):
+                batch = self._take()
+                try:
+                    await self._send(batch)
+                except Exception as error:  # the edge: whatever the receiver's fault is, the work goes on
+                    self.dropped += len(batch)
+                    self.last_error = f"{type(error).__name__}: {error}"
+                else:
+                    self.sent += len(batch)
+
+    def _take(self) -> list[Span]:
+        taken: list[Span] = []
+        while self._pending and len(taken) < self._batch:
+            taken.append(self._pending.popleft())
+        return taken
