@@ -1,0 +1,105 @@
+"""The compute agent as a process: its ledger and verbs on the bus, its reports to the conductor."""
+
+from __future__ import annotations
+
+import logging
+
+from kilonova.base.clock import iso_seconds
+from kilonova.base.faults import Fault
+from kilonova.base.world import World
+from kilonova.bus import rpc
+from kilonova.bus.contract import Bus, Subscription
+from kilonova.compute.contract import COMPUTE_TOPIC, EXCHANGE, ComputeAgent, ComputeHost, HostReport, Power, SeenGuest
+from kilonova.db.database import Database
+from kilonova.node.agents.compute import ComputeHostAgent
+from kilonova.node.ledger import StepServer
+
+log = logging.getLogger(__name__)
+
+REPORT_SECONDS = 10.0
+FULL_SECONDS = 60.0
+
+
+class ComputeWorker:
+    """Serves `compute.HOST` and reports the host's resources, guests and power changes."""
+
+    def __init__(self, world: World, bus: Bus, ledger: Database, agent: ComputeHostAgent) -> None:
+        self.world = world
+        self.bus = bus
+        self.agent = agent
+        self.steps = StepServer(world, bus, ledger, ComputeHost, agent)
+        self._subscription: Subscription | None = None
+        self._started_at = iso_seconds(world.clock.now())
+
+    async def start(self) -> None:
+        """Adopt what the host has, take messages, report."""
+        await self.steps.start(self.agent.host)
+        handlers = {**self.steps.handlers(), **rpc.handlers(ComputeAgent, self.agent)}
+        self._subscription = await self.bus.serve(EXCHANGE, COMPUTE_TOPIC, self.agent.host, handlers)
+        self.agent.machine.hypervisor.on_power_change(self._power_changed)
+        self.world.spawn(self._report_forever(), "compute report")
+        self.world.spawn(self._guests_forever(), "compute guests")
+
+    async def close(self) -> None:
+        """Take no more messages; guests go on."""
+        if self._subscription is not None:
+            await self._subscription.close()
+        await self.agent.machine.hypervisor.close()
+
+    async def report(self) -> None:
+        """Tell the conductor what this host is and has."""
+        hypervisor = await self.agent.machine.hypervisor.info()
+        disks = self.agent.machine.disks
+        total_gb, free_gb = await disks.total_gb(), await disks.free_gb()
+        running = [g for g in await self.agent.machine.hypervisor.guests() if g.power is Power.RUNNING]
+        await self.agent.conductor.report_host(
+            HostReport(
+                host=self.agent.host,
+                node=self.agent.host,
+                hypervisor_type=hypervisor.type,
+                hypervisor_version=hypervisor.version,
+                vcpus=hypervisor.vcpus,
+                memory_mb=hypervisor.memory_mb,
+                disk_gb=total_gb,
+                host_ip=self.agent.settings.host_ip,
+                cpu_info=hypervisor.cpu_info,
+                traits=list(hypervisor.traits),
+                free_disk_gb=free_gb,
+                running_servers=len(running),
+                started_at=self._started_at,
+            )
+        )
+
+    async def guests(self) -> None:
+        """Tell the conductor every guest; destroy those it says must not be here (deleted while the host was away)."""
+        seen = [SeenGuest(g.id, g.power) for g in await self.agent.machine.hypervisor.guests()]
+        for server_id in await self.agent.conductor.guests_seen(self.agent.host, seen, full=True):
+            log.warning("guest %s must not be on this host: destroying it", server_id)
+            await self.agent.destroy(server_id)
+
+    def _power_changed(self, server_id: str, power: Power) -> None:
+        self.world.spawn(self._tell_power(server_id, power), "compute power")
+
+    async def _tell_power(self, server_id: str, power: Power) -> None:
+        try:
+            await self.agent.conductor.guests_seen(self.agent.host, [SeenGuest(server_id, power)], full=False)
+        except Fault as fault:
+            log.info("power of %s not told, the next full report does: %r", server_id, fault)
+
+    async def _report_forever(self) -> None:
+        while True:
+            try:
+                await self.report()
+            except Fault as fault:
+                log.warning("report of host %s failed: %r", self.agent.host, fault)
+                await self.world.clock.sleep(1.0)
+                continue
+            await self.world.clock.sleep(REPORT_SECONDS)
+
+    async def _guests_forever(self) -> None:
+        while True:
+            try:
+                await self.guests()
+            except Fault as fault:
+                log.info("guests of host %s not told: %r", self.agent.host, fault)
+            await self.world.clock.sleep(FULL_SECONDS)

@@ -1,0 +1,65 @@
+"""From a server's record to the guest that a hypervisor runs: a pure function, so that start and spawn agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kilonova.base.faults import bug
+from kilonova.compute.contract import BlockDevice, Disk, GuestSpec, Nic, ServerForHost
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def guest_spec(
+    server: ServerForHost, local: list[Disk], tap_name: Callable[[str], str], console_log: str, prefix: str
+) -> GuestSpec:
+    """The guest of `server` with its local disks, its attached volumes and its ports' taps."""
+    volumes = [device for device in server.block_devices if device.destination_type == "volume"]
+    taken = {disk.target for disk in local}
+    disks = list(local)
+    for device in sorted(volumes, key=lambda one: (one.boot_index is None or one.boot_index < 0, one.boot_index or 0)):
+        target = _target(device, taken)
+        taken.add(target)
+        disks.append(_volume_disk(device, target))
+    nics = [Nic(port.id, port.mac, tap_name(port.id), port.mtu) for port in server.ports]
+    return GuestSpec(
+        id=server.id,
+        name=f"{prefix}-instance-{server.number:08x}",
+        vcpus=server.flavor.vcpus,
+        memory_mb=server.flavor.memory_mb,
+        disks=tuple(disks),
+        nics=tuple(nics),
+        console_log=console_log,
+        description=server.name,
+        extra_specs=server.flavor.extra_specs,
+        image_properties=server.image_properties,
+    )
+
+
+def _volume_disk(device: BlockDevice, target: str) -> Disk:
+    connection = device.connection
+    if connection is None or "path" not in connection.data:
+        raise bug(f"volume {device.volume_id} has no connection that this host can use")
+    return Disk(
+        path=str(connection.data["path"]),
+        format=str(connection.data.get("format", "raw")),
+        target=target,
+        bus=device.disk_bus or "virtio",
+        device="cdrom" if device.device_type == "cdrom" else "disk",
+        serial=device.volume_id,
+        boot_order=device.boot_index + 1 if device.boot_index is not None and device.boot_index >= 0 else 0,
+        shareable=bool(connection.data.get("shareable", False)),
+        cache="none" if connection.data.get("shareable") else "writeback",
+    )
+
+
+def _target(device: BlockDevice, taken: set[str]) -> str:
+    """The wanted device name when it is free, else the first free one; the root goes first."""
+    wanted = device.device_name.removeprefix("/dev/")
+    if wanted and wanted not in taken:
+        return wanted
+    start = 0 if device.boot_index == 0 else 1
+    for letter in LETTERS[start:] + LETTERS[:start]:
+        if f"vd{letter}" not in taken:
+            return f"vd{letter}"
+    raise bug("a guest has more disks than letters")
