@@ -1,0 +1,229 @@
+"""A host's guests on libvirt: QEMU's own emulation or KVM, on a private daemon or any libvirt URI."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import libvirt
+
+from kilonova.base.faults import conflict, unavailable
+from kilonova.base.world import World
+from kilonova.compute.contract import Guest, GuestSpec, HypervisorInfo, Power
+from kilonova.node.hypervisor import libvirt_calls as calls
+from kilonova.node.hypervisor.domain_xml import Platform, domain_xml
+from kilonova.node.hypervisor.libvirt_events import ensure_event_thread
+from kilonova.node.hypervisor.libvirt_faults import fault_of
+from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
+
+T = TypeVar("T")
+
+_ON = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+_ACPI_AGAIN_SECONDS = 10.0  # a guest that is still booting misses the first press of its power button
+_LOST_CODES = {libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR,
+               libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_OPERATION_INVALID}  # fmt: skip
+
+
+class LibvirtHypervisor:
+    """Hypervisor on libvirt. Give it a private daemon, which it starts and revives, or the URI of another.
+
+    Calls run in four threads of its own. When the daemon dies it is started again, and the call that was under
+    way is made once more: every verb may be repeated. Guests never notice.
+    """
+
+    def __init__(
+        self, world: World, *, daemon: PrivateLibvirtd | None = None, uri: str = "", platform: Platform | None = None
+    ) -> None:
+        if daemon is None and not uri:
+            raise ValueError("a private daemon or a URI is needed")
+        self._world = world
+        self._daemon = daemon
+        self._uri = daemon.uri if daemon else uri
+        self._platform = platform or Platform()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="libvirt")
+        self._connection: Any = None
+        self._connecting = asyncio.Lock()
+        self._listeners: list[Callable[[str, Power], None]] = []
+        self._powers: dict[str, Power] = {}  # as last told
+        self._changed: asyncio.Queue[str] = asyncio.Queue()  # guest ids, "" for all
+        self._teller: asyncio.Task[Any] | None = None
+        self._closed = False
+
+    async def info(self) -> HypervisorInfo:
+        return await self._call(calls.info, self._platform, guest_id="", doing="asking")
+
+    async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
+        xml = domain_xml(spec, self._platform)
+        return await self._call(calls.ensure_started, spec.id, xml, paused, guest_id=spec.id, doing="starting")
+
+    async def resume(self, guest_id: str) -> Guest:
+        guest = await self._call(calls.resume, guest_id, guest_id=guest_id, doing="resuming")
+        if guest.power not in _ON:
+            raise _not_running(guest_id)
+        return guest
+
+    async def ensure_stopped(self, guest_id: str, grace_seconds: float) -> Guest:
+        guest = await self._look(guest_id)
+        clock = self._world.clock
+        ends = clock.monotonic() + grace_seconds
+        pressed = float("-inf")
+        while guest.power is Power.RUNNING and (left := ends - clock.monotonic()) > 0:
+            if clock.monotonic() - pressed >= _ACPI_AGAIN_SECONDS:
+                await self._call(calls.press_power_button, guest_id, guest_id=guest_id, doing="stopping")
+                pressed = clock.monotonic()
+            await clock.sleep(min(0.25, left))
+            guest = await self._look(guest_id)
+        if guest.power in _ON:
+            guest = await self._call(calls.cut_power, guest_id, guest_id=guest_id, doing="stopping")
+        return guest
+
+    async def ensure_gone(self, guest_id: str) -> None:
+        await self._call(calls.remove, guest_id, guest_id=guest_id, doing="removing")
+
+    async def guests(self) -> list[Guest]:
+        return await self._call(calls.all_guests, guest_id="", doing="listing")
+
+    async def vnc_address(self, guest_id: str) -> tuple[str, int]:
+        address = await self._call(calls.vnc_address, guest_id, guest_id=guest_id, doing="asking")
+        if address is None:
+            raise _not_running(guest_id)
+        return address
+
+    def on_power_change(self, told: Callable[[str, Power], None]) -> None:
+        self._listeners.append(told)
+
+    async def start(self) -> None:
+        """Connected (the private daemon runs). Verbs do this by themselves; power changes are told from now on."""
+        await self._connected()
+
+    async def close(self) -> None:
+        """Let go of the daemon; it and its guests go on."""
+        self._closed = True
+        if self._teller:
+            self._teller.cancel()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await self._in_thread(calls.close, connection)
+        self._threads.shutdown(wait=False)
+
+    # ── connection
+
+    async def _look(self, guest_id: str) -> Guest:
+        return await self._call(calls.look, guest_id, guest_id=guest_id, doing="asking")
+
+    async def _call(self, fn: Callable[..., T], *args: Any, guest_id: str, doing: str) -> T:
+        """`fn(connection, …)` in a thread; once more on a new connection when this one broke meanwhile."""
+        for attempt in (1, 2):
+            connection = await self._connected()
+            try:
+                return await self._in_thread(fn, connection, *args)
+            except libvirt.libvirtError as error:
+                if (
+                    attempt == 1
+                    and error.get_error_code() in _LOST_CODES
+                    and not await self._in_thread(calls.alive, connection)
+                ):
+                    self._lost(connection)
+                    continue
+                raise fault_of(error, guest_id, doing) from error
+        raise AssertionError("unreachable")
+
+    async def _connected(self) -> Any:
+        async with self._connecting:
+            if self._closed:
+                raise unavailable("The host's hypervisor is closed.")
+            if self._connection is None:
+                if self._daemon is not None:
+                    await self._in_thread(self._daemon.ensure_running)
+                try:
+                    self._connection = await self._in_thread(self._open)
+                except libvirt.libvirtError as error:
+                    raise unavailable(
+                        "The host's libvirt does not answer.",
+                        hint=f"Look whether it runs: virsh -c {self._uri} version",
+                        inside=error.get_error_message(),
+                    ) from error
+                if self._teller is None:
+                    for guest in await self._in_thread(calls.all_guests, self._connection):
+                        self._powers[guest.id] = guest.power
+                    self._teller = self._world.spawn(self._tell(), "libvirt-power")
+                else:
+                    self._changed.put_nowait("")  # what happened while nobody listened
+            return self._connection
+
+    def _open(self) -> Any:
+        """A new connection with its events; runs in a thread."""
+        ensure_event_thread()
+        connection = libvirt.open(self._uri)
+        try:
+            connection.setKeepAlive(5, 4)
+            loop = self._loop
+            connection.registerCloseCallback(lambda c, *_: _tell_loop(loop, self._lost, c), None)
+            connection.domainEventRegisterAny(
+                None,
+                libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                lambda _c, domain, *_: _tell_loop(loop, self._changed.put_nowait, domain.UUIDString()),
+                None,
+            )
+        except libvirt.libvirtError:
+            connection.close()
+            raise
+        return connection
+
+    def _lost(self, connection: Any) -> None:
+        """The daemon went away: connect again at once, so that power changes are seen without a verb."""
+        if self._closed or connection is not self._connection:
+            return
+        self._connection = None
+        self._world.spawn(self._reconnect(), "libvirt-reconnect")
+
+    async def _reconnect(self) -> None:
+        """Connected again, however long it takes; a verb that comes in between does the same."""
+        pause = 0.5
+        while not self._closed and self._connection is None:
+            try:
+                await self._connected()
+            except Exception:  # an edge: nobody awaits this, and giving up would leave the host deaf
+                await self._world.clock.sleep(pause)
+                pause = min(pause * 2, 15)
+
+    async def _in_thread(self, fn: Callable[..., T], *args: Any) -> T:
+        self._loop = asyncio.get_running_loop()
+        return await self._loop.run_in_executor(self._threads, fn, *args)
+
+    # ── power
+
+    async def _tell(self) -> None:
+        """Tell listeners each guest's power when it differs from what they were told last, in order."""
+        while True:
+            guest_id = await self._changed.get()
+            try:
+                seen = await self._call(calls.powers_of, guest_id, guest_id=guest_id, doing="asking")
+            except Exception:  # an edge: the reconnect that follows asks for all guests again
+                continue
+            gone = set(self._powers) - set(seen) if not guest_id else {guest_id} - set(seen)
+            for known in gone:
+                if self._powers.pop(known, None) in _ON:
+                    self._told(known, Power.SHUTDOWN)
+            for known, power in seen.items():
+                if self._powers.get(known, Power.SHUTDOWN) is not power:
+                    self._told(known, power)
+                self._powers[known] = power
+
+    def _told(self, guest_id: str, power: Power) -> None:
+        for told in self._listeners:
+            told(guest_id, power)
+
+
+def _not_running(guest_id: str) -> Exception:
+    return conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
+
+
+def _tell_loop(loop: asyncio.AbstractEventLoop, fn: Callable[..., Any], *args: Any) -> None:
+    """Call `fn` on the loop; from libvirt's thread, perhaps after the loop has ended."""
+    try:
+        loop.call_soon_threadsafe(fn, *args)
+    except RuntimeError:
+        pass
