@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -41,9 +42,10 @@ async def _fake() -> FakeRig:
     return FakeRig()
 
 
-async def _libvirt() -> FakeRig:
-    libvirt_rig = pytest.importorskip("tests.real.libvirt_rig")
-    made: FakeRig = await libvirt_rig.make()
+async def _libvirt() -> Any:
+    from tests.real import libvirt_rig
+
+    made: Any = await libvirt_rig.make()
     return made
 
 

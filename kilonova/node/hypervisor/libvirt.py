@@ -56,7 +56,9 @@ class LibvirtHypervisor:
 
     async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
         xml = domain_xml(spec, self._platform)
-        return await self._call(calls.ensure_started, spec.id, xml, paused, guest_id=spec.id, doing="starting")
+        guest = await self._call(calls.ensure_started, spec.id, xml, paused, guest_id=spec.id, doing="starting")
+        self._powers.setdefault(spec.id, Power.NOSTATE)  # whatever it becomes, also off, is news
+        return guest
 
     async def resume(self, guest_id: str) -> Guest:
         guest = await self._call(calls.resume, guest_id, guest_id=guest_id, doing="resuming")
@@ -138,7 +140,7 @@ class LibvirtHypervisor:
                 if self._daemon is not None:
                     await self._in_thread(self._daemon.ensure_running)
                 try:
-                    self._connection = await self._in_thread(self._open)
+                    self._connection = await self._in_thread(self._open, asyncio.get_running_loop())
                 except libvirt.libvirtError as error:
                     raise unavailable(
                         "The host's libvirt does not answer.",
@@ -153,13 +155,12 @@ class LibvirtHypervisor:
                     self._changed.put_nowait("")  # what happened while nobody listened
             return self._connection
 
-    def _open(self) -> Any:
+    def _open(self, loop: asyncio.AbstractEventLoop) -> Any:
         """A new connection with its events; runs in a thread."""
         ensure_event_thread()
         connection = libvirt.open(self._uri)
         try:
             connection.setKeepAlive(5, 4)
-            loop = self._loop
             connection.registerCloseCallback(lambda c, *_: _tell_loop(loop, self._lost, c), None)
             connection.domainEventRegisterAny(
                 None,
@@ -185,13 +186,12 @@ class LibvirtHypervisor:
         while not self._closed and self._connection is None:
             try:
                 await self._connected()
-            except Exception:  # an edge: nobody awaits this, and giving up would leave the host deaf
+            except Exception:  # edge: nobody awaits this, and giving up would leave the host deaf
                 await self._world.clock.sleep(pause)
                 pause = min(pause * 2, 15)
 
     async def _in_thread(self, fn: Callable[..., T], *args: Any) -> T:
-        self._loop = asyncio.get_running_loop()
-        return await self._loop.run_in_executor(self._threads, fn, *args)
+        return await asyncio.wrap_future(self._threads.submit(fn, *args))
 
     # ── power
 
@@ -201,7 +201,7 @@ class LibvirtHypervisor:
             guest_id = await self._changed.get()
             try:
                 seen = await self._call(calls.powers_of, guest_id, guest_id=guest_id, doing="asking")
-            except Exception:  # an edge: the reconnect that follows asks for all guests again
+            except Exception:  # edge: the reconnect that follows asks for all guests again
                 continue
             gone = set(self._powers) - set(seen) if not guest_id else {guest_id} - set(seen)
             for known in gone:

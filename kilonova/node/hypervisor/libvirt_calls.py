@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from typing import Any
 from xml.etree import ElementTree
 
@@ -157,7 +157,7 @@ def _destroy(domain: Any) -> None:
                 return
             if attempt == 2:
                 raise
-            time.sleep(1)
+            threading.Event().wait(1)
 
 
 def remove(connection: Any, guest_id: str) -> None:

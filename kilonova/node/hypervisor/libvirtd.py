@@ -18,7 +18,7 @@ import stat
 import struct
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import NAMESPACE_DNS, uuid5
@@ -82,6 +82,7 @@ vnc_listen = "127.0.0.1"
 migration_address = "0.0.0.0"
 """
 
+_POLL_SECONDS = 0.05
 _SOCKET_PATH_MAX = 107  # sockaddr_un
 _KVM_DEVICE = os.makedev(10, 232)
 
@@ -134,15 +135,17 @@ class PrivateLibvirtd:
                 f"The state directory's path is too long: {self.directory}",
                 hint=f"Choose one so that {self.socket_path} has at most {_SOCKET_PATH_MAX} characters.",
             )
-        deadline = time.monotonic() + timeout_seconds
         self._make_directories()
         with self._locked():
             if not self.pid():
                 self._start()
-            while not self._answers():
-                if time.monotonic() > deadline or (self._child is not None and self._child.poll() is not None):
-                    raise self._did_not_start()
-                time.sleep(0.05)
+            for _ in range(int(timeout_seconds / _POLL_SECONDS)):
+                if self._answers():
+                    return
+                if self._child is not None and self._child.poll() is not None:
+                    break
+                threading.Event().wait(_POLL_SECONDS)
+            raise self._did_not_start()
 
     def stop(self, timeout_seconds: float = 15) -> None:
         """The daemon has ended. CONFLICT while guests run, as nobody would watch them."""
@@ -152,11 +155,12 @@ class PrivateLibvirtd:
         if not pid:
             return
         os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + timeout_seconds
-        while self.pid() == pid:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
+        for _ in range(int(timeout_seconds / _POLL_SECONDS)):
+            if self.pid() != pid:
+                break
+            threading.Event().wait(_POLL_SECONDS)
+        else:
+            os.kill(pid, signal.SIGKILL)
         if self._child is not None:
             self._child.wait(timeout_seconds)
 
