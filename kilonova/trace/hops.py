@@ -8,7 +8,7 @@ from typing import Final
 
 from kilonova.trace.spans import Span
 
-_READ: Final = re.compile(r"(select|read|list|get|find|show|count|load|fetch|pragma)\b", re.IGNORECASE)
+_READ: Final = re.compile(r"(select|pragma)\b", re.IGNORECASE)
 SKEW_SECONDS: Final = 0.05  # how far two hosts' clocks may disagree before a child looks outside its parent
 
 
@@ -35,7 +35,7 @@ class Hop:
     def is_read(self) -> bool:
         """Whether it only reads a database."""
         return self.target == "database" and (
-            self.span.attributes.get("access") == "read" or bool(_READ.match(self.span.name))
+            self.span.attributes.get("read") == "true" or bool(_READ.match(self.span.name))
         )
 
     def shape(self) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ import msgspec
 from kilonova.trace.spans import Span
 
 # Attributes a tenant may see; what is not listed is dropped, so that a new attribute is private until it is judged.
-SHOWN_ATTRIBUTES: Final = frozenset({"access", "method", "status", "count", "attempt", "action", "state", "version"})
+SHOWN_ATTRIBUTES: Final = frozenset({"read", "method", "status", "count", "attempt", "action", "state", "version"})
 _HOST_ATTRIBUTES: Final = (
     "host",
     "hostname",

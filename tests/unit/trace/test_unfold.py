@@ -6,6 +6,7 @@ import random
 
 from kilonova.trace.sequence import Activation, Arrow, Note, duration
 from kilonova.trace.spans import Span
+from kilonova.trace.tenant import without_hosts
 from kilonova.trace.unfold import from_spans
 
 from .samples import REQUEST, Tracer, create_server
@@ -35,6 +36,11 @@ def test_reads_hide_and_polls_fold_unless_detail_is_asked_for() -> None:
     full = [arrow.label for arrow in arrows(create_server(), detail=True)]
     assert full.count("GET /v3/volumes/{id}") == 5
     assert full.count("SELECT volumes by id") == 5
+    t = Tracer("nova_api")
+    t.sql("one_server s1", read="true")
+    t.sql("insert_server s1")
+    assert [arrow.label for arrow in arrows(t.spans)] == ["insert_server s1"]
+    assert [arrow.label for arrow in arrows(without_hosts(t.spans))] == ["insert_server s1"]
 
 
 def test_calls_come_back_with_their_time_and_casts_do_not() -> None:
