@@ -152,7 +152,7 @@ class LibvirtHypervisor:
                         self._powers[guest.id] = guest.power
                     self._teller = self._world.spawn(self._tell(), "libvirt-power")
                 else:
-                    self._changed.put_nowait("")  # what happened while nobody listened
+                    self._world.spawn(self._look_again(), "libvirt-look-again")
             return self._connection
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> Any:
@@ -189,6 +189,15 @@ class LibvirtHypervisor:
             except Exception:  # edge: nobody awaits this, and giving up would leave the host deaf
                 await self._world.clock.sleep(pause)
                 pause = min(pause * 2, 15)
+
+    async def _look_again(self) -> None:
+        """Tell what happened while nobody listened.
+
+        Not only once: a revived daemon sends no event for a guest that dies while the daemon takes it back.
+        """
+        for pause in (0, 1, 3, 10):
+            await self._world.clock.sleep(pause)
+            self._changed.put_nowait("")
 
     async def _in_thread(self, fn: Callable[..., T], *args: Any) -> T:
         return await asyncio.wrap_future(self._threads.submit(fn, *args))
