@@ -66,8 +66,11 @@ class Columns:
             ends = [self.at(item.source), self.at(item.target)]
             return [*ends, ends[0] + self._self_room(item)] if item.source == item.target else ends
         if isinstance(item, Note):
-            half = self._note_width(item) / 2
-            middle = (self.at(item.over[0]) + self.at(item.over[-1])) / 2
+            low, high = sorted((self.at(item.over[0]), self.at(item.over[-1])))
+            half = max(self._note_width(item), high - low + 40 if high > low else 0.0) / 2
+            middle = (low + high) / 2
+            if item.side != "over":
+                middle += (half + 10) * (1 if item.side == "right of" else -1)
             return [middle - half, middle + half]
         return [] if isinstance(item, Block) else [self.at(item.participant)]
 
