@@ -268,7 +268,7 @@ class PostgreSQL(Service):
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             "fsync": "off",
-            "synchronous_commit": "off",
+            "deadlock_timeout": "100ms",
             "full_page_writes": "off",
             "max_connections": 100,
             "shared_buffers": "32MB",
@@ -327,7 +327,7 @@ class MariaDB(Service):
         return [
             *(binary("mariadbd", "mariadb-server"), "--no-defaults", f"--datadir={at}/data", f"--socket={at}/socket"),
             *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", f"--init-file={at}/first.sql"),
-            *("--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"),
+            *("--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"),
             *("--innodb-doublewrite=0", "--performance-schema=0", "--skip-log-bin", f"--pid-file={at}/pid"),
         ]
 

@@ -38,6 +38,6 @@ def Name() -> sa.String:
     return sa.String(255)
 
 
-def Text() -> sa.Text:
+def Text() -> sa.types.TypeEngine[str]:
     """Text of any length (MariaDB: up to 16 MB)."""
-    return sa.Text(length=16_000_000)
+    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")

@@ -1,0 +1,234 @@
+"""PostgreSQL (asyncpg) and MariaDB (asyncmy): the databases of a cluster, shared by every copy of a service.
+
+Writes are SERIALIZABLE, so a unit that is right on SQLite, where writes run one after another, is right here. The
+price is that the server may refuse one of two units that met: it is run again, whole, as units allow. Reads see one
+snapshot. A unit never outlives its connection: when the server goes away before the commit the unit is run again on
+a new connection; when it goes during the commit the caller is told that nobody knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, ParamSpec, TypeVar
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from kilonova.base.faults import Fault, busy, invalid, unavailable
+from kilonova.base.world import World
+from kilonova.db.database import Unit, label
+from kilonova.trace.spans import current, span
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy", "mariadb": "mysql+asyncmy"}
+TRIES: Final = 20
+CONNECT_SECONDS: Final = 5
+# SQLSTATE https://www.postgresql.org/docs/15/errcodes-appendix.html, numbers https://mariadb.com/kb/en/mariadb-error-codes/
+MET_ANOTHER: Final = {"40001", "40P01", 1213, 1205, 1020}
+GONE: Final = {"57P01", "57P02", "57P03", "08000", "08003", "08006", 1053, 1152, 1927, 2006, 2013, 2014, 2055}
+FULL: Final = {"53100", 1021, 1114}
+READ_ONLY: Final = {"25006", 1290, 1836}
+
+
+class ServerDatabase:
+    """One database of a PostgreSQL or MariaDB server. `url`: `postgresql://user:password@host:port/name`, `mysql://…`.
+
+    Two pools of `pool_size` connections each, for reads and for writes, opened when needed; a unit that gets none
+    within `wait_seconds` fails as BUSY. Host names are checked when `tls` is given.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        world: World,
+        *,
+        pool_size: int = 8,
+        wait_seconds: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = name
+        parsed = sa.make_url(url)
+        family = parsed.get_backend_name()
+        if family not in DRIVERS:
+            raise invalid(f"{family} is not a database server known here.", hint="Use postgresql:// or mysql://.")
+        self.dialect = "postgresql" if family == "postgresql" else "mysql"
+        self._where = f"{parsed.host}:{parsed.port or ''}/{parsed.database}"
+        self._world = world
+        self._url = parsed.set(drivername=DRIVERS[family])
+        self._options: dict[str, Any] = {
+            "pool_size": pool_size,
+            "max_overflow": 0,
+            "pool_timeout": wait_seconds,
+            "pool_recycle": 1800,
+            "json_serializer": lambda value: orjson.dumps(value).decode(),
+            "json_deserializer": orjson.loads,
+            "connect_args": self._connect_args(tls),
+        }
+        self._readers = self._engine("REPEATABLE READ", postgresql_readonly=True)
+        self._writers = self._engine("SERIALIZABLE")
+        self._one_again = asyncio.Lock()  # units that met another run again one at a time, so that all get through
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._closed = False
+
+    def now(self, connection: Connection) -> datetime:
+        if self.dialect == "postgresql":
+            return connection.execute(sa.text("SELECT clock_timestamp()")).scalar_one().astimezone(UTC)  # type: ignore[no-any-return]
+        moment: datetime = connection.execute(sa.text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
+        return moment.replace(tzinfo=UTC)
+
+    async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
+        if current() is None:
+            return await self._run(self._readers, lambda c: unit(c, *args, **named))
+        with span("database", label(unit, args), read="true"):
+            return await self._run(self._readers, lambda c: unit(c, *args, **named))
+
+    async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
+        with span("database", label(unit, args)):
+            return await self._run(self._writers, lambda c: unit(c, *args, **named))
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._running:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._readers.dispose()
+        await self._writers.dispose()
+
+    def _connect_args(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
+        secured = {"ssl": tls} if tls else {}
+        if self.dialect == "postgresql":
+            return {
+                "timeout": CONNECT_SECONDS,
+                "server_settings": {"application_name": f"kilonova {self.name}"},
+                **secured,
+            }
+        return {"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4", **secured}
+
+    def _engine(self, isolation: Any, **execution: Any) -> AsyncEngine:
+        engine = create_async_engine(self._url, isolation_level=isolation, **self._options)
+        return engine.execution_options(**execution) if self.dialect == "postgresql" and execution else engine
+
+    async def _run(self, engine: AsyncEngine, unit: Callable[[Connection], T]) -> T:
+        if self._closed:
+            raise unavailable("The database is closed.", inside=self._where)
+        self._running += 1
+        try:
+            return await self._try(engine, unit)
+        except (DBAPIError, PoolTimeout, OSError) as error:
+            raise self._told(error) from error
+        finally:
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+
+    async def _try(self, engine: AsyncEngine, unit: Callable[[Connection], T]) -> T:
+        try:
+            return await self._once(engine, unit)
+        except DBAPIError as error:
+            if not _may_run_again(error):
+                raise
+        async with self._one_again:
+            for attempt in range(1, TRIES):
+                try:
+                    return await self._once(engine, unit)
+                except DBAPIError as error:
+                    if not _may_run_again(error) or attempt == TRIES - 1:
+                        raise
+                # Those we meet are in other processes: step aside for a random while.
+                await self._world.clock.sleep(self._world.random.random() * min(0.005 * 2**attempt, 0.2))
+        raise AssertionError("the last try returns or raises")
+
+    async def _once(self, engine: AsyncEngine, unit: Callable[[Connection], T]) -> T:
+        async with engine.connect() as connection:
+            await connection.begin()
+            try:
+                result = await connection.run_sync(unit)
+            except BaseException:
+                await _quietly(connection)
+                raise
+            try:
+                await connection.commit()
+            except DBAPIError as error:
+                if _is_gone(error):
+                    raise unavailable(
+                        "The database went away while it saved; whether the change was kept is not known.",
+                        hint="Look before you try again.",
+                        inside=f"{self._where}: {error}",
+                    ) from error
+                raise
+            return result
+
+    def _told(self, error: Exception) -> Exception:
+        """The server's own troubles as Faults an operator can act on; anything else (a broken rule) unchanged."""
+        inside = f"{self._where}: {error}"
+        number = _number(error) if isinstance(error, DBAPIError) else None
+        if isinstance(error, PoolTimeout):
+            return busy("The database has no free connection.", inside=inside)
+        if number in MET_ANOTHER:
+            return busy("Too many requests change the same thing at once.", inside=inside)
+        if number in FULL:
+            return unavailable(
+                "The cloud's database has no room to write.",
+                hint="The operator must free disk space; nothing of this request was kept.",
+                inside=inside,
+            )
+        if number in READ_ONLY:
+            return unavailable(
+                "The cloud's database takes no changes now.", hint="Check which server is the primary.", inside=inside
+            )
+        if not isinstance(error, DBAPIError) or _is_gone(error):
+            return unavailable(
+                "The cloud's database does not answer.",
+                hint="Check that the database server runs and can be reached, then try again.",
+                inside=inside,
+            )
+        return error
+
+
+async def _quietly(connection: AsyncConnection) -> None:
+    """Roll back; a connection that is gone has done so already."""
+    try:
+        await connection.rollback()
+    except (DBAPIError, OSError):
+        await connection.invalidate()
+
+
+def _number(error: DBAPIError) -> str | int | None:
+    """The server's code for what went wrong: an SQLSTATE (PostgreSQL) or a number (MariaDB)."""
+    cause = error.orig
+    if state := getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None):
+        return str(state)
+    first = cause.args[0] if cause is not None and cause.args else None
+    return first if isinstance(first, int) else None
+
+
+def _is_gone(error: DBAPIError) -> bool:
+    number = _number(error)
+    return error.connection_invalidated or number in GONE or (isinstance(number, int) and 2000 <= number < 2100)
+
+
+def _may_run_again(error: DBAPIError) -> bool:
+    """Whether the server surely kept nothing of the unit, and a new try may do better."""
+    return _number(error) in MET_ANOTHER or error.connection_invalidated
+
+
+async def server_database(name: str, url: str, world: World, **options: Any) -> ServerDatabase:
+    """A ServerDatabase that was reached once; UNAVAILABLE says which server did not answer."""
+    database = ServerDatabase(name, url, world, **options)
+    try:
+        await database.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one())
+    except Fault:
+        await database.close()
+        raise
+    return database
