@@ -54,6 +54,7 @@ class Service:
     """One server process with a directory of its own."""
 
     user = ""
+    polite = signal.SIGTERM
     start_seconds = 60.0
 
     def __init__(self) -> None:
@@ -139,11 +140,11 @@ class Service:
 
     def stop(self) -> None:
         """End it politely; insist after 20 seconds."""
-        self._end(signal.SIGTERM, list(reversed(self._processes)))
+        self._end(self.polite, list(reversed(self._processes)))
 
     def restart(self, *, kill: bool = False, down_seconds: float = 0.0) -> None:
         """Stop (or kill) and start again on the same port with the same data."""
-        self.kill() if kill else self._end(signal.SIGTERM, self._processes[-1:])
+        self.kill() if kill else self._end(self.polite, self._processes[-1:])
         time.sleep(down_seconds)
         self.start()
 
@@ -250,6 +251,7 @@ class PostgreSQL(Service):
     """A PostgreSQL cluster of its own."""
 
     user = "postgres"
+    polite = signal.SIGINT  # "fast": it does not wait for its clients to leave
 
     def prepare(self) -> None:
         password = self.directory / "password"
