@@ -1,0 +1,79 @@
+# Where the facts come from. Each source leaves meta_data.json, network_data.json and user-data in $told.
+metadata=http://169.254.169.254
+
+say() { echo "### $1 at $(cut -d' ' -f1 /proc/uptime) s"; }
+
+wait_for_file() {
+  left=$2
+  while [ ! -e "$1" ] && [ "$left" -gt 0 ]; do
+    usleep 50000
+    left=$((left - 1))
+  done
+}
+
+config_drive() {
+  for label in config-2 CONFIG-2; do
+    drive=$(blkid -t "LABEL=$label" -o device 2>/dev/null | head -n 1)
+    [ -n "$drive" ] && return 0
+  done
+  return 1
+}
+
+read_config_drive() {
+  config_drive || return 1
+  mkdir -p /run/config-drive
+  mount -t iso9660 -o ro "$drive" /run/config-drive 2>/dev/null ||
+    mount -t vfat -o ro "$drive" /run/config-drive || return 1
+  for name in meta_data.json network_data.json; do
+    cp "/run/config-drive/openstack/latest/$name" $told/ 2>/dev/null
+  done
+  cp /run/config-drive/openstack/latest/user_data $told/user-data 2>/dev/null
+  cp -r /run/config-drive/openstack/content $told/ 2>/dev/null
+  umount /run/config-drive
+  [ -s $told/meta_data.json ]
+}
+
+# fetch PATH FILE
+fetch() {
+  wget -q -T 5 -O "$told/.part" "$metadata/$1" 2>/dev/null && mv "$told/.part" "$told/$2"
+}
+
+read_metadata_service() {
+  tries=0
+  while [ $tries -lt 20 ]; do
+    ls /run/lease.* >/dev/null 2>&1 || [ $tries -eq 0 ] || return 1
+    if fetch openstack/latest/meta_data.json meta_data.json && jq -e .uuid $told/meta_data.json >/dev/null 2>&1; then
+      source=openstack
+      fetch openstack/latest/user_data user-data
+      return 0
+    fi
+    if fetch latest/meta-data/instance-id ec2-id && [ -s $told/ec2-id ]; then
+      source=ec2
+      fetch latest/meta-data/hostname ec2-hostname
+      fetch latest/meta-data/public-keys/0/openssh-key ec2-keys
+      fetch latest/user-data user-data
+      return 0
+    fi
+    # A drive that the kernel found late counts too.
+    read_config_drive && source=config-drive && return 0
+    tries=$((tries + 1))
+    sleep 1
+  done
+  return 1
+}
+
+# Sets instance_id, hostname and password, and leaves the public keys in $told/keys.
+load_facts() {
+  instance_id='' name='' password=''
+  : > $told/keys
+  if [ $source = ec2 ]; then
+    instance_id=$(cat $told/ec2-id)
+    name=$(cat $told/ec2-hostname 2>/dev/null)
+    cat $told/ec2-keys > $told/keys 2>/dev/null
+  elif [ $source != none ]; then
+    eval "$(jq -r '@sh "instance_id=\(.uuid // "") name=\(.hostname // .name // "") password=\(.admin_pass // "")"' \
+      $told/meta_data.json)"
+    jq -r '[(.public_keys // {} | .[]), (.keys // [] | .[] | select(.type == "ssh") | .data)]
+      | map(rtrimstr("\n")) | unique | .[]' $told/meta_data.json > $told/keys
+  fi
+}
