@@ -75,7 +75,7 @@ class Modules:
         return Module(plain.removeprefix(self._base), data, depends, tuple(info.get("alias", ())))
 
     def in_order(self, names: Iterable[str]) -> list[Module]:
-        """These modules and all they depend on, dependencies first; names that are built into the kernel are skipped."""
+        """These modules and all they depend on, dependencies first; names built into the kernel are skipped."""
         ordered: dict[str, Module] = {}
 
         def visit(name: str) -> None:

@@ -45,7 +45,7 @@ class Package:
 
 
 def parse_index(text: str) -> list[Package]:
-    """The packages described by `apt-cache show` output; of alternatives (`a | b`) the first counts as the dependency."""
+    """The packages described by `apt-cache show` output; of alternatives (`a | b`) the first counts."""
     found = []
     for stanza in text.split("\n\n"):
         lines = (line.partition(": ") for line in stanza.splitlines() if line[:1].strip())

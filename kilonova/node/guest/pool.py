@@ -1,4 +1,4 @@
-"""The files inside the downloaded packages, as one tree in the merged layout (everything under /usr, one bin folder)."""
+"""The files inside the downloaded packages, as one tree in the merged layout (all under /usr, one bin folder)."""
 
 from __future__ import annotations
 

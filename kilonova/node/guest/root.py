@@ -83,8 +83,8 @@ def root_tree(pool: Pool, modules: Modules, applets: dict[str, list[str]]) -> Tr
 
 def _add_busybox(tree: Tree, pool: Pool, applets: dict[str, list[str]]) -> None:
     # /bin/sh is the shared build, whose shell looks programs up in PATH: the static one would run its own applets
-    # in place of curl's, util-linux's and our own programs. The static build lends only what the shared one lacks; it is
-    # set-uid for `su` and `passwd`, and drops the right by itself for every other applet.
+    # in place of curl's, util-linux's and our own programs. The static build lends only what the shared one lacks; it
+    # is set-uid for `su` and `passwd`, and drops the right by itself for every other applet.
     tree.file("usr/bin/busybox", pool.need("usr/bin/busybox"), 0o755)
     tree.file("usr/bin/busybox.static", pool.need("busybox.static"), 0o4755)
     for binary in ("busybox.static", "busybox"):

@@ -35,7 +35,7 @@ def missing_tools() -> list[tuple[str, str]]:
 
 
 def require_tools() -> None:
-    """Returns when all tools are there. Raises UNAVAILABLE naming the missing ones and the command that installs them."""
+    """Returns when all tools are there. Raises UNAVAILABLE naming the missing ones and the fix."""
     if missing := missing_tools():
         packages = " ".join(sorted({package for _tool, package in missing}))
         raise unavailable(

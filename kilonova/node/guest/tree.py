@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True)
 class Node:
-    """A folder, a file or a symbolic link. `data` is the file's content or the link's target; mode includes the type."""
+    """A folder, a file or a symbolic link. `data`: the file's content or the link's target; mode includes the type."""
 
     mode: int
     owner: int
