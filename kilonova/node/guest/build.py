@@ -10,7 +10,6 @@ import os
 import shutil
 import stat
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,25 +88,20 @@ def _known_build(cache_dir: Path, recipe: str, stamp: str) -> Path | None:
 def _build(cache_dir: Path, recipe: str, size_mb: int, told: Callable[[str], None]) -> tuple[Path, bool]:
     """The folder of a finished build, and whether it was there already (new lists, same versions)."""
     tools.require_tools()
-    started = time.monotonic()
-
-    def say(line: str) -> None:
-        told(f"{time.monotonic() - started:5.1f} s  {line}")
-
     stamp = packages.lists_stamp()
     kernel, chosen = packages.choose()
     labels = sorted(package.label for package in chosen.values())
     name = hashlib.sha256("\n".join([recipe, *labels]).encode()).hexdigest()[:16]
     built = cache_dir / "built" / name
     reused = (built / MANIFEST).is_file()
-    say(f"{len(chosen)} packages chosen, {kernel.label}")
+    told(f"{len(chosen)} packages chosen, {kernel.label}")
     if not reused:
         debs = packages.download(chosen.values(), cache_dir / "debs")
-        say("packages in the cache")
+        told("packages in the cache")
         built.parent.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="build-", dir=cache_dir) as temporary:
             work = Path(temporary)
-            ready = _assemble(work, kernel.name.removeprefix("linux-image-"), debs, size_mb, say)
+            ready = _assemble(work, kernel.name.removeprefix("linux-image-"), debs, size_mb, told)
             (ready / MANIFEST).write_text(json.dumps(_manifest(ready, labels), indent=1))
             shutil.rmtree(built, ignore_errors=True)
             ready.rename(built)
@@ -117,22 +111,22 @@ def _build(cache_dir: Path, recipe: str, size_mb: int, told: Callable[[str], Non
     return built, reused
 
 
-def _assemble(work: Path, release: str, debs: dict[str, Path], size_mb: int, say: Callable[[str], None]) -> Path:
+def _assemble(work: Path, release: str, debs: dict[str, Path], size_mb: int, told: Callable[[str], None]) -> Path:
     static = pool.open_debs([debs["busybox-static"]]).need("usr/bin/busybox")
     files = pool.open_debs(path for name, path in debs.items() if name != "busybox-static")
     files.files["busybox.static"] = static
     modules = Modules(files, release)
-    say("packages opened")
+    told("packages opened")
     ready = work / "ready"
     ready.mkdir()
     (ready / "vmlinuz").write_bytes(files.need(f"boot/vmlinuz-{release}"))
     boot = cpio.archive(root.boot_tree(files, modules))
     (ready / "initrd").write_bytes(gzip.compress(boot, compresslevel=9, mtime=0))
     tree = root.root_tree(files, modules, _applets(work, files))
-    say(f"root tree of {len(tree)} files made")
+    told(f"root tree of {len(tree)} files made")
     image = disk.make_disk(work, tree, ready / "vmlinuz", ready / "initrd", size_mb)
     image.rename(ready / "guest.qcow2")
-    say(f"disk image made, {(ready / 'guest.qcow2').stat().st_size // 1_000_000} MB")
+    told(f"disk image made, {(ready / 'guest.qcow2').stat().st_size // 1_000_000} MB")
     return ready
 
 

@@ -26,17 +26,17 @@ TOOLS = (
 )
 
 
-def missing_tools() -> list[tuple[str, str]]:
+def missing_tools(search_path: str = SEARCH_PATH) -> list[tuple[str, str]]:
     """(tool, Debian package that brings it) for every program the builder needs and this machine lacks."""
-    missing = [(tool, package) for tool, package in TOOLS if shutil.which(tool, path=SEARCH_PATH) is None]
+    missing = [(tool, package) for tool, package in TOOLS if shutil.which(tool, path=search_path) is None]
     if not BOOT_CODE.is_file():
         missing.append((str(BOOT_CODE), "syslinux-common"))
     return missing
 
 
-def require_tools() -> None:
+def require_tools(search_path: str = SEARCH_PATH) -> None:
     """Returns when all tools are there. Raises UNAVAILABLE naming the missing ones and the fix."""
-    if missing := missing_tools():
+    if missing := missing_tools(search_path):
         packages = " ".join(sorted({package for _tool, package in missing}))
         raise unavailable(
             f"The guest image cannot be built here: {', '.join(tool for tool, _package in missing)} not found.",

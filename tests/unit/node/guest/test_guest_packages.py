@@ -101,11 +101,10 @@ def test_module_index_lists_dependencies_and_aliases() -> None:
     assert files["modules.alias"] == b"alias virtio:d00000001v* virtio_net\n"
 
 
-def test_missing_tools_are_told_with_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tools, "SEARCH_PATH", "/nonexistent")
-    assert ("qemu-img", "qemu-utils") in tools.missing_tools()
+def test_missing_tools_are_told_with_their_packages(tmp_path: Path) -> None:
+    assert ("qemu-img", "qemu-utils") in tools.missing_tools(str(tmp_path))
     with pytest.raises(Fault) as caught:
-        tools.require_tools()
+        tools.require_tools(str(tmp_path))
     assert "apt-get install" in caught.value.hint and "e2fsprogs" in caught.value.hint
 
 
