@@ -12,7 +12,6 @@ The control plane derives all keys from one secret; a host is given its few (`ag
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -29,6 +28,7 @@ AGENT_TYPES: Final = frozenset(
 FRESH_SECONDS: Final = 300.0  # calls, fanouts and replies older than this are refused
 CAST_KEPT_SECONDS: Final = 3600.0  # a cast without a deadline may wait this long for its worker
 SKEW_SECONDS: Final = 60.0  # how far ahead a sender's clock may be
+DERIVED_LIMIT: Final = 10_000
 MESSAGE_BYTES_LIMIT: Final = 8 * 1024 * 1024
 _SIGNATURE_BYTES: Final = 64
 _encoder = msgspec.json.Encoder()
@@ -44,6 +44,10 @@ class DerivedKeys(Mapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         if name not in self._keys:
+            if (
+                len(self._keys) >= DERIVED_LIMIT
+            ):  # names come from frames not proven yet: forged ones must not fill memory
+                self._keys.clear()
             self._keys[name] = hmac.digest(self._secret, b"bus:" + name.encode(), "sha256")
         return self._keys[name]
 
@@ -125,7 +129,7 @@ def key_name(message: Message) -> str:
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
-    return hmac.new(key, body, hashlib.sha256).hexdigest().encode()
+    return hmac.digest(key, body, "sha256").hex().encode()
 
 
 class SeenIds:
