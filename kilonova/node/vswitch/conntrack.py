@@ -38,6 +38,7 @@ class Connection:
     icmp_type: int
     icmp_code: int
     answered_by: Address  # who answers: differs from `destination` when the address was translated
+    translated_to: Address  # to whom the answer goes: differs from `source` when that was translated
     raw_tuple: bytes  # as the kernel gave it, to name it when deleting
 
 
@@ -90,6 +91,7 @@ def _connection(body: bytes) -> Connection | None:
         icmp_type=number(5, 8),
         icmp_code=number(6, 9),
         answered_by=reply[0],
+        translated_to=reply[1],
         raw_tuple=attributes[_TUPLE_ORIG],
     )
 

@@ -167,7 +167,18 @@ class Links:
             self._route.link("add", ifname=name, kind="veth", peer={"ifname": peer})
             _quiet(name)
             if alias:
-                self._route.link("set", index=self.need(name).index, ifalias=alias)
+                self.remark(name, alias)
+
+    def macvlan(self, name: str, parent: str) -> None:
+        """Another interface on the same wire as `parent`, with its own MAC."""
+        if not self.get(name):
+            mode = "bridge"
+            index = self.need(parent).index
+            self._route.link("add", ifname=name, kind="macvlan", link=index, macvlan_mode=mode)
+
+    def remark(self, name: str, alias: str) -> None:
+        """Leave a remark on an interface (its alias)."""
+        self._route.link("set", index=self.need(name).index, ifalias=alias)
 
     def move(self, name: str, to_namespace: str) -> None:
         """Move an interface to another namespace; one that is not here has moved before."""
@@ -234,6 +245,24 @@ class Links:
             self._route.route("del", dst=destination, gateway=hop)
         for destination, hop in sorted(should - there):
             self._route.route("replace", dst=destination, gateway=hop, proto=4)
+
+    def reach(self, destination: str, *, via: str, device: str, source: str) -> None:
+        """Send what is for `destination` to `via`, which answers on `device`, replacing any route of that name."""
+        index = self.need(device).index
+        on_link = 4
+        self._route.route("replace", dst=destination, gateway=via, oif=index, prefsrc=source, flags=on_link, proto=4)
+
+    def refuse(self, destination: str) -> None:
+        """Answer "unreachable" for `destination` instead of sending it by the default route."""
+        self._route.route("replace", dst=destination, type="unreachable", proto=4)
+
+    def forget(self, destination: str) -> None:
+        """Remove the route for exactly `destination`, if there is one."""
+        try:
+            self._route.route("del", dst=destination)
+        except NetlinkError as error:
+            if error.code != errno.ESRCH:
+                raise
 
 
 def _quiet(name: str) -> None:

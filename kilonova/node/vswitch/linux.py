@@ -39,6 +39,7 @@ class LinuxVirtualSwitch:
         self._tunnel_ip, self._physical, self._tap_owner = tunnel_ip, dict(physical or {}), tap_owner
         self._filters = PortFilters(names.prefix)
         self._ports: dict[str, WantedPort] = {}
+        self._legs: dict[str, WantedPort] = {}  # of routers and DHCP servers, known before or after their ports
         self._prepared = False
         self._lock = asyncio.Lock()
 
@@ -52,6 +53,53 @@ class LinuxVirtualSwitch:
     async def purge(self) -> None:
         async with self._lock:
             await self._namespace.run(self._purge)
+
+    async def plug_leg(self, port: WantedPort, into: str, addresses: Iterable[str]) -> str:
+        """Give the namespace `into` (a DHCP server's, a router's) its leg on a port; answers the leg's name in it."""
+        async with self._lock:
+            await self._namespace.run(self._make_leg, port, into)
+            self._legs[port.id] = port
+        await self._namespace.run_in(into, self._shape_leg, port, list(addresses))
+        return self._names.inner(port.id)
+
+    async def unplug_leg(self, port_id: str) -> None:
+        """Remove a leg, and its network's bridge when nothing else is plugged into it."""
+        async with self._lock:
+            await self._namespace.run(self._remove_leg, port_id)
+
+    async def unplug_inner(self, inner: str) -> None:
+        """Remove the leg whose inner end has this name: for one that an earlier life of ours plugged."""
+        outer = self._names.prefix + "t" + inner[len(self._names.prefix) + 1 :]
+        for port_id in list(self._legs):
+            if self._names.tap(port_id) == outer:
+                return await self.unplug_leg(port_id)
+        async with self._lock:
+            await self._namespace.run(_delete_link, outer)
+        return None
+
+    def _make_leg(self, port: WantedPort, into: str) -> None:
+        name, bridge = self._names.tap(port.id), self.bridge_of(port)
+        with Links() as links:
+            self._build_network(links, port, bridge)
+            links.veth(name, self._names.inner(port.id), alias=LEG)
+            links.move(self._names.inner(port.id), into)
+            links.shape(name, mtu=port.mtu, master=bridge)
+            links.port(name, learning=False)
+            links.pin(name, [port.mac])
+
+    def _shape_leg(self, port: WantedPort, addresses: list[str]) -> None:
+        name = self._names.inner(port.id)
+        for key, value in (("accept_ra", 0), ("accept_dad", 0), ("disable_ipv6", 0)):
+            netns.set_sysctl(f"net/ipv6/conf/{name}/{key}", value)
+        with Links() as links:
+            links.shape(name, mtu=port.mtu, mac=port.mac)
+            links.addresses(name, addresses)
+
+    def _remove_leg(self, port_id: str) -> None:
+        with Links() as links:
+            links.delete(self._names.tap(port_id))
+            if (port := self._legs.pop(port_id, None)) and port_id not in self._ports:
+                self._remove_unused(links, [port.network_id], full=False)
 
     def bridge_of(self, port: WantedPort) -> str:
         """The bridge that a port's network has on this host."""
@@ -145,13 +193,14 @@ class LinuxVirtualSwitch:
             links.pin(tunnel, [mac for mac, _ in macs])
 
     def _remove_unused(self, links: Links, network_ids: Iterable[str], *, full: bool) -> None:
-        used = {port.network_id for port in self._ports.values()}
+        used = {port.network_id for port in [*self._ports.values(), *self._legs.values()]}
         for network_id in set(network_ids) - used:
             links.delete(self._names.vxlan(network_id))
             links.delete(self._names.bridge(network_id))
         if not full:
             return
-        keep = {self._names.tap(id_) for id_ in self._ports} | {self._names.inner(id_) for id_ in self._ports}
+        plugged = [*self._ports, *self._legs]
+        keep = {self._names.tap(id_) for id_ in plugged} | {self._names.inner(id_) for id_ in plugged}
         for network_id in used:
             keep |= {self._names.vxlan(network_id), self._names.bridge(network_id)}
         keep |= set(self._physical.values())
@@ -166,3 +215,9 @@ class LinuxVirtualSwitch:
                 if name[len(self._names.prefix) :][:1] in "tbxi" and name not in self._physical.values():
                     links.delete(name)
         self._filters.purge()
+        self._ports, self._legs = {}, {}
+
+
+def _delete_link(name: str) -> None:
+    with Links() as links:
+        links.delete(name)

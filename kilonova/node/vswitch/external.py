@@ -1,0 +1,137 @@
+"""The external network of a cloud on one machine, and the one wire from it to the machine's root namespace.
+
+    root namespace          edge namespace PREFIXe                 network host's namespace
+    PREFIXrt ────────────── PREFIXer   PREFIXei ────────────────── PREFIXeo ─ bridge PREFIXex ─ routers' gateways
+    route: range → edge     gateway address on PREFIXei
+
+The machine reaches floating addresses; guests do not reach the machine: the edge lets only answers back. Root gets one
+interface and one route, no sysctl and no rule. Before its wire is there the route says unreachable, so that no packet
+for a floating address leaves by the machine's default route. Blocking: for a thread that is in the root namespace.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from ipaddress import ip_interface, ip_network
+
+from kilonova.base.faults import invalid
+from kilonova.node.vswitch import namespace, nft
+from kilonova.node.vswitch.links import Links
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """A way out for guests: a MAC of our own on the wire of `interface`, with an address that its network gave us."""
+
+    interface: str
+    address: str  # address/length
+    gateway: str
+
+
+def external_bridge(prefix: str) -> str:
+    """The bridge of the external network in the network host's namespace."""
+    return f"{prefix}ex"
+
+
+def edge_namespace(prefix: str) -> str:
+    """The namespace between the machine and the external network."""
+    return f"{prefix}e"
+
+
+def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, uplink: str | Uplink = "none") -> None:
+    """Make the external network and join the machine to it. May be repeated; traffic flows on."""
+    way_out = _uplink(uplink)
+    net = ip_network(cidr)
+    edge, bridge = edge_namespace(prefix), external_bridge(prefix)
+    root_ip, edge_ip = link_addresses(prefix)
+    with Links() as links:
+        if not links.get(f"{prefix}rt"):
+            links.refuse(cidr)
+    namespace.create(edge)
+    with namespace.visiting(host_namespace), Links() as links:
+        links.bridge(bridge, 1500)
+        links.veth(f"{prefix}eo", f"{prefix}ei")
+        links.move(f"{prefix}ei", edge)
+        links.shape(f"{prefix}eo", master=bridge)
+    with Links() as links:
+        links.veth(f"{prefix}rt", f"{prefix}er")
+        links.move(f"{prefix}er", edge)
+        links.shape(f"{prefix}rt")
+        links.addresses(f"{prefix}rt", [f"{root_ip}/31"])
+        if way_out and not _inside(edge, f"{prefix}up"):
+            links.macvlan(f"{prefix}up", way_out.interface)
+            links.move(f"{prefix}up", edge)
+    with namespace.visiting(edge):
+        _build_edge(prefix, f"{gateway_ip}/{net.prefixlen}", f"{edge_ip}/31", way_out)
+    with Links() as links:
+        links.reach(cidr, via=edge_ip, device=f"{prefix}rt", source=root_ip)
+
+
+def _uplink(uplink: str | Uplink) -> Uplink | None:
+    if uplink == "none":
+        return None
+    if isinstance(uplink, str):
+        raise invalid(
+            f"Uplink {uplink!r} needs an address of its own on that network.",
+            hint="Give its address/length and gateway: we take no address by DHCP and change no rule of the machine.",
+        )
+    ip_interface(uplink.address)
+    return uplink
+
+
+def _inside(edge: str, name: str) -> bool:
+    with namespace.visiting(edge), Links() as links:
+        return links.get(name) is not None
+
+
+def _build_edge(prefix: str, gateway: str, edge_address: str, way_out: Uplink | None) -> None:
+    namespace.set_sysctl("net/ipv4/ip_forward", 1)
+    nft.run(edge_rules(prefix))
+    with Links() as links:
+        links.shape(f"{prefix}ei")
+        links.addresses(f"{prefix}ei", [gateway])
+        links.shape(f"{prefix}er")
+        links.addresses(f"{prefix}er", [edge_address])
+        if way_out:
+            links.shape(f"{prefix}up")
+            links.addresses(f"{prefix}up", [way_out.address])
+            links.routes([("0.0.0.0/0", way_out.gateway)])
+
+
+def edge_rules(prefix: str) -> str:
+    """The edge's rules: the machine may begin, guests may go out by the uplink only."""
+    table, external, root, up = f"{prefix}ed", f'"{prefix}ei"', f'"{prefix}er"', f'"{prefix}up"'
+    return "\n".join(
+        [
+            f"add table ip {table}",
+            f"add chain ip {table} forward {{ type filter hook forward priority 0 ; policy drop ; }}",
+            f"add chain ip {table} input {{ type filter hook input priority 0 ; policy drop ; }}",
+            f"add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat ; }}",
+            f"flush table ip {table}",
+            f"add rule ip {table} forward ct state established,related accept",
+            f"add rule ip {table} forward iifname {root} oifname {external} accept",
+            f"add rule ip {table} forward iifname {external} oifname {up} accept",
+            f"add rule ip {table} input ct state established,related accept",
+            f"add rule ip {table} input ip protocol icmp accept",
+            f"add rule ip {table} postrouting oifname {external} iifname {root} masquerade",
+            f"add rule ip {table} postrouting oifname {up} masquerade",
+        ]
+    )
+
+
+def link_addresses(prefix: str) -> tuple[str, str]:
+    """(root's, edge's) address of the wire between them: a /31 in 169.254.64.0/18 that the prefix gives."""
+    number = int.from_bytes(hashlib.sha256(prefix.encode()).digest()[:2], "big") % 8192 * 2
+    start = int(ip_network("169.254.64.0/18").network_address) + number
+    first, second = (ip_interface(start + offset).ip for offset in (0, 1))
+    return str(first), str(second)
+
+
+def disconnect_root(prefix: str, cidr: str) -> None:
+    """Take the wire, the route and the edge away. What is gone is fine."""
+    with Links() as links:
+        links.refuse(cidr)
+        links.delete(f"{prefix}rt")
+        links.forget(cidr)
+    namespace.delete(edge_namespace(prefix))
