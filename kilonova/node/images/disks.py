@@ -1,0 +1,187 @@
+"""The local disks of guests, in files: root overlay on the cached image, ephemeral, swap, config drive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from kilonova.base.faults import conflict, invalid
+from kilonova.base.units import GIB, MIB, gib_up
+from kilonova.base.world import World
+from kilonova.compute.contract import Disk, ServerForHost
+from kilonova.compute.metadata_tree import config_drive_files
+from kilonova.node.confined import Limits, make_overlay, run_confined
+from kilonova.node.images.cache import ImageCache, require_room
+from kilonova.node.images.config_drive import config_drive_image
+
+CONSOLE_LOG_MAX_BYTES: Final = 4 * MIB
+_FORMATTED: Final = ("ext2", "ext3", "ext4")
+
+
+class FileLocalDisks:
+    """LocalDisks under one directory: `images/` and `servers/ID/`.
+
+    Everything above and including it needs search permission for all, as QEMU is a user of its own. Each file is
+    made under another name and then renamed, so a file that is there is complete. `owner` is QEMU's (uid, gid).
+    """
+
+    def __init__(self, world: World, directory: str, owner: tuple[int, int] | None = None) -> None:
+        self._world = world
+        self._owner = owner
+        self._root = Path(directory)
+        self._servers = self._root / "servers"
+        self._cache = ImageCache(world, str(self._root / "images"))
+
+    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
+        return (await self._cache.ensure(image_id, fetch, min_free_bytes)).path
+
+    async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        return await self._world.blocking(self._ensure_disks, server, admin_password)
+
+    async def drop_disks(self, server_id: str) -> None:
+        await self._world.blocking(self._drop_disks, server_id)
+
+    async def console_log(self, server_id: str, length: int | None) -> str:
+        return await self._world.blocking(_tail, self.console_path(server_id), length)
+
+    def console_path(self, server_id: str) -> str:
+        return str(self._servers / server_id / "console.log")
+
+    async def free_gb(self) -> int:
+        """Free GiB. Asked for every few seconds, so this is also when console logs are kept in bounds."""
+        return await self._world.blocking(self._free_gb)
+
+    async def total_gb(self) -> int:
+        return await self._world.blocking(lambda: self._usage().total // GIB)
+
+    # ── in threads
+
+    def _usage(self) -> Any:
+        self._root.mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(self._root)
+
+    def _free_gb(self) -> int:
+        for log in self._servers.glob("*/console.log"):
+            _keep_in_bounds(log)
+        return int(self._usage().free // GIB)
+
+    def _ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        place = self._servers / server.id
+        for directory in (self._root, self._servers, place):
+            directory.mkdir(parents=True, exist_ok=True)
+            directory.chmod(0o711)
+        letters = iter("abcdefghijklmnopqrstuvwxyz")
+        disks = []
+        first = f"vd{next(letters)}"  # the root disk's, whether it is local or a volume
+        if server.image_id:
+            self._once(place / "disk", partial(self._make_root, server))
+            disks.append(Disk(str(place / "disk"), "qcow2", first, boot_order=1, serial=server.id[:20]))
+        for number, (size_gb, format_) in enumerate(_ephemerals(server)):
+            path = place / f"disk.eph{number}"
+            self._once(path, partial(self._make_blank, size_gb * GIB, format_))
+            disks.append(Disk(str(path), "raw", f"vd{next(letters)}", serial=f"ephemeral{number}"))
+        if server.flavor.swap_mb:
+            path = place / "disk.swap"
+            self._once(path, partial(self._make_blank, server.flavor.swap_mb * MIB, "swap"))
+            disks.append(Disk(str(path), "raw", f"vd{next(letters)}", serial="swap"))
+        if server.config_drive:
+            path = place / "disk.config"
+            self._once(path, partial(self._make_config_drive, server, admin_password))
+            disks.append(Disk(str(path), "raw", "hdd", bus="ide", device="cdrom", read_only=True))
+        self._once(place / "console.log", lambda path: path.touch())
+        return disks
+
+    def _once(self, path: Path, make: Callable[[Path], None]) -> None:
+        if path.exists():
+            return
+        part = path.with_name(path.name + ".part")
+        try:
+            make(part)
+            part.chmod(0o600)
+            if self._owner is not None and os.geteuid() == 0:
+                os.chown(part, *self._owner)
+            part.rename(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _make_root(self, server: ServerForHost, path: Path) -> None:
+        image = self._cache.find(server.image_id)
+        if image is None:
+            raise conflict(f"Image {server.image_id} is not on this host.", hint="Fetch it first.")
+        size = server.flavor.root_gb * GIB or image.virtual_size_bytes
+        if image.virtual_size_bytes > size:
+            raise invalid(
+                f"Flavor's disk is too small for requested image. Flavor disk is {size} bytes, "
+                f"image is {image.virtual_size_bytes} bytes.",
+                hint=f"Choose a flavor with a root disk of at least {gib_up(image.virtual_size_bytes)} GiB.",
+                code="FlavorDiskSmallerThanImage",
+            )
+        require_room(self._servers, 0, f"server {server.id}")
+        make_overlay(image.path, image.format, str(path), size)
+
+    def _make_blank(self, size_bytes: int, format_: str, path: Path) -> None:
+        if not format_:
+            with open(path, "wb") as file:
+                file.truncate(size_bytes)
+            return
+        command = ["mkswap", str(path)] if format_ == "swap" else [f"mkfs.{format_}", "-q", "-F", str(path)]
+        run_confined(command, Limits(file_bytes=size_bytes), outputs=[str(path)], output_bytes=size_bytes)
+
+    def _make_config_drive(self, server: ServerForHost, admin_password: str, path: Path) -> None:
+        files = config_drive_files(
+            server, admin_password=admin_password, random_seed=self._world.ids.secret(512).encode()
+        )
+        path.touch(mode=0o600)  # before the password is in it
+        path.write_bytes(config_drive_image(files))
+
+    def _drop_disks(self, server_id: str) -> None:
+        shutil.rmtree(self._servers / server_id, ignore_errors=False, onerror=_already_gone)
+
+
+def _ephemerals(server: ServerForHost) -> list[tuple[int, str]]:
+    """(GiB, file system or "") of each: as the block device mapping says, else one of the flavor's size."""
+    asked = [
+        (device.volume_size_gib or server.flavor.ephemeral_gb, device.guest_format)
+        for device in server.block_devices
+        if device.source_type == "blank" and device.destination_type == "local" and device.guest_format != "swap"
+    ]
+    if not asked and server.flavor.ephemeral_gb:
+        asked = [(server.flavor.ephemeral_gb, "")]
+    for _, format_ in asked:
+        if format_ and format_ not in _FORMATTED:
+            raise invalid(f"Ephemeral disks cannot be formatted as {format_}.", hint=f"Use one of {_FORMATTED}.")
+    return asked
+
+
+def _tail(path: str, length: int | None) -> str:
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - CONSOLE_LOG_MAX_BYTES))
+            text = file.read(CONSOLE_LOG_MAX_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    if length is None or length < 0:
+        return text
+    return "".join(text.splitlines(keepends=True)[-length:]) if length else ""
+
+
+def _keep_in_bounds(log: Path) -> None:
+    """A guest that writes without end must not fill the host. QEMU appends, so what it writes next stays whole."""
+    try:
+        if log.stat().st_size > 2 * CONSOLE_LOG_MAX_BYTES:
+            kept = _tail(str(log), None).encode()[-CONSOLE_LOG_MAX_BYTES // 2 :]
+            with open(log, "r+b") as file:
+                file.truncate(0)
+                file.write(kept)
+    except FileNotFoundError:
+        pass
+
+
+def _already_gone(_function: Any, _path: str, error: tuple[type[BaseException], BaseException, Any]) -> None:
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]

@@ -1,0 +1,238 @@
+"""What every host's local disks do: run against the fake and against files."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pycdlib
+import pytest
+
+from kilonova.base.faults import Fault, Kind
+from kilonova.base.units import GIB, MIB
+from kilonova.base.world import LiveWorld
+from kilonova.compute.contract import Flavor, LocalDisks, ServerForHost
+from kilonova.node.hypervisor.fake import FakeMachine
+from kilonova.node.images.disks import FileLocalDisks
+from kilonova.node.images.fake import FakeLocalDisks
+
+IMAGE = "5f1c2d8e-0000-4000-8000-000000000001"
+
+
+def server(root_gb: int = 1, **more: Any) -> ServerForHost:
+    values: dict[str, Any] = {
+        "id": str(uuid.uuid4()), "number": 1, "name": "web", "hostname": "web", "project_id": "p", "user_id": "u",
+        "availability_zone": "nova", "flavor": Flavor("1", "m1.tiny", 1, 128, root_gb), "image_id": IMAGE,
+        "image_properties": {}, "key_name": "", "public_key": "", "user_data": "", "config_drive": False,
+        "metadata": {}, "personality": [], "port_requests": [], "security_groups": ["default"],
+        "block_devices": [], "ports": [], "created_at": "2026-11-20T12:00:00Z",
+    }  # fmt: skip
+    return ServerForHost(**{**values, **more})
+
+
+class Rig:
+    """Local disks, and an image service that counts downloads."""
+
+    def __init__(self, kind: str, directory: Path) -> None:
+        self.world = LiveWorld("test-disks")
+        self.directory = directory
+        self.source = directory / "source.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", self.source, "24M"], check=True, timeout=30)
+        self.fetched = 0
+        self.disks: LocalDisks
+        if kind == "fake":
+            self.disks = FakeLocalDisks(self.world, FakeMachine(), str(directory / "fake"))
+        else:
+            self.disks = FileLocalDisks(self.world, str(directory / "state"))
+
+    async def fetch(self, path: str) -> None:
+        self.fetched += 1
+        await asyncio.sleep(0.05)
+        shutil.copy(self.source, path)
+
+    async def with_image(self) -> Rig:
+        await self.disks.ensure_image(IMAGE, self.fetch, 24 * MIB)
+        return self
+
+
+@pytest.fixture
+def open_directory() -> Iterator[Path]:
+    """A directory that an unprivileged child can reach, unlike pytest's own."""
+    if shutil.which("qemu-img") is None:
+        pytest.skip("needs root, libvirtd and QEMU")
+    path = Path(tempfile.mkdtemp(prefix="kn-disks-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(params=["fake", "files"])
+async def rig(request: pytest.FixtureRequest, open_directory: Path) -> AsyncIterator[Rig]:
+    made = Rig(request.param, open_directory)
+    yield made
+    await made.world.close()
+
+
+@pytest.fixture
+async def real(open_directory: Path) -> AsyncIterator[Rig]:
+    made = Rig("files", open_directory)
+    yield made
+    await made.world.close()
+
+
+async def test_an_image_is_fetched_once(rig: Rig) -> None:
+    path = await rig.disks.ensure_image(IMAGE, rig.fetch, MIB)
+    assert await rig.disks.ensure_image(IMAGE, rig.fetch, MIB) == path
+    assert rig.fetched == 1
+
+
+async def test_too_little_room_is_said_before_anything_is_fetched(rig: Rig) -> None:
+    with pytest.raises(Fault) as caught:
+        await rig.disks.ensure_image(IMAGE, rig.fetch, 10_000_000 * GIB)
+    assert caught.value.kind is Kind.NO_CAPACITY
+    assert rig.fetched == 0
+
+
+async def test_disks_are_made_once_and_dropped_once(rig: Rig) -> None:
+    await rig.with_image()
+    flavor = Flavor("x", "x", 1, 128, 1, ephemeral_gb=1, swap_mb=64)
+    one = server(flavor=flavor, config_drive=True)
+    disks = await rig.disks.ensure_disks(one, "secret")
+    assert await rig.disks.ensure_disks(one, "") == disks
+    assert [disk.target for disk in disks] == ["vda", "vdb", "vdc", "hdd"]
+    assert disks[0].boot_order == 1
+    assert disks[3].device == "cdrom"
+    assert disks[3].read_only
+    await rig.disks.drop_disks(one.id)
+    await rig.disks.drop_disks(one.id)
+
+
+async def test_a_server_that_boots_from_a_volume_leaves_it_the_first_place(rig: Rig) -> None:
+    flavor = Flavor("x", "x", 1, 128, 1, swap_mb=16)
+    disks = await rig.disks.ensure_disks(server(image_id="", flavor=flavor), "")
+    assert [disk.target for disk in disks] == ["vdb"]
+
+
+async def test_the_host_has_room(rig: Rig) -> None:
+    assert 0 < await rig.disks.free_gb() <= await rig.disks.total_gb()
+
+
+async def test_no_console_yet_is_empty(rig: Rig) -> None:
+    assert await rig.disks.console_log(str(uuid.uuid4()), 10) == ""
+
+
+async def test_many_who_ask_at_once_share_one_download(real: Rig) -> None:
+    await asyncio.gather(*(real.disks.ensure_image(IMAGE, real.fetch, MIB) for _ in range(5)))
+    assert real.fetched == 1
+
+
+async def test_the_cached_image_cannot_be_changed_by_others(real: Rig) -> None:
+    path = await real.disks.ensure_image(IMAGE, real.fetch, MIB)
+    assert os.stat(path).st_mode & 0o222 == 0
+    assert os.stat(path).st_uid == os.geteuid()
+
+
+async def test_a_broken_download_leaves_nothing_and_can_be_tried_again(real: Rig) -> None:
+    async def breaks(path: str) -> None:
+        Path(path).write_bytes(b"half")
+        raise ConnectionError("the image service went away")
+
+    with pytest.raises(ConnectionError):
+        await real.disks.ensure_image(IMAGE, breaks, MIB)
+    assert [p for p in (real.directory / "state").rglob("*") if p.is_file()] == []
+    await real.disks.ensure_image(IMAGE, real.fetch, MIB)
+    assert real.fetched == 1
+
+
+async def test_an_image_that_leans_on_a_file_of_the_host_is_refused(real: Rig) -> None:
+    async def evil(path: str) -> None:
+        subprocess.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", "/etc/passwd", "-F", "raw", path, "1M"], check=True
+        )
+
+    with pytest.raises(Fault) as caught:
+        await real.disks.ensure_image(IMAGE, evil, MIB)
+    assert caught.value.kind is Kind.INVALID
+    assert "other files" in caught.value.message
+
+
+async def test_a_foreign_format_is_converted_once(real: Rig) -> None:
+    async def vmdk(path: str) -> None:
+        real.fetched += 1
+        subprocess.run(["qemu-img", "convert", "-O", "vmdk", real.source, path], check=True)
+
+    path = await real.disks.ensure_image(IMAGE, vmdk, MIB)
+    assert path == await real.disks.ensure_image(IMAGE, vmdk, MIB)
+    assert real.fetched == 1
+    assert info(path)["format"] == "qcow2"
+    assert info(path)["virtual-size"] == 24 * MIB
+
+
+async def test_the_root_disk_names_its_base_and_format(real: Rig) -> None:
+    await real.with_image()
+    root = (await real.disks.ensure_disks(server(2), ""))[0]
+    told = info(root.path)
+    assert told["virtual-size"] == 2 * GIB
+    assert told["backing-filename-format"] == "qcow2"
+    assert os.stat(root.path).st_mode & 0o077 == 0
+
+
+async def test_an_image_larger_than_the_flavor_is_refused(real: Rig) -> None:
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", real.source, "3G"], check=True, timeout=30)
+    await real.with_image()
+    with pytest.raises(Fault) as caught:
+        await real.disks.ensure_disks(server(2), "")
+    assert caught.value.kind is Kind.INVALID
+    assert "too small" in caught.value.message
+
+
+async def test_the_config_drive_says_who_the_server_is(real: Rig) -> None:
+    await real.with_image()
+    script = b"#!/bin/sh\necho hi\n"
+    one = server(config_drive=True, user_data=base64.b64encode(script).decode(), metadata={"role": "web"})
+    path = (await real.disks.ensure_disks(one, "s3cret"))[-1].path
+    assert os.stat(path).st_mode & 0o077 == 0
+    iso = pycdlib.PyCdlib()
+    iso.open(path)
+    assert iso.pvd.volume_identifier.strip() == b"config-2"
+    told = json.loads(read(iso, "/openstack/latest/meta_data.json"))
+    assert (told["uuid"], told["hostname"], told["meta"], told["admin_pass"]) == (
+        one.id, "web", {"role": "web"}, "s3cret",
+    )  # fmt: skip
+    assert read(iso, "/openstack/latest/user_data") == script
+    assert read(iso, "/ec2/latest/user-data") == script
+    iso.close()
+
+
+async def test_a_console_shows_its_last_lines_and_stays_in_bounds(real: Rig) -> None:
+    await real.with_image()
+    one = server()
+    await real.disks.ensure_disks(one, "")
+    log = Path(real.disks.console_path(one.id))
+    log.write_bytes(b"first\nsecond\nthird \xff\n")
+    assert await real.disks.console_log(one.id, 2) == "second\nthird �\n"
+    assert (await real.disks.console_log(one.id, None)).startswith("first")
+    log.write_bytes(b"x" * 99 + b"\n" + b"y" * (9 * MIB) + b"\nlast\n")
+    await real.disks.free_gb()
+    assert log.stat().st_size < 4 * MIB
+    assert (await real.disks.console_log(one.id, 1)) == "last\n"
+
+
+def info(path: str) -> Any:
+    return json.loads(subprocess.check_output(["qemu-img", "info", "--output=json", path], timeout=30))
+
+
+def read(iso: pycdlib.PyCdlib, path: str) -> bytes:
+    content = BytesIO()
+    iso.get_file_from_iso_fp(content, rr_path=path)
+    return content.getvalue()
