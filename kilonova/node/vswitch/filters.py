@@ -178,9 +178,9 @@ class PortFilters:
         return refused - {""}
 
     def _drop(self, leaving: Sequence[PortAt], *, full: bool) -> None:
-        """Take away what ports that left, or an earlier life of ours, have behind them."""
+        """Take away what ports that left have behind them; if `full`, also what an earlier life of ours left."""
         lines: list[str] = []
-        for at in leaving:
+        for at in () if full else leaving:
             if number := self._numbers.pop(at.interface, None):
                 lines += self._unreach(at.interface, number)
                 lines += [f"delete chain inet {self.table} {way}{number}" for way in "ei"]

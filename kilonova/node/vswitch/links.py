@@ -60,6 +60,7 @@ class Links:
 
     def __init__(self) -> None:
         self._route = IPRoute()
+        self._pinned: dict[int, set[str]] | None = None  # one dump serves all ports: the kernel sends everything anyway
 
     def __enter__(self) -> Links:
         return self
@@ -204,15 +205,24 @@ class Links:
 
     def pin(self, name: str, macs: Iterable[str]) -> None:
         """Make the bridge's static entries behind its port `name` exactly these."""
-        index, there = self.need(name).index, set()
-        for entry in self._route.fdb("dump", ifindex=index):
-            if entry["state"] == _STATIC and entry.get_attr("NDA_MASTER"):
-                there.add(entry.get_attr("NDA_LLADDR"))
+        index = self.need(name).index
+        there = self._pins().setdefault(index, set())
         should = {mac.lower() for mac in macs}
         for mac in sorted(there - should):
             self._route.fdb("del", ifindex=index, lladdr=mac, flags=_FLAG_MASTER, state=_STATIC)
         for mac in sorted(should - there):
             self._route.fdb("replace", ifindex=index, lladdr=mac, flags=_FLAG_MASTER, state=_STATIC)
+            for others in self._pins().values():
+                others.discard(mac)
+        self._pins()[index] = should
+
+    def _pins(self) -> dict[int, set[str]]:
+        if self._pinned is None:
+            self._pinned = {}
+            for entry in self._route.fdb("dump"):
+                if entry["state"] == _STATIC and entry.get_attr("NDA_MASTER"):
+                    self._pinned.setdefault(entry["ifindex"], set()).add(entry.get_attr("NDA_LLADDR"))
+        return self._pinned
 
     def addresses(self, name: str, wanted: Iterable[str]) -> list[str]:
         """Make the interface's global addresses exactly these (address/length). Returns those that are new."""
