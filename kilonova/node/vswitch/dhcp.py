@@ -95,31 +95,33 @@ class LinuxDhcpServers:
             os.kill(pid, signal.SIGHUP)
             return
         if pid:
-            await self._stop(home)
+            await stop(self._world, home)
         if dnsmasq.served(wanted):
             process = await self._threads.start_process(line, namespace=name, log_file=home / "errors")
             if code := await self._world.blocking(process.wait, 10):
                 said = await self._world.blocking((home / "errors").read_text)
                 raise unavailable("A DHCP server did not start.", inside=f"dnsmasq ended with {code}: {said[-500:]}")
 
-    async def _stop(self, home: Path) -> None:
-        for attempt in range(50):
-            pid = await self._world.blocking(running, home)
-            if not pid:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM if attempt < 40 else signal.SIGKILL)
-            await self._world.clock.sleep(0.05)
-
     async def _remove(self, name: str) -> None:
         home = self._directory / name
         if self._proxy:
             await self._proxy.forget(name)
-        await self._stop(home)
+        await stop(self._world, home)
         if port_id := await self._world.blocking(_read, home / "port"):
             await self._switch.unplug_leg(port_id)
         await self._world.blocking(namespace.delete, name)
         await self._world.blocking(shutil.rmtree, home, True)
+
+
+async def stop(world: World, home: Path) -> None:
+    """End the dnsmasq whose files are in `home`; by force after 2 s."""
+    for attempt in range(50):
+        pid = await world.blocking(running, home)
+        if not pid:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM if attempt < 40 else signal.SIGKILL)
+        await world.clock.sleep(0.05)
 
 
 def running(home: Path) -> int:

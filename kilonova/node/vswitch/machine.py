@@ -1,0 +1,80 @@
+"""The network machinery of one host, put together; and all of a cloud's taken away from a machine."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from kilonova.base.world import World
+from kilonova.node.vswitch import external, hosts, namespace
+from kilonova.node.vswitch.dhcp import LinuxDhcpServers, running, stop
+from kilonova.node.vswitch.linux import LinuxVirtualSwitch
+from kilonova.node.vswitch.metadata_proxy import Forward, MetadataProxy
+from kilonova.node.vswitch.names import Names
+from kilonova.node.vswitch.namespace import NamespaceThreads
+from kilonova.node.vswitch.router import LinuxRouters
+
+RUN: Final = Path("/run/kilonova")
+
+
+@dataclass(frozen=True)
+class HostPlace:
+    """Where a host is: namespace `PREFIXhNUMBER`, tunnel address, and the user id that guests run as."""
+
+    prefix: str
+    number: int
+    tunnel_ip: str
+    guest_user_id: int = 0
+
+    @property
+    def namespace(self) -> str:
+        return hosts.host_namespace(self.prefix, self.number)
+
+
+class HostNetwork:
+    """A host's threads and its three ports; `hosts.connect` has made its namespace before."""
+
+    def __init__(self, world: World, place: HostPlace, forward: Forward, metadata_secret: str) -> None:
+        self.threads = NamespaceThreads(place.namespace)
+        names = Names(place.prefix, place.namespace)
+        physical = {"public": external.external_bridge(place.prefix)}
+        self.proxy = MetadataProxy(forward, metadata_secret)
+        self.switch = LinuxVirtualSwitch(
+            self.threads, names, tunnel_ip=place.tunnel_ip, physical=physical, tap_owner=place.guest_user_id
+        )
+        directory = run_directory(place.prefix) / place.namespace
+        self.dhcp = LinuxDhcpServers(world, self.threads, names, self.switch, directory, self.proxy)
+        self.routers = LinuxRouters(world, self.threads, names, self.switch, self.proxy)
+
+    async def close(self) -> None:
+        """Let go. What is built goes on working; metadata answers again when a process adopts it."""
+        await self.proxy.close()
+        self.threads.close()
+
+
+def run_directory(prefix: str) -> Path:
+    """Where a cloud's DHCP servers keep their files: every user may enter, only root writes."""
+    return RUN / prefix
+
+
+async def purge(world: World, prefix: str, external_cidr: str = "") -> None:
+    """Take everything of a cloud away from this machine, whoever made it: servers, namespaces, wire and route."""
+    directory = run_directory(prefix)
+    for home in await world.blocking(_homes, directory):
+        await stop(world, home)
+    if external_cidr:
+        await world.blocking(external.disconnect_root, prefix, external_cidr)
+    await world.blocking(hosts.purge, prefix)
+    await world.blocking(shutil.rmtree, directory, True)
+
+
+def left_behind(prefix: str) -> list[str]:
+    """What of a cloud's networks is still on this machine, in words; empty after `purge`."""
+    found = [f"namespace {name}" for name in namespace.names(prefix)]
+    return found + [f"DHCP server {home.name}" for home in _homes(run_directory(prefix)) if running(home)]
+
+
+def _homes(directory: Path) -> list[Path]:
+    return sorted(path.parent for path in directory.glob("*/*/pid"))
