@@ -140,6 +140,7 @@ class RouterInterface(msgspec.Struct, frozen=True):
 
     port: WantedPort
     addresses: tuple[str, ...]
+    advertise: bool = False  # be the IPv6 default router: a subnet of it has an ipv6_ra_mode
 
 
 class RouterGateway(msgspec.Struct, frozen=True):

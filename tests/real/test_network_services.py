@@ -181,7 +181,7 @@ def wanted_router(*floating: FloatingIp, guests: int = 0) -> WantedRouter:
     external = FixedIp(ROUTER_IP, "ext", EXTERNAL, GATEWAY)
     fields = {**_fields(leg(200, "network:router_gateway")), "segment": segment, "mtu": 1500, "fixed_ips": (external,)}
     gateway = WantedPort(**{**fields, "network_id": "eeee0000-0000-4000-8000-000000000000"})
-    inside = RouterInterface(leg(1, "network:router_interface"), ("10.66.0.1/24", "fd00:66::1/64"))
+    inside = RouterInterface(leg(1, "network:router_interface"), ("10.66.0.1/24", "fd00:66::1/64"), advertise=True)
     return WantedRouter(
         ROUTER, True, (inside,), RouterGateway(gateway, (f"{ROUTER_IP}/24",), (GATEWAY,)), tuple(floating)
     )
@@ -223,6 +223,19 @@ async def test_metadata_through_the_router_says_which_server_asked(services: Ser
     assert sent["X-Mine"] == "kept"
     assert "somebody-else" not in sent.values()
     assert (await get(b)).startswith(b"HTTP/1.1 404"), "nobody knows this guest"
+
+
+async def test_guests_learn_their_ipv6_router_from_it(services: Services) -> None:
+    a, _ = await routed_guests(services)
+    router = "via fe80::f816:3eff:fea1:1 "
+    async with asyncio.timeout(10):
+        while router not in (routes := a.shell("ip", "-6", "route", "show", "default").stdout):
+            a.shell("sh", "-c", "echo 2 > /proc/sys/net/ipv6/conf/eth0/accept_ra")
+            await services.routers.advertiser.close()
+            await services.routers.apply([wanted_router()], [], full=False)
+            await asyncio.sleep(0.2)
+    assert "proto ra" in routes
+    assert a.pings("fd00:66::1")
 
 
 async def test_floating_ip_from_the_machine_and_between_guests(services: Services) -> None:

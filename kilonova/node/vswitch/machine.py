@@ -51,6 +51,7 @@ class HostNetwork:
     async def close(self) -> None:
         """Let go. What is built goes on working; metadata answers again when a process adopts it."""
         await self.proxy.close()
+        await self.routers.advertiser.close()
         self.threads.close()
 
 

@@ -13,6 +13,7 @@ from kilonova.base.faults import Fault, unavailable
 from kilonova.base.world import World
 from kilonova.network.contract import WantedRouter
 from kilonova.node.vswitch import conntrack, namespace, nft
+from kilonova.node.vswitch.advertise import AdvertisedLeg, RouterAdvertiser
 from kilonova.node.vswitch.announce import announce
 from kilonova.node.vswitch.links import Links
 from kilonova.node.vswitch.linux import LinuxVirtualSwitch
@@ -37,6 +38,7 @@ class LinuxRouters:
     ) -> None:
         self._world, self._threads, self._names, self._switch = world, threads, names, switch
         self._proxy = proxy
+        self.advertiser = RouterAdvertiser(world, threads)
         self._lock = asyncio.Lock()
 
     async def apply(self, wanted: list[WantedRouter], gone: list[str], *, full: bool) -> None:
@@ -91,6 +93,12 @@ class LinuxRouters:
             addresses = list(dict.fromkeys([*router.gateway.addresses, *floating]))
             gateway_leg = await self._switch.plug_leg(router.gateway.port, name, addresses)
         await self._unplug_others(name, {*legs, gateway_leg})
+        advertised = [
+            AdvertisedLeg(inner, leg.port.mac, leg.port.mtu)
+            for inner, leg in zip(legs, router.interfaces, strict=True)
+            if leg.advertise
+        ]
+        await self.advertiser.serve(name, advertised)
         await self._threads.run_in(name, _translate, table_name(self._names.prefix), router, gateway_leg)
         if self._proxy and not self._proxy.listens(name):
             listener = await self._threads.listen("0.0.0.0", METADATA_PORT, namespace=name)
@@ -104,6 +112,7 @@ class LinuxRouters:
     async def _remove(self, name: str) -> None:
         if self._proxy:
             await self._proxy.forget(name)
+        await self.advertiser.forget(name)
         if await self._world.blocking(namespace.exists, name):
             await self._unplug_others(name, ())
             await self._world.blocking(namespace.delete, name)
