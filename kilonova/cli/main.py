@@ -1,0 +1,91 @@
+"""`kilonova`: every command in one table; each is a function in a module of its own, imported when it is used."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from kilonova import __version__
+from kilonova.base.faults import Fault
+from kilonova.cli.state import default_directory
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kilonova", description="A whole infrastructure cloud, in one command.")
+    parser.add_argument("--version", action="version", version=f"kilonova {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, help_: str, module: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=help_, description=help_)
+        made.set_defaults(module=module)
+        made.add_argument("--state", type=Path, default=None, help=f"state directory (default {default_directory()})")
+        return made
+
+    up = command("up", "start the cloud on this machine, or bring it up to date", "up")
+    _up_options(up)
+    down = command("down", "shut guests down cleanly and stop the cloud; `up` brings both back", "down")
+    down.add_argument("--purge", action="store_true", help="leave nothing at all: guests, networks, disks, databases")
+    command("restart", "restart the control plane; guests and traffic go on", "restart")
+    status = command("status", "what runs, and how it is", "status")
+    status.add_argument("--json", action="store_true", help="for programs")
+    env = command("env", "print shell lines that point the openstack client here", "environment")
+    env.add_argument("--member", action="store_true", help="as the member of the default project, not the admin")
+    command("first-server", "boot a first server the way a user would, and show how to ssh in", "first_server")
+    trace = command("trace", "draw what really happened to a server, volume or request", "trace")
+    trace.add_argument("id", help="server, volume, image or port id, request id (req-…) or trace id")
+    trace.add_argument("--format", choices=("text", "mermaid", "svg", "png", "wsd"), default="text")
+    trace.add_argument("--output", "-o", type=Path, help="write to this file instead of the terminal")
+    trace.add_argument("--list", action="store_true", help="list the traces about it, newest first")
+    trace.add_argument("--nth", type=int, default=0, help="draw this one of the list (default: its creation)")
+    trace.add_argument("--detail", action="store_true", help="also database reads and repeated calls")
+    draw = command("draw", "render a hand-written sequence diagram", "draw")
+    draw.add_argument("file", type=Path, help="WebSequenceDiagrams source")
+    draw.add_argument("--format", choices=("text", "mermaid", "svg", "png", "wsd"), default="svg")
+    draw.add_argument("--output", "-o", type=Path, help="write to this file (default: beside the source)")
+    doctor = command("doctor", "check machine, processes and books; say what is wrong and how to mend it", "doctor")
+    doctor.add_argument("--fix", action="store_true", help="mend what can be mended")
+    service = command("service", "run one service of a cluster in this process", "service")
+    service.add_argument("name", help="identity-api, compute-api, conductor, compute-agent, …, or a group: controller")
+    service.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
+    service.add_argument("--host", default="", help="this host's name (agents)")
+    service.add_argument("--listen", default="", help="HOST:PORT (APIs)")
+    database = command("db", "the databases' schema", "database")
+    database.add_argument("what", choices=("upgrade", "check"))
+    guest = command("guest", "the tiny cloud guest", "guest")
+    guest.add_argument("what", choices=("build",))
+    guest.add_argument("--output", "-o", type=Path, help="directory for guest.qcow2 (default: the state directory)")
+    return parser
+
+
+def _up_options(up: argparse.ArgumentParser) -> None:
+    up.add_argument("--listen", default=None, help="HOST:PORT of the APIs (default 127.0.0.1:7774, or the next free)")
+    up.add_argument("--config", type=Path, default=None, help="settings file (TOML)")
+    up.add_argument("--hosts", type=int, default=None, help="how many compute hosts to make on this machine")
+    up.add_argument("--hypervisor", choices=("auto", "libvirt", "fake"), default=None)
+    up.add_argument("--network", choices=("auto", "linux", "fake"), default=None)
+    up.add_argument("--uplink", default=None, help="auto, none, or an interface: how guests reach the outside")
+    up.add_argument("--detach", action="store_true", help="return once it is up")
+    up.add_argument("--ready-fd", type=int, default=-1, help=argparse.SUPPRESS)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: 0, or 1 with the fault on stderr (2: bad usage)."""
+    options = _parser().parse_args(argv)
+    options.state = options.state or default_directory()
+    try:
+        return int(importlib.import_module(f"kilonova.cli.{options.module}").run(options) or 0)
+    except Fault as fault:
+        print(f"kilonova {options.command}: {fault.message}", file=sys.stderr)
+        if fault.hint:
+            print(f"  {fault.hint}", file=sys.stderr)
+        if fault.inside:
+            print(f"  ({fault.inside})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

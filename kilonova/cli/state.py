@@ -1,0 +1,235 @@
+"""The state directory: everything a cloud on this machine keeps, and who runs it now."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import ipaddress
+import json
+import os
+import secrets as randomness
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from kilonova.base.faults import conflict, invalid
+from kilonova.saga.seal import Sealer
+
+DEFAULT_PORT = 7774
+PUBLIC_RANGES = [f"172.24.{third}.0/24" for third in range(4, 250)]
+VNI_BLOCK = 4096
+
+
+class Secrets(msgspec.Struct):
+    """What `up` generates at first start; 0600."""
+
+    deployment_keys: list[str]
+    admin_password: str
+    member_password: str
+    metadata_secret: str
+    bus_secret: str
+    service_passwords: dict[str, str]
+
+
+class Choices(msgspec.Struct):
+    """What `up` chose or was told; a later `up` keeps it unless told otherwise."""
+
+    prefix: str
+    listen: str
+    admin_port: int
+    hosts: int = 1
+    hypervisor: str = "auto"
+    network: str = "auto"
+    uplink: str = "none"
+    public_cidr: str = PUBLIC_RANGES[0]
+    vni_first: int = 1
+    config: str = ""
+
+
+SERVICE_USERS = ("nova", "neutron", "glance", "cinder", "placement", "agent")
+
+
+def default_directory() -> Path:
+    """/var/lib/kilonova for root, ~/.local/share/kilonova otherwise."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/kilonova")
+    return Path.home() / ".local/share/kilonova"
+
+
+class State:
+    """Paths and files of one cloud."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.expanduser().resolve()
+        self.databases = self.directory / "db"
+        self.run = self.directory / "run"
+        self.logs = self.directory / "log"
+        self.pid_file = self.run / "kilonova.pid"
+        self.choices_file = self.directory / "cloud.json"
+        self.secrets_file = self.directory / "secrets.json"
+        self.openrc = self.directory / "openrc"
+        self.clouds_yaml = self.directory / "clouds.yaml"
+        self.policies = self.directory / "policy"
+
+    @property
+    def exists(self) -> bool:
+        """Whether a cloud was ever started here."""
+        return self.choices_file.exists()
+
+    def need(self) -> Choices:
+        """Its choices; a Fault that says how to start one when there is none."""
+        if not self.exists:
+            raise conflict(f"There is no cloud in {self.directory}.", hint="Start one with `kilonova up`.")
+        return self.choices()
+
+    def make(self) -> None:
+        """The directories, closed to others (QEMU's user may pass through to its files)."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            for path in (self.databases, self.run, self.logs, self.policies):
+                path.mkdir(exist_ok=True)
+                path.chmod(0o700)
+            self.directory.chmod(0o711)
+        except OSError as error:
+            raise conflict(
+                f"The state directory {self.directory} cannot be made: {error.strerror}.",
+                hint="Choose another with --state, or run as root.",
+            ) from error
+
+    def secrets(self) -> Secrets:
+        """The cloud's secrets, generated at first use."""
+        if self.secrets_file.exists():
+            return msgspec.json.decode(self.secrets_file.read_bytes(), type=Secrets)
+        made = Secrets(
+            deployment_keys=[Sealer.new_key()],
+            admin_password=randomness.token_urlsafe(15),
+            member_password=randomness.token_urlsafe(15),
+            metadata_secret=randomness.token_urlsafe(32),
+            bus_secret=randomness.token_urlsafe(32),
+            service_passwords={name: randomness.token_urlsafe(32) for name in SERVICE_USERS},
+        )
+        write_private(self.secrets_file, msgspec.json.format(msgspec.json.encode(made)))
+        return made
+
+    def choices(self) -> Choices:
+        """What was chosen."""
+        return msgspec.json.decode(self.choices_file.read_bytes(), type=Choices)
+
+    def save(self, choices: Choices) -> None:
+        """Keep the choices."""
+        write_private(self.choices_file, msgspec.json.format(msgspec.json.encode(choices)))
+
+    def database(self, service: str) -> Path:
+        """The SQLite file of a service."""
+        return self.databases / f"{service}.sqlite"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the cloud: two processes never run the same one. The lock dies with the process."""
+        handle = os.open(self.pid_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise conflict(
+                f"This cloud already runs (process {self.running()}).",
+                hint="`kilonova status` shows it; `kilonova restart` restarts it.",
+            ) from None
+        try:
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+            yield
+        finally:
+            os.truncate(handle, 0)
+            os.close(handle)
+
+    def running(self) -> int | None:
+        """The process that holds the cloud, if any."""
+        try:
+            handle = os.open(self.pid_file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            text = os.read(handle, 32).decode()
+            return int(text) if text.isdigit() else None
+        finally:
+            os.close(handle)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace a file whole, readable by its owner only."""
+    new = path.with_name(f"{path.name}.new")
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, [v6]:PORT or PORT."""
+    host, colon, port = text.rpartition(":")
+    if not port.isdigit() or not 0 < int(port) < 65536 or (colon and not host):
+        raise invalid(f"--listen {text!r} is not HOST:PORT.", hint="For example --listen 127.0.0.1:7774.")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def free_port(host: str, first: int) -> int:
+    """The first free port from `first` on."""
+    for port in range(first, min(first + 500, 65536)):
+        if port_is_free(host, port):
+            return port
+    raise conflict(f"No free port from {first} to {first + 499} on {host}.", hint="Choose one with --listen.")
+
+
+def free_public_cidr(taken: list[str]) -> str:
+    """A floating range that no address or route of this machine overlaps."""
+    used = [ipaddress.ip_network(cidr, strict=False) for cidr in taken]
+    for candidate in PUBLIC_RANGES:
+        network = ipaddress.ip_network(candidate)
+        if not any(network.version == other.version and network.overlaps(other) for other in used):
+            return candidate
+    raise conflict("No free range for floating IPs is left on this machine.", hint="Set [network] public_cidr.")
+
+
+def routes_here() -> list[str]:
+    """Every IPv4 destination this machine has an address or route for, but the default."""
+    found = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        fields = line.split()
+        destination, mask = int(fields[1], 16), int(fields[7], 16)
+        if mask:
+            address = socket.inet_ntoa(destination.to_bytes(4, "little"))
+            found.append(f"{address}/{bin(mask).count('1')}")
+    for line in Path("/proc/net/fib_trie").read_text().splitlines():
+        text = line.strip().removeprefix("|-- ").removeprefix("+-- ").split()[0] if line.strip() else ""
+        with contextlib.suppress(ValueError):
+            network = ipaddress.ip_network(text, strict=False)
+            if 8 <= network.prefixlen <= 32 and not network.is_loopback and network.network_address != network[-1]:
+                found.append(str(network))
+    return found
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file; {} when it is not there."""
+    try:
+        return dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return {}
