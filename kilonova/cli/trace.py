@@ -1,0 +1,55 @@
+"""`kilonova trace ID`: the sequence diagram of what really happened, from the collector's store."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from kilonova.base.faults import not_found
+from kilonova.cli.state import State
+from kilonova.trace.collect import SpanStore
+from kilonova.trace.draw import draw
+from kilonova.trace.unfold import from_spans
+
+
+def trace_file(state: State) -> Path:
+    """Where the collector keeps spans."""
+    return state.databases / "trace.sqlite"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Draw one trace, or list those about the id."""
+    state = State(options.state)
+    state.need()
+    store = SpanStore(trace_file(state))
+    try:
+        if options.list:
+            return _list(store, options.id)
+        spans = store.find(options.id, options.nth if options.nth else None)
+    finally:
+        store.close()
+    if not spans:
+        raise not_found("A trace of", options.id)
+    drawn = draw(from_spans(spans, detail=options.detail), options.format)
+    emit(drawn, options.output)
+    return 0
+
+
+def emit(data: bytes, output: Path | None) -> None:
+    """To the file, or to the terminal."""
+    if output is None:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    else:
+        output.write_bytes(data)
+        print(output)
+
+
+def _list(store: SpanStore, id_: str) -> int:
+    for number, one in enumerate(store.traces(id_)):
+        begun = datetime.fromtimestamp(one.start, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        failed = "  FAILED" if one.failed else ""
+        print(f"{number:3}  {begun}  {one.seconds:8.3f} s  {one.request_id or one.trace_id}  {one.name}{failed}")
+    return 0
