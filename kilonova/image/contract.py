@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
@@ -36,4 +37,24 @@ class Images(Protocol):
 
     async def download(self, token: str, image_id: str, path: str) -> None:
         """Write the bytes to `path`, verified against the image's hash; a mismatch leaves no file and faults."""
+        ...
+
+
+class ImageStore(Protocol):
+    """Where images' bytes live; adapters in node/images/. The service hashes and inspects; a store only keeps."""
+
+    async def save(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+        """Keep all chunks, or nothing when they fail midway or room runs out (TOO_LARGE before it is full)."""
+        ...
+
+    def read(self, image_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """Bytes [start, end) in chunks; NOT_FOUND when they are gone."""
+        ...
+
+    async def drop(self, image_id: str) -> None:
+        """The bytes are gone; already gone is fine."""
+        ...
+
+    async def free_bytes(self) -> int:
+        """Room left."""
         ...

@@ -1,0 +1,81 @@
+"""Image over REST, as other services and hosts use it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from kilonova.base.faults import unavailable
+from kilonova.base.units import MIB
+from kilonova.base.world import World
+from kilonova.http.client import Client
+from kilonova.image.contract import ImageRef
+
+_KNOWN = {
+    "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
+    "min_disk", "min_ram", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "tags", "created_at",
+    "updated_at", "self", "file", "schema",
+}  # fmt: skip
+
+
+class ImageClient:
+    """Implements `image.contract.Images`."""
+
+    def __init__(self, world: World, client: Client) -> None:
+        self._world = world
+        self._client = client
+
+    async def show(self, token: str, image_id: str) -> ImageRef:
+        image = (await self._client.request("GET", f"/v2/images/{image_id}", token=token)).json()
+        return ImageRef(
+            id=image["id"],
+            name=image["name"] or "",
+            status=image["status"],
+            disk_format=image["disk_format"] or "",
+            container_format=image["container_format"] or "",
+            size=image["size"] or 0,
+            min_ram_mb=image["min_ram"],
+            min_disk_gb=image["min_disk"],
+            owner=image["owner"] or "",
+            visibility=image["visibility"],
+            virtual_size=image["virtual_size"],
+            checksum=image["checksum"] or "",
+            hash_algo=image["os_hash_algo"] or "",
+            hash_value=image["os_hash_value"] or "",
+            properties={name: value for name, value in image.items() if name not in _KNOWN},
+        )
+
+    async def download(self, token: str, image_id: str, path: str) -> None:
+        image = await self.show(token, image_id)
+        digest = hashlib.new(image.hash_algo or "sha512")
+        file: Any = await self._world.blocking(open, path, "wb")
+        try:
+            gathered = bytearray()
+            async for chunk in self._client.stream(f"/v2/images/{image_id}/file", token=token):
+                gathered += chunk
+                if len(gathered) >= MIB:
+                    await self._world.blocking(_put, file, digest, bytes(gathered))
+                    gathered.clear()
+            await self._world.blocking(_put, file, digest, bytes(gathered))
+        except BaseException:
+            await self._world.blocking(_abandon, file, path)
+            raise
+        await self._world.blocking(file.close)
+        if image.hash_value and digest.hexdigest() != image.hash_value:
+            await self._world.blocking(os.unlink, path)
+            raise unavailable(
+                f"The data of image {image_id} does not match its checksum.",
+                hint="The image is damaged: upload it again.",
+                inside=f"{digest.hexdigest()} != {image.hash_value}",
+            )
+
+
+def _put(file: Any, digest: Any, chunk: bytes) -> None:
+    file.write(chunk)
+    digest.update(chunk)
+
+
+def _abandon(file: Any, path: str) -> None:
+    file.close()
+    os.unlink(path)

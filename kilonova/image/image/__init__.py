@@ -1,0 +1,1 @@
+"""The noun image: metadata, data, members, tags."""

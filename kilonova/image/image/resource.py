@@ -1,0 +1,328 @@
+"""Images: create, list, show, update, delete, tags. Body shapes: Image API v2 reference."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kilonova.base.clock import iso_seconds
+from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid
+from kilonova.base.ids import is_uuid
+from kilonova.db.listing import Page
+from kilonova.http.listing import page_from
+from kilonova.http.request import Answer, Request
+from kilonova.http.route import Route
+from kilonova.http.schema import decode_json
+from kilonova.image.image import store
+from kilonova.image.image.store import Filters, Image
+from kilonova.policy.rules import Rule
+
+if TYPE_CHECKING:
+    from kilonova.image.service import ImageService
+
+DISK_FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", "iso", "luks", "ami", "ari", "aki", "gpt", "ploop")
+CONTAINER_FORMATS = ("bare", "ovf", "ova", "ami", "ari", "aki", "docker", "compressed")
+VISIBILITIES = ("public", "private", "shared", "community")
+WRITABLE = {
+    "name", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format", "min_disk", "min_ram",
+    "tags",
+}  # fmt: skip
+READ_ONLY = {
+    "status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "updated_at", "file",
+    "self", "schema", "direct_url", "stores", "locations",
+}  # fmt: skip
+RESERVED_PREFIX = "os_glance"
+PATCH_TYPES = ("application/openstack-images-v2.1-json-patch", "application/openstack-images-v2.0-json-patch")
+SORTABLE = set(store.SORT_COLUMNS)
+EQUALS = ("name", "status", "owner", "disk_format", "container_format", "min_disk", "min_ram", "checksum",
+          "os_hash_algo", "os_hash_value", "id")  # fmt: skip
+LISTED = ("id", "name", "status", "disk_format", "container_format")
+CREATE_MEMBERS = 128  # properties of an image at most
+
+
+def view(image: Image) -> dict[str, Any]:
+    """An image as clients see it; its own properties stand beside the known ones."""
+    return image.properties | {
+        "id": image.id,
+        "name": image.name,
+        "status": image.status,
+        "visibility": image.visibility,
+        "owner": image.owner,
+        "protected": image.protected,
+        "os_hidden": image.os_hidden,
+        "disk_format": image.disk_format,
+        "container_format": image.container_format,
+        "min_disk": image.min_disk,
+        "min_ram": image.min_ram,
+        "size": image.size,
+        "virtual_size": image.virtual_size,
+        "checksum": image.checksum,
+        "os_hash_algo": image.os_hash_algo,
+        "os_hash_value": image.os_hash_value,
+        "tags": image.tags,
+        "created_at": iso_seconds(image.created_at),
+        "updated_at": iso_seconds(image.updated_at),
+        "self": f"/v2/images/{image.id}",
+        "file": f"/v2/images/{image.id}/file",
+        "schema": "/v2/schemas/image",
+    }
+
+
+def target(image: Image) -> dict[str, Any]:
+    """What policy rules look at."""
+    return {"project_id": image.owner, "owner": image.owner, "visibility": image.visibility, "id": image.id}
+
+
+async def seen(service: ImageService, request: Request[Any]) -> Image:
+    """The image of the path, if the caller may know of it."""
+    view_of = "" if request.allows("context_is_admin") else request.caller.project_id or "-"
+    return await service.db.read(store.visible_image, request.path["image_id"], view_of)
+
+
+async def create(service: ImageService, request: Request[Any]) -> Answer:
+    body = decode_json(await request.read())
+    if not isinstance(body, dict):
+        raise invalid("The request body must be a JSON object.")
+    now = service.world.clock.now()
+    caller = request.caller
+    image = Image("", None, "queued", "shared", caller.project_id or None, now, now)
+    for name, value in body.items():
+        _assign(image, name, value, creating=True)
+    request.enforce(target(image))
+    _may_publish(request, image)
+    if image.owner != caller.project_id and not request.allows("context_is_admin"):
+        raise forbidden("You are not permitted to create images owned by another project.")
+    image.id = image.id or service.world.ids.uuid()
+    made = await service.db.write(store.insert_image, image, request.idempotency_key, caller.user_id)
+    return Answer(view(made), 201, {"Location": f"{request.origin}/v2/images/{made.id}"})
+
+
+async def show(service: ImageService, request: Request[Any]) -> dict[str, Any]:
+    image = await seen(service, request)
+    request.enforce(target(image))
+    return view(image)
+
+
+async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
+    request.enforce()
+    page = page_from(request.query, sortable=SORTABLE, default=(("created_at", "desc"), ("id", "desc")))
+    if request.query.get("limit") is None:
+        page = Page(25 if page.limit is None else min(page.limit, 25), page.marker, page.sorts)
+    filters = _filters(request)
+    found = await service.db.read(store.list_images, filters, page)
+    answer: dict[str, Any] = {"images": [view(image) for image in found], "schema": "/v2/schemas/images"}
+    kept = "&".join(f"{name}={value}" for name, value in request.query.pairs if name != "marker")
+    answer["first"] = "/v2/images" + (f"?{kept}" if kept else "")
+    if page.limit and len(found) == page.limit:
+        answer["next"] = f"/v2/images?{kept}{'&' if kept else ''}marker={found[-1].id}"
+    return answer
+
+
+def _filters(request: Request[Any]) -> Filters:
+    query = request.query
+    admin = request.allows("context_is_admin")
+    made = Filters("" if admin else request.caller.project_id or "-")
+    for name, text in query.pairs:
+        if name in ("limit", "marker", "sort_key", "sort_dir", "sort"):
+            continue
+        _filter(made, name, text, query)
+    made.equal.setdefault("os_hidden", False)
+    return made
+
+
+def _filter(made: Filters, name: str, text: str, query: Any) -> None:
+    if name == "visibility":
+        if text not in (*VISIBILITIES, "all"):
+            raise invalid(f"Invalid visibility value: {text[:40]}", hint=f"Known: {', '.join((*VISIBILITIES, 'all'))}.")
+        made.visibility = text
+    elif name == "member_status":
+        if text not in ("pending", "accepted", "rejected", "all"):
+            raise invalid(f"Invalid member status: {text[:40]}")
+        made.member_status = text
+    elif name == "tag":
+        made.tags.append(text)
+    elif name in ("protected", "os_hidden"):
+        made.equal[name] = query.boolean(name)
+    elif name in ("size_min", "size_max"):
+        setattr(made, name, query.integer(name))
+    elif name in ("created_at", "updated_at"):
+        (made.created if name == "created_at" else made.updated).append(_moment(name, text))
+    elif name in LISTED and text.startswith("in:"):
+        made.within[name] = [part.strip('"') for part in text[3:].split(",")]
+    elif name in ("min_disk", "min_ram"):
+        made.equal[name] = query.integer(name)
+    elif name in EQUALS:
+        made.equal[name] = text
+    else:
+        made.properties[name] = text
+
+
+def _moment(name: str, text: str) -> tuple[str, datetime]:
+    operator, colon, rest = text.partition(":")
+    if operator not in ("gt", "gte", "lt", "lte", "eq", "neq") or not colon:
+        operator, rest = "eq", text
+    try:
+        return operator, msgspec.convert(rest if rest.endswith("Z") or "+" in rest else rest + "Z", datetime)
+    except msgspec.ValidationError:
+        raise invalid(f"Invalid time in {name}: {text[:60]!r}.", hint="For example gte:2026-11-20T12:00:00Z.") from None
+
+
+async def update(service: ImageService, request: Request[Any]) -> dict[str, Any]:
+    if request.headers.get("content-type", "").split(";")[0].strip() not in PATCH_TYPES:
+        raise Fault(Kind.INVALID, "Unsupported Media Type", hint=f"Send {PATCH_TYPES[0]}.", data={"status": 415})
+    image = await seen(service, request)
+    request.enforce(target(image))
+    owned(request, image)
+    changes = decode_json(await request.read())
+    if not isinstance(changes, list):
+        raise invalid("Request body must be a JSON array of operation objects.")
+    before = image.visibility
+    for change in changes:
+        _apply(image, change)
+    if image.visibility != before:
+        _may_publish(request, image)
+    image.updated_at = service.world.clock.now()
+    return view(await service.db.write(store.update_image, image))
+
+
+def owned(request: Request[Any], image: Image) -> None:
+    if image.owner != request.caller.project_id and not request.allows("context_is_admin"):
+        raise forbidden("You are not permitted to change this image.")
+
+
+def _may_publish(request: Request[Any], image: Image) -> None:
+    if image.visibility == "public":
+        request.enforce(target(image), "publicize_image")
+    elif image.visibility == "community":
+        request.enforce(target(image), "communitize_image")
+
+
+def _apply(image: Image, change: Any) -> None:
+    """One operation of a JSON patch (RFC 6902: add, replace, remove on one level)."""
+    if not isinstance(change, dict) or change.get("op") not in ("add", "replace", "remove"):
+        raise invalid("Operations must be objects with op add, replace or remove.")
+    path = change.get("path")
+    if not isinstance(path, str) or not path.startswith("/") or "/" in path[1:] or len(path) < 2:
+        raise invalid(f"Invalid JSON pointer for this resource: {str(path)[:60]!r}.", hint="For example /name.")
+    name = path[1:].replace("~1", "/").replace("~0", "~")
+    if change["op"] == "remove":
+        _remove(image, name)
+        return
+    if "value" not in change:
+        raise invalid(f"Operation {change['op']} on {path} has no value.")
+    if change["op"] == "replace" and name not in WRITABLE | READ_ONLY | {"id"} and name not in image.properties:
+        raise conflict(f"Property {name} does not exist.", hint="Use add.")
+    _assign(image, name, change["value"], creating=False)
+
+
+def _remove(image: Image, name: str) -> None:
+    if name in WRITABLE | READ_ONLY | {"id"}:
+        raise forbidden(f"Property {name} may not be removed.")
+    if image.properties.pop(name, None) is None:
+        raise conflict(f"Property {name} does not exist.")
+
+
+def _assign(image: Image, name: str, value: Any, *, creating: bool) -> None:
+    if name == "id" and creating:
+        if not isinstance(value, str) or not is_uuid(value):
+            raise invalid(f"Invalid image id format: {str(value)[:60]!r}.", hint="Use a UUID.")
+        image.id = value
+    elif name in READ_ONLY or name == "id":
+        raise forbidden(f"Attribute '{name}' is read-only.")
+    elif name.startswith(RESERVED_PREFIX):
+        raise forbidden(f"Attribute '{name}' is reserved.")
+    elif name in WRITABLE:
+        _assign_known(image, name, value)
+    else:
+        _assign_property(image, name, value)
+
+
+def _assign_known(image: Image, name: str, value: Any) -> None:
+    allowed = {"disk_format": DISK_FORMATS, "container_format": CONTAINER_FORMATS, "visibility": VISIBILITIES}
+    if name in allowed:
+        if value not in allowed[name] and not (value is None and name != "visibility"):
+            raise invalid(f"Invalid {name} {str(value)[:40]!r}.", hint=f"Known: {', '.join(allowed[name])}.")
+        if name != "visibility" and image.status not in ("queued", "") and value != getattr(image, name):
+            raise forbidden(f"Attribute {name} can be only replaced for a queued image.")
+    elif name in ("protected", "os_hidden"):
+        if not isinstance(value, bool):
+            raise invalid(f"Invalid input for field {name}: it must be true or false.")
+    elif name in ("min_disk", "min_ram"):
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 2147483647:
+            raise invalid(f"Invalid input for field {name}: it must be a whole number >= 0.")
+    elif name == "tags":
+        if not isinstance(value, list) or not all(isinstance(one, str) and 0 < len(one) <= 255 for one in value):
+            raise invalid("Invalid input for field tags: it must be a list of strings of at most 255 characters.")
+        value = sorted(set(value))
+    elif not (value is None or (isinstance(value, str) and len(value) <= 255)):
+        raise invalid(f"Invalid input for field {name}: it must be a string of at most 255 characters.")
+    setattr(image, name, value)
+
+
+def _assign_property(image: Image, name: str, value: Any) -> None:
+    if not 0 < len(name) <= 255 or re.search(r"[\x00-\x1f]", name):
+        raise invalid("A property's name must have 1 to 255 printable characters.")
+    if not isinstance(value, str):
+        raise invalid(f"Invalid input for field {name}: properties must be strings.")
+    if len(value) > 65535:
+        raise invalid(f"Invalid input for field {name}: it is longer than 65535 characters.")
+    if name not in image.properties and len(image.properties) >= CREATE_MEMBERS:
+        raise Fault(Kind.TOO_LARGE, f"The limit of {CREATE_MEMBERS} properties is exceeded.")
+    image.properties[name] = value
+
+
+async def delete(service: ImageService, request: Request[Any]) -> None:
+    image = await seen(service, request)
+    request.enforce(target(image))
+    owned(request, image)
+    if image.protected:
+        raise forbidden(f"Image {image.id} is protected and cannot be deleted.", hint="Set protected to false first.")
+    await service.db.write(store.delete_image, image.id)
+    await service.data.drop(image.id)
+
+
+async def add_tag(service: ImageService, request: Request[Any]) -> None:
+    image = await seen(service, request)
+    request.enforce(target(image))
+    owned(request, image)
+    tag = request.path["tag"]
+    if len(tag) > 255:
+        raise invalid("A tag has at most 255 characters.")
+    await service.db.write(store.add_tag, image.id, tag, service.world.clock.now())
+
+
+async def drop_tag(service: ImageService, request: Request[Any]) -> None:
+    image = await seen(service, request)
+    request.enforce(target(image))
+    owned(request, image)
+    await service.db.write(store.drop_tag, image.id, request.path["tag"], service.world.clock.now())
+
+
+OWNER = "(role:admin) or (role:member and project_id:%(project_id)s)"
+READ = "(role:admin) or (role:reader and (project_id:%(project_id)s or 'shared':%(visibility)s or \
+'community':%(visibility)s or 'public':%(visibility)s))"  # membership of shared images is checked by the store
+
+RULES = (
+    Rule("add_image", OWNER, "Create an image.", (("POST", "/v2/images"),)),
+    Rule("get_image", READ, "Show an image.", (("GET", "/v2/images/{image_id}"),)),
+    Rule("get_images", "role:admin or role:reader", "List images.", (("GET", "/v2/images"),)),
+    Rule("modify_image", OWNER, "Change an image.", (("PATCH", "/v2/images/{image_id}"),)),
+    Rule("delete_image", OWNER, "Delete an image.", (("DELETE", "/v2/images/{image_id}"),)),
+    Rule("publicize_image", "rule:context_is_admin", "Make an image public."),
+    Rule("communitize_image", OWNER, "Make an image visible to who knows its id."),
+)
+
+ROUTES = (
+    Route(method="POST", path="/v2/images", handler=create, policy="add_image", raw=True, success=201),
+    Route(method="GET", path="/v2/images", handler=list_, policy="get_images"),
+    Route(method="GET", path="/v2/images/{image_id}", handler=show, policy="get_image"),
+    Route(method="PATCH", path="/v2/images/{image_id}", handler=update, policy="modify_image", raw=True),
+    Route(method="DELETE", path="/v2/images/{image_id}", handler=delete, policy="delete_image", success=204),
+    Route(method="PUT", path="/v2/images/{image_id}/tags/{tag}", handler=add_tag, policy="modify_image", success=204),
+    Route(
+        method="DELETE", path="/v2/images/{image_id}/tags/{tag}", handler=drop_tag, policy="modify_image", success=204
+    ),
+)

@@ -1,0 +1,329 @@
+"""All SQL about images, their tags and members."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import conflict, exists, not_found
+from kilonova.db.idempotency import earlier, remember
+from kilonova.db.listing import Page, paged
+from kilonova.db.types import Id, Name, Timestamp
+from kilonova.image.schema import idempotency, metadata
+
+images = sa.Table(
+    "image",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("name", Name()),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("visibility", sa.String(20), nullable=False),
+    sa.Column("owner", Id(), index=True),
+    sa.Column("protected", sa.Boolean, nullable=False),
+    sa.Column("os_hidden", sa.Boolean, nullable=False),
+    sa.Column("disk_format", sa.String(20)),
+    sa.Column("container_format", sa.String(20)),
+    sa.Column("min_disk", sa.Integer, nullable=False),
+    sa.Column("min_ram", sa.Integer, nullable=False),
+    sa.Column("size", sa.BigInteger),
+    sa.Column("virtual_size", sa.BigInteger),
+    sa.Column("checksum", sa.String(32)),
+    sa.Column("os_hash_algo", sa.String(20)),
+    sa.Column("os_hash_value", sa.String(128)),
+    sa.Column("properties", sa.JSON, nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False),
+    sa.Column("updated_at", Timestamp(), nullable=False),
+    sa.Index("image_by_created", "created_at", "id"),
+)
+tags = sa.Table(
+    "image_tag",
+    metadata,
+    sa.Column("image_id", Id(), sa.ForeignKey("image.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("tag", Name(), primary_key=True),
+)
+members = sa.Table(
+    "image_member",
+    metadata,
+    sa.Column("image_id", Id(), sa.ForeignKey("image.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("member_id", Id(), primary_key=True),
+    sa.Column("status", sa.String(20), nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False),
+    sa.Column("updated_at", Timestamp(), nullable=False),
+    sa.Index("image_member_by_member", "member_id"),
+)
+
+SORT_COLUMNS = {
+    "id": images.c.id,
+    "name": sa.func.coalesce(images.c.name, ""),
+    "status": images.c.status,
+    "visibility": images.c.visibility,
+    "owner": sa.func.coalesce(images.c.owner, ""),
+    "disk_format": sa.func.coalesce(images.c.disk_format, ""),
+    "container_format": sa.func.coalesce(images.c.container_format, ""),
+    "size": sa.func.coalesce(images.c.size, -1),
+    "virtual_size": sa.func.coalesce(images.c.virtual_size, -1),
+    "min_disk": images.c.min_disk,
+    "min_ram": images.c.min_ram,
+    "protected": images.c.protected,
+    "os_hidden": images.c.os_hidden,
+    "created_at": images.c.created_at,
+    "updated_at": images.c.updated_at,
+}
+
+
+class Image(msgspec.Struct):
+    """An image's metadata."""
+
+    id: str
+    name: str | None
+    status: str  # queued | saving | active | killed
+    visibility: str  # public | private | shared | community
+    owner: str | None
+    created_at: datetime
+    updated_at: datetime
+    protected: bool = False
+    os_hidden: bool = False
+    disk_format: str | None = None
+    container_format: str | None = None
+    min_disk: int = 0
+    min_ram: int = 0
+    size: int | None = None
+    virtual_size: int | None = None
+    checksum: str | None = None
+    os_hash_algo: str | None = None
+    os_hash_value: str | None = None
+    properties: dict[str, str] = {}
+    tags: list[str] = []
+
+
+class Member(msgspec.Struct):
+    """A project that an image is shared with."""
+
+    image_id: str
+    member_id: str
+    status: str  # pending | accepted | rejected
+    created_at: datetime
+    updated_at: datetime
+
+
+class Filters(msgspec.Struct):
+    """What a list asks for."""
+
+    project_id: str  # whose view; "" sees all (admin)
+    equal: dict[str, Any] = {}
+    within: dict[str, list[str]] = {}
+    tags: list[str] = []
+    visibility: str = ""  # "" : public, own, shared and accepted
+    member_status: str = "accepted"
+    size_min: int | None = None
+    size_max: int | None = None
+    created: list[tuple[str, datetime]] = []
+    updated: list[tuple[str, datetime]] = []
+    properties: dict[str, str] = {}
+
+
+def insert_image(connection: Connection, image: Image, key: str, user_id: str) -> Image:
+    """The new image; or the one that the same idempotency key made before."""
+    if (known := earlier(connection, idempotency, key, user_id)) is not None:
+        return get_image(connection, known)
+    if connection.scalar(sa.select(images.c.id).where(images.c.id == image.id)) is not None:
+        raise conflict(f"Image ID {image.id} already exists!")
+    connection.execute(images.insert().values(**_row(image)))
+    _set_tags(connection, image.id, image.tags)
+    remember(connection, idempotency, key, user_id, image.id, image.created_at)
+    return image
+
+
+def get_image(connection: Connection, image_id: str) -> Image:
+    """The image with its tags; NOT_FOUND when it is not there."""
+    row = connection.execute(sa.select(images).where(images.c.id == image_id)).mappings().first()
+    if row is None:
+        raise not_found("Image", image_id)
+    return _with_tags(connection, [Image(**row)])[0]
+
+
+def visible_image(connection: Connection, image_id: str, project_id: str) -> Image:
+    """The image if the project may see it ("" sees all); otherwise NOT_FOUND, as if it did not exist."""
+    image = get_image(connection, image_id)
+    if not project_id or image.visibility in ("public", "community") or image.owner == project_id:
+        return image
+    if image.visibility == "shared" and _member(connection, image_id, project_id) is not None:
+        return image
+    raise not_found("Image", image_id)
+
+
+def list_images(connection: Connection, filters: Filters, page: Page) -> list[Image]:
+    """A page of images that the filters' project may see."""
+    seen = _visible(filters)
+    statement = sa.select(images).where(seen, *_conditions(filters))
+    statement = paged(connection, statement, SORT_COLUMNS, page, marker_filter=seen)
+    return _with_tags(connection, [Image(**row) for row in connection.execute(statement).mappings()])
+
+
+def _visible(filters: Filters) -> sa.ColumnElement[bool]:
+    mine = images.c.owner == filters.project_id
+    shared_rows = sa.select(members.c.image_id).where(members.c.member_id == filters.project_id)
+    if filters.member_status != "all":
+        shared_rows = shared_rows.where(members.c.status == filters.member_status)
+    shared = sa.and_(images.c.visibility == "shared", images.c.id.in_(shared_rows))
+    everything = not filters.project_id
+    match filters.visibility:
+        case "public" | "community":
+            return images.c.visibility == filters.visibility
+        case "private":
+            return sa.and_(images.c.visibility == "private", sa.true() if everything else mine)
+        case "shared":
+            both = sa.or_(sa.and_(images.c.visibility == "shared", mine), shared)
+            return images.c.visibility == "shared" if everything else both
+        case "all":
+            return sa.true() if everything else sa.or_(images.c.visibility.in_(("public", "community")), mine, shared)
+        case _:
+            return sa.true() if everything else sa.or_(images.c.visibility == "public", mine, shared)
+
+
+def _conditions(filters: Filters) -> Sequence[sa.ColumnElement[bool]]:
+    made: list[sa.ColumnElement[bool]] = []
+    for name, value in filters.equal.items():
+        made.append(images.c[name].is_(None) if value is None else images.c[name] == value)
+    made += [images.c[name].in_(values) for name, values in filters.within.items()]
+    made += [images.c.id.in_(sa.select(tags.c.image_id).where(tags.c.tag == tag)) for tag in filters.tags]
+    if filters.size_min is not None:
+        made.append(images.c.size >= filters.size_min)
+    if filters.size_max is not None:
+        made.append(images.c.size <= filters.size_max)
+    for column, wanted in ((images.c.created_at, filters.created), (images.c.updated_at, filters.updated)):
+        made += [_compare(column, operator, moment) for operator, moment in wanted]
+    for name, text in filters.properties.items():
+        made.append(images.c.properties[name].as_string() == text)
+    return made
+
+
+def _compare(column: sa.Column[datetime], operator: str, moment: datetime) -> sa.ColumnElement[bool]:
+    by_name = {
+        "gt": column > moment,
+        "gte": column >= moment,
+        "lt": column < moment,
+        "lte": column <= moment,
+        "eq": column == moment,
+        "neq": column != moment,
+    }
+    return by_name[operator]
+
+
+def update_image(connection: Connection, image: Image) -> Image:
+    """Replace the image's metadata and tags; its status and data facts stay."""
+    kept = {"status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "id"}
+    values = {name: value for name, value in _row(image).items() if name not in kept}
+    if not connection.execute(images.update().where(images.c.id == image.id).values(**values)).rowcount:
+        raise not_found("Image", image.id)
+    _set_tags(connection, image.id, image.tags)
+    return get_image(connection, image.id)
+
+
+def begin_upload(connection: Connection, image_id: str, now: datetime) -> Image:
+    """queued → saving by compare-and-set: of two uploads of the same image one gets CONFLICT."""
+    mine = images.update().where(images.c.id == image_id, images.c.status == "queued")
+    if not connection.execute(mine.values(status="saving", updated_at=now)).rowcount:
+        image = get_image(connection, image_id)
+        raise conflict(
+            f"Image status transition from {image.status} to saving is not allowed.",
+            hint="Image data can be uploaded once; make a new image for new data.",
+        )
+    return get_image(connection, image_id)
+
+
+def end_upload(connection: Connection, image_id: str, facts: dict[str, Any], now: datetime) -> bool:
+    """saving → active with the data's facts, or → queued without. False: it was deleted meanwhile."""
+    mine = images.update().where(images.c.id == image_id, images.c.status == "saving")
+    return bool(connection.execute(mine.values(updated_at=now, **facts)).rowcount)
+
+
+def reset_interrupted_uploads(connection: Connection, now: datetime) -> int:
+    """saving → queued for uploads whose process died; call when no API process runs."""
+    return connection.execute(
+        images.update().where(images.c.status == "saving").values(status="queued", updated_at=now)
+    ).rowcount
+
+
+def delete_image(connection: Connection, image_id: str) -> None:
+    """The image, its tags and members are gone."""
+    connection.execute(tags.delete().where(tags.c.image_id == image_id))
+    connection.execute(members.delete().where(members.c.image_id == image_id))
+    if not connection.execute(images.delete().where(images.c.id == image_id)).rowcount:
+        raise not_found("Image", image_id)
+
+
+def add_tag(connection: Connection, image_id: str, tag: str, now: datetime) -> None:
+    """The image has the tag."""
+    if connection.scalar(sa.select(tags.c.tag).where(tags.c.image_id == image_id, tags.c.tag == tag)) is None:
+        connection.execute(tags.insert().values(image_id=image_id, tag=tag))
+        connection.execute(images.update().where(images.c.id == image_id).values(updated_at=now))
+
+
+def drop_tag(connection: Connection, image_id: str, tag: str, now: datetime) -> None:
+    """The image no longer has the tag; NOT_FOUND when it had not."""
+    if not connection.execute(tags.delete().where(tags.c.image_id == image_id, tags.c.tag == tag)).rowcount:
+        raise not_found("Tag", tag)
+    connection.execute(images.update().where(images.c.id == image_id).values(updated_at=now))
+
+
+def members_of(connection: Connection, image_id: str, only: str = "") -> list[Member]:
+    """Members of the image; `only` restricts to one project's own membership."""
+    found = sa.select(members).where(members.c.image_id == image_id).order_by(members.c.created_at)
+    if only:
+        found = found.where(members.c.member_id == only)
+    return [Member(**row) for row in connection.execute(found).mappings()]
+
+
+def add_member(connection: Connection, member: Member) -> Member:
+    """Share the image; EXISTS when it is shared with that project already."""
+    if _member(connection, member.image_id, member.member_id) is not None:
+        raise exists(f"Member {member.member_id} is duplicated for image {member.image_id}")
+    connection.execute(members.insert().values(**{n: getattr(member, n) for n in member.__struct_fields__}))
+    return member
+
+
+def set_member_status(connection: Connection, image_id: str, member_id: str, status: str, now: datetime) -> Member:
+    """The member accepts, rejects, or thinks again."""
+    mine = members.update().where(members.c.image_id == image_id, members.c.member_id == member_id)
+    if not connection.execute(mine.values(status=status, updated_at=now)).rowcount:
+        raise not_found("Image member", member_id)
+    return members_of(connection, image_id, member_id)[0]
+
+
+def drop_member(connection: Connection, image_id: str, member_id: str) -> None:
+    """The image is no longer shared with the project."""
+    gone = members.delete().where(members.c.image_id == image_id, members.c.member_id == member_id)
+    if not connection.execute(gone).rowcount:
+        raise not_found("Image member", member_id)
+
+
+def _member(connection: Connection, image_id: str, member_id: str) -> str | None:
+    found = sa.select(members.c.status).where(members.c.image_id == image_id, members.c.member_id == member_id)
+    return connection.scalar(found)
+
+
+def _set_tags(connection: Connection, image_id: str, wanted: list[str]) -> None:
+    connection.execute(tags.delete().where(tags.c.image_id == image_id))
+    if wanted:
+        connection.execute(tags.insert(), [{"image_id": image_id, "tag": tag} for tag in dict.fromkeys(wanted)])
+
+
+def _with_tags(connection: Connection, found: list[Image]) -> list[Image]:
+    if found:
+        rows = sa.select(tags).where(tags.c.image_id.in_([image.id for image in found])).order_by(tags.c.tag)
+        by_image: dict[str, list[str]] = {}
+        for image_id, tag in connection.execute(rows):
+            by_image.setdefault(image_id, []).append(tag)
+        for image in found:
+            image.tags = by_image.get(image.id, [])
+    return found
+
+
+def _row(image: Image) -> dict[str, Any]:
+    return {name: getattr(image, name) for name in image.__struct_fields__ if name != "tags"}

@@ -1,0 +1,1 @@
+"""What an image's bytes really are, found while they stream: never trust a declared format."""

@@ -1,0 +1,1 @@
+"""Image's migrations, in order."""

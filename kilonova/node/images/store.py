@@ -1,0 +1,100 @@
+"""Image bytes as files of a directory, and a store in memory for simulation and tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from kilonova.base.faults import not_found, too_large
+from kilonova.base.units import MIB
+from kilonova.base.world import World
+
+CHUNK_BYTES = 1 * MIB
+KEPT_FREE_BYTES = 256 * MIB
+
+
+class FileStore:
+    """One file per image; an upload becomes visible whole, by a rename after its bytes are on disk."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self._world = world
+        self._directory = directory
+        self._partial = directory / "partial"
+        self._partial.mkdir(parents=True, exist_ok=True)
+        for left in self._partial.iterdir():  # of a process that died during an upload
+            left.unlink()
+
+    async def save(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+        partial = self._partial / image_id
+        try:
+            file = await self._world.blocking(open, partial, "wb")
+            try:
+                written = 0
+                async for chunk in chunks:
+                    if written % (64 * MIB) < len(chunk):
+                        await self._check_room()
+                    await self._world.blocking(file.write, chunk)
+                    written += len(chunk)
+                await self._world.blocking(_sync, file)
+            finally:
+                await self._world.blocking(file.close)
+            await self._world.blocking(os.replace, partial, self._directory / image_id)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                await self._world.blocking(os.unlink, partial)
+
+    async def read(self, image_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        try:
+            file: Any = await self._world.blocking(open, self._directory / image_id, "rb")
+        except FileNotFoundError:
+            raise not_found("The data of image", image_id) from None
+        try:
+            await self._world.blocking(file.seek, start)
+            left = end - start
+            while left > 0 and (chunk := await self._world.blocking(file.read, min(CHUNK_BYTES, left))):
+                left -= len(chunk)
+                yield chunk
+        finally:
+            await self._world.blocking(file.close)
+
+    async def drop(self, image_id: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            await self._world.blocking(os.unlink, self._directory / image_id)
+
+    async def free_bytes(self) -> int:
+        return (await self._world.blocking(shutil.disk_usage, self._directory)).free
+
+    async def _check_room(self) -> None:
+        if await self.free_bytes() < KEPT_FREE_BYTES:
+            raise too_large("The image store has no room for more data.", hint="The operator must free disk space.")
+
+
+def _sync(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class MemoryStore:
+    """Bytes in a dictionary."""
+
+    def __init__(self) -> None:
+        self.images: dict[str, bytes] = {}
+
+    async def save(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+        self.images[image_id] = b"".join([chunk async for chunk in chunks])
+
+    async def read(self, image_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        if image_id not in self.images:
+            raise not_found("The data of image", image_id)
+        for at in range(start, end, CHUNK_BYTES):
+            yield self.images[image_id][at : min(at + CHUNK_BYTES, end)]
+
+    async def drop(self, image_id: str) -> None:
+        self.images.pop(image_id, None)
+
+    async def free_bytes(self) -> int:
+        return 1 << 40
