@@ -58,7 +58,7 @@ class ImageClient:
                     await self._world.blocking(_put, file, digest, bytes(gathered))
                     gathered.clear()
             await self._world.blocking(_put, file, digest, bytes(gathered))
-        except BaseException:
+        except BaseException:  # edge: nothing half-written stays, whatever ended it
             await self._world.blocking(_abandon, file, path)
             raise
         await self._world.blocking(file.close)

@@ -106,7 +106,7 @@ async def _save(service: ImageService, image: Image, request: Request[Any]) -> d
                 Kind.INVALID, f"Image {image.id} was refused: {why}", hint="Upload data of the declared format."
             )
         return reading.facts(found)
-    except BaseException:
+    except BaseException:  # edge: nothing half-written stays, whatever ended it
         await service.data.drop(image.id)
         raise
 
