@@ -37,6 +37,14 @@ class AgentSettings:
     configurations: Mapping[str, str] = field(default_factory=dict)
 
 
+class Unbuilt(Exception):
+    """Everything was built but these."""
+
+    def __init__(self, changed: set[Changed]) -> None:
+        super().__init__(f"not built: {sorted(changed)}")
+        self.changed = changed
+
+
 class Pending:
     """What is to be built next: everything, or these ids. Taking it empties it; giving it back merges."""
 
@@ -128,7 +136,9 @@ class Agent:
                 await self.build(taken)
             except Exception as error:  # the edge: whatever a build raises, the agent lives and tries again
                 log.warning("%s on %s: build failed, trying again: %r", self.binary, self.host, error)
-                self.pending.give_back(taken)
+                if isinstance(error, Unbuilt) and taken is None:
+                    self.synced.set()
+                self.pending.give_back(error.changed if isinstance(error, Unbuilt) else taken)
                 await self.world.clock.sleep(delay * (0.5 + self.world.random.random()))
                 delay = min(delay * 2, self.settings.retry_limit_seconds)
                 continue

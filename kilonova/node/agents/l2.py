@@ -8,7 +8,7 @@ from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Handler
 from kilonova.network import contract
-from kilonova.node.agents.frame import Agent, AgentSettings, Changed
+from kilonova.node.agents.frame import Agent, AgentSettings, Changed, Unbuilt
 
 
 class L2Agent(Agent):
@@ -45,3 +45,6 @@ class L2Agent(Agent):
         up, gone = await self.switch.apply(wanted)
         if up or gone:
             await self.plugin.ports_up(self.host, up, gone)
+        missing = {port.id for port in wanted.ports if port.admin_state_up} - set(up)
+        if missing:
+            raise Unbuilt({("port", port_id) for port_id in missing})

@@ -154,6 +154,27 @@ async def test_what_fails_is_built_again_with_what_came_meanwhile(
     await agent.close()
 
 
+async def test_a_port_that_was_not_built_is_tried_again_alone(
+    world: LiveWorld, bus: DirectBus, network: Network
+) -> None:
+    class Clumsy(FakeVirtualSwitch):
+        failures = 2
+
+        async def apply(self, wanted: WantedL2) -> tuple[list[str], list[str]]:
+            up, gone = await super().apply(wanted)
+            if "p2" in up and self.failures:
+                self.failures -= 1
+                up.remove("p2")
+            return up, gone
+
+    network.ports = {"p1": port("p1"), "p2": port("p2")}
+    agent = L2Agent(world, bus, "h1", Clumsy(), FAST)
+    await agent.start()
+    await until(lambda: network.up == {"p1", "p2"})
+    assert network.asked == [(None, None), (["p2"], []), (["p2"], [])]
+    await agent.close()
+
+
 async def test_l3_and_dhcp_drop_what_was_asked_for_and_not_answered(
     world: LiveWorld, bus: DirectBus, network: Network
 ) -> None:
