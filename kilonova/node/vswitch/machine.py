@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +69,13 @@ async def purge(world: World, prefix: str, external_cidr: str = "") -> None:
     if external_cidr:
         await world.blocking(external.disconnect_root, prefix, external_cidr)
     await world.blocking(hosts.purge, prefix)
-    await world.blocking(shutil.rmtree, directory, True)
+    await world.blocking(_remove, directory)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    with contextlib.suppress(OSError):  # another cloud of this machine may be in it
+        directory.parent.rmdir()
 
 
 def left_behind(prefix: str) -> list[str]:
