@@ -1,0 +1,1 @@
+"""Application credentials: secrets for programs, with some of their user's roles."""

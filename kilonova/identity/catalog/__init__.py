@@ -1,0 +1,1 @@
+"""The catalog: which services exist, and where they are reached."""

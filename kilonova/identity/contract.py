@@ -1,0 +1,91 @@
+"""What others may import of identity: what a token says, and whom it was given to.
+
+A service gets a `kilonova.identity.validator.TokenValidator` (an Authenticator) for its door, and a
+`kilonova.identity.tokens_for_services.ServiceTokens` for what it asks of others in its own name.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+
+class DomainRef(msgspec.Struct, frozen=True):
+    """A domain, as tokens name it."""
+
+    id: str
+    name: str
+
+
+class UserRef(msgspec.Struct, frozen=True):
+    """A user, as tokens name it."""
+
+    id: str
+    name: str
+    domain: DomainRef
+    password_expires_at: str | None = None
+
+
+class ProjectRef(msgspec.Struct, frozen=True):
+    """A project, as tokens name it."""
+
+    id: str
+    name: str
+    domain: DomainRef
+
+
+class RoleRef(msgspec.Struct, frozen=True):
+    """A role, as tokens name it."""
+
+    id: str
+    name: str
+
+
+class CatalogEndpoint(msgspec.Struct, frozen=True):
+    """Where a service is reached by one kind of client in one region."""
+
+    id: str
+    interface: str  # public | internal | admin
+    region_id: str | None
+    url: str
+    region: str | None = None
+
+
+class CatalogService(msgspec.Struct, frozen=True):
+    """A service of the catalog."""
+
+    endpoints: list[CatalogEndpoint]
+    id: str
+    type: str
+    name: str = ""
+
+
+class ApplicationCredentialRef(msgspec.Struct, frozen=True):
+    """The application credential that a token was got with. `restricted`: it may not make or delete others."""
+
+    id: str
+    name: str
+    restricted: bool
+
+
+class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `GET /v3/auth/tokens` says of a token. Exactly one of project, domain, system is set, or none."""
+
+    methods: list[str]
+    user: UserRef
+    audit_ids: list[str]
+    expires_at: str  # 2026-11-20T12:00:00.000000Z
+    issued_at: str
+    project: ProjectRef | UnsetType = UNSET
+    is_domain: bool | UnsetType = UNSET
+    domain: DomainRef | UnsetType = UNSET
+    system: dict[str, bool] | UnsetType = UNSET
+    roles: list[RoleRef] | UnsetType = UNSET
+    catalog: list[CatalogService] | UnsetType = UNSET
+    application_credential: ApplicationCredentialRef | UnsetType = UNSET
+
+
+class TokenBody(msgspec.Struct, frozen=True):
+    """The answer around it."""
+
+    token: TokenInfo

@@ -1,0 +1,45 @@
+"""The identity service as its handlers see it: world, database, keys, tokens, passwords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection
+
+from kilonova.base.world import World
+from kilonova.db.database import Database, label, says
+from kilonova.identity import store
+from kilonova.identity.passwords import Passwords
+from kilonova.identity.settings import IdentitySettings
+from kilonova.identity.token.keys import KeyRing
+from kilonova.identity.token.validate import Tokens
+from kilonova.saga.seal import Sealer
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class IdentityService:
+    """What every handler is given. Made once per process; its database is migrated before."""
+
+    def __init__(self, world: World, db: Database, sealer: Sealer, settings: IdentitySettings | None = None) -> None:
+        self.world = world
+        self.db = db
+        self.settings = settings or IdentitySettings()
+        self.passwords = Passwords(world, self.settings.password_checks_at_once)
+        self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum)
+        self.tokens = Tokens(world, db, self.keys, self.settings)
+
+    async def change(self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """`db.write` for what may change what a token says: copies and validators drop what they remember."""
+        result = await self.db.write(_changing, lambda connection: unit(connection, *args, **named), label(unit, args))
+        self.tokens.forget()
+        return result
+
+
+@says(lambda unit, words: words)
+def _changing(connection: Connection, unit: Callable[[Connection], T], words: str) -> T:
+    result = unit(connection)
+    store.bump_version(connection)
+    return result

@@ -1,0 +1,1 @@
+"""Domains: the name spaces of users and projects."""

@@ -1,0 +1,1 @@
+"""Identity's schema, one step at a time."""

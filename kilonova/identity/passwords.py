@@ -1,0 +1,76 @@
+"""Passwords: argon2id written, bcrypt accepted; machine-made secrets by sha256.
+
+Parameters (19 MiB, 2 passes, 1 lane) are OWASP's. Hashing runs in threads, few at once. Whoever is not known costs
+as much time as whoever mistypes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+
+import bcrypt
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from kilonova.base.faults import invalid
+from kilonova.base.world import World
+
+_hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+_NOBODYS = (
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZSBzYWx0IGhlcmUhIQ$"
+    "Kk1vAqnqUDXrmTcTbgWmIL4ZxYuhGc8rFRUuYTfPO7M"
+)  # of no password: only there to be compared with
+MAXIMUM_CHARACTERS = 4096
+_SECRET = "sha256$"
+_MACHINE_SECRET_CHARACTERS = 43  # 256 bits in base 64
+
+
+def sha256_hex(secret: str) -> str:
+    """The hash of a secret with so much chance in it that nothing slower is needed."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+class Passwords:
+    """Hashes and compares passwords off the event loop."""
+
+    def __init__(self, world: World, at_once: int) -> None:
+        self._world = world
+        self._turn = asyncio.Semaphore(at_once)
+
+    async def hash(self, password: str) -> str:
+        """What to store for a person's password."""
+        if len(password) > MAXIMUM_CHARACTERS:
+            raise invalid(f"Invalid input for field password: it is longer than {MAXIMUM_CHARACTERS} characters.")
+        async with self._turn:
+            return await self._world.blocking(_hasher.hash, password)
+
+    def hash_machine_secret(self, secret: str) -> str:
+        """What to store for a service user's secret; at least 256 random bits, or it must be hashed slowly."""
+        if len(secret) < _MACHINE_SECRET_CHARACTERS:
+            raise invalid("A machine's secret must hold 256 random bits.", hint="Use world.ids.secret(32).")
+        return _SECRET + sha256_hex(secret)
+
+    async def matches(self, password: str, stored: str) -> bool:
+        """Whether `password` is the one behind `stored`; "" is nobody's, and takes as long."""
+        if len(password) > MAXIMUM_CHARACTERS:
+            return False
+        if stored.startswith(_SECRET) and hmac.compare_digest(stored, _SECRET + sha256_hex(password)):
+            return True
+        async with self._turn:
+            return await self._world.blocking(_matches, password, stored)
+
+    def outdated(self, stored: str) -> bool:
+        """Whether it should be hashed anew, now that the password is known."""
+        return not stored.startswith((_SECRET, "$argon2id$v=19$m=19456,t=2,p=1$"))
+
+
+def _matches(password: str, stored: str) -> bool:
+    if stored.startswith(("$2a$", "$2b$", "$2y$")):
+        # bcrypt reads 72 bytes; what Keystone wrote was cut there too
+        return bcrypt.checkpw(password.encode()[:72], stored.encode())
+    try:
+        return _hasher.verify(stored if stored.startswith("$argon2") else _NOBODYS, password) and stored != ""
+    except (VerificationError, InvalidHashError):
+        return False

@@ -1,0 +1,1 @@
+"""Projects: what owns servers, networks and volumes."""

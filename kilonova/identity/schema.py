@@ -1,0 +1,161 @@
+"""Identity's tables. `name_key` is the form of a name that is unique (names.py)."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from kilonova.db.idempotency import idempotency_table
+from kilonova.db.types import Id, Name, Text, Timestamp
+
+metadata = sa.MetaData()
+
+domains = sa.Table(
+    "domain",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("name_key", Name(), nullable=False, unique=True),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+)
+projects = sa.Table(
+    "project",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id"), nullable=False),
+    sa.Column("parent_id", Id(), nullable=False, index=True),  # the domain's id at the top
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("name_key", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+    sa.Column("extra", sa.JSON(), nullable=False),
+    sa.UniqueConstraint("domain_id", "name_key"),
+)
+project_tags = sa.Table(
+    "project_tag",
+    metadata,
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", Name(), primary_key=True),
+)
+users = sa.Table(
+    "user_account",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id"), nullable=False),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("name_key", Name(), nullable=False),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+    sa.Column("default_project_id", Id(), nullable=True),
+    sa.Column("password_hash", Name(), nullable=False),  # "" when the user has none
+    sa.Column("options", sa.JSON(), nullable=False),
+    sa.Column("extra", sa.JSON(), nullable=False),
+    sa.UniqueConstraint("domain_id", "name_key"),
+)
+groups = sa.Table(
+    "user_group",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id"), nullable=False),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("name_key", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=False),
+    sa.UniqueConstraint("domain_id", "name_key"),
+)
+memberships = sa.Table(
+    "group_member",
+    metadata,
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("group_id", Id(), sa.ForeignKey("user_group.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+roles = sa.Table(
+    "role",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("domain_id", Id(), nullable=False),  # "" for a role of the whole cloud
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("name_key", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("options", sa.JSON(), nullable=False),
+    sa.UniqueConstraint("domain_id", "name_key"),
+)
+implications = sa.Table(
+    "role_implication",
+    metadata,
+    sa.Column("prior_id", Id(), sa.ForeignKey("role.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("implied_id", Id(), sa.ForeignKey("role.id", ondelete="CASCADE"), primary_key=True),
+)
+assignments = sa.Table(
+    "role_assignment",
+    metadata,
+    sa.Column("actor", sa.String(5), primary_key=True),  # user | group
+    sa.Column("actor_id", Id(), primary_key=True),
+    sa.Column("scope", sa.String(7), primary_key=True),  # project | domain | system
+    sa.Column("scope_id", Id(), primary_key=True),  # "all" for the system
+    sa.Column("role_id", Id(), sa.ForeignKey("role.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("inherited", sa.Boolean(), primary_key=True),
+    sa.Index("ix_role_assignment_scope", "scope", "scope_id"),
+)
+regions = sa.Table(
+    "region",
+    metadata,
+    sa.Column("id", Name(), primary_key=True),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("parent_region_id", Name(), nullable=True),
+)
+services = sa.Table(
+    "service",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("type", Name(), nullable=False),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+)
+endpoints = sa.Table(
+    "endpoint",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("service_id", Id(), sa.ForeignKey("service.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("region_id", Name(), sa.ForeignKey("region.id"), nullable=True),
+    sa.Column("interface", sa.String(8), nullable=False),
+    sa.Column("url", Text(), nullable=False),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+)
+application_credentials = sa.Table(
+    "application_credential",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=True),
+    sa.Column("secret_hash", sa.String(64), nullable=False),  # sha256, hex
+    sa.Column("role_ids", sa.JSON(), nullable=False),
+    sa.Column("unrestricted", sa.Boolean(), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=True),
+    sa.UniqueConstraint("user_id", "name"),
+)
+fernet_keys = sa.Table(
+    "fernet_key",
+    metadata,
+    sa.Column("rank", sa.Integer(), primary_key=True, autoincrement=False),  # the highest signs
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False),
+)
+revocations = sa.Table(
+    "revocation",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("kind", sa.String(12), nullable=False),  # token | chain | user | project | domain
+    sa.Column("value", Name(), nullable=False, index=True),
+    sa.Column("revoked_at", Timestamp(), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=False, index=True),  # no token it concerns lives longer
+)
+token_version = sa.Table(
+    "token_version",
+    metadata,
+    sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
+    sa.Column("value", sa.BigInteger(), nullable=False),
+)
+idempotency = idempotency_table(metadata)

@@ -1,0 +1,78 @@
+"""Identity as an application: Keystone's API v3.14, its routes, rules and discovery documents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kilonova.http.app import App
+from kilonova.http.contract import Authenticator, Enforcer
+from kilonova.http.faults import IDENTITY
+from kilonova.http.request import Answer, Request
+from kilonova.http.route import Route
+from kilonova.identity.core import IdentityService
+from kilonova.identity.domain import resource as domain
+from kilonova.identity.project import resource as project
+from kilonova.identity.revoking import prune_revocations
+from kilonova.identity.token import resource as token
+from kilonova.identity.token.validate import LocalAuthenticator
+from kilonova.policy.personas import identity_base_rules
+from kilonova.policy.rules import Policy, Rule
+from kilonova.saga.loops import Loop
+
+MIGRATIONS = "kilonova.identity.migrations"
+DENIAL = "You are not authorized to perform the requested action: {rule}."
+_NOUNS = (token, domain, project)
+
+
+def _version(request: Request[Any]) -> dict[str, Any]:
+    return {
+        "id": "v3.14",
+        "status": "stable",
+        "updated": "2020-04-07T00:00:00Z",
+        "links": [{"rel": "self", "href": f"{request.origin}/v3/"}],
+        "media-types": [
+            {"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"},
+        ],
+    }
+
+
+async def versions(service: IdentityService, request: Request[None]) -> Answer:
+    """The versions of the Identity API that are spoken here: one."""
+    shown = {"versions": {"values": [_version(request)]}}
+    return Answer(shown, 300, {"Location": f"{request.origin}/v3/", "Vary": "X-Auth-Token"})
+
+
+async def version(service: IdentityService, request: Request[None]) -> dict[str, Any]:
+    """Version 3, where it is and what it is called."""
+    return {"version": _version(request)}
+
+
+_OPEN = "clients look for versions before they log in"
+ROUTES: tuple[Route, ...] = (
+    Route(method="GET", path="/", handler=versions, needs_token=False, open_because=_OPEN),
+    Route(method="GET", path="/v3", handler=version, needs_token=False, open_because=_OPEN),
+    *(route for noun in _NOUNS for route in noun.ROUTES),
+)
+RULES: tuple[Rule, ...] = tuple(rule for noun in _NOUNS for rule in noun.RULES)
+LOOPS: tuple[Loop, ...] = (Loop("prune revocations", 600.0, prune_revocations),)
+
+
+def identity_policy(overrides: Mapping[str, Any] | None = None) -> Policy:
+    """Identity's rules with an operator's overrides; refusals are worded as Keystone's."""
+    return Policy((*identity_base_rules, *RULES), overrides, denial=DENIAL)
+
+
+def identity_app(
+    service: IdentityService, authenticator: Authenticator | None = None, enforcer: Enforcer | None = None
+) -> App:
+    """Identity's API. It validates tokens itself, by the rules that all other services ask it for."""
+    return App(
+        service.world,
+        service,
+        ROUTES,
+        participant="keystone",
+        style=IDENTITY,
+        authenticator=authenticator or LocalAuthenticator(lambda: service.tokens),
+        enforcer=enforcer or identity_policy(),
+    )

@@ -1,0 +1,1 @@
+"""Tokens: signed, not stored; issued, validated, revoked."""

@@ -1,0 +1,43 @@
+"""SQL about revocations: which tokens may not be used although their time has not come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.identity.schema import revocations
+from kilonova.identity.token.payload import Payload
+
+RevocationKind = Literal["token", "chain", "user", "project", "domain"]
+
+
+def revoke(
+    connection: Connection, id_: str, kind: RevocationKind, value: str, revoked_at: datetime, expires_at: datetime
+) -> None:
+    """Tokens of `value` issued until `revoked_at` are worth nothing; forgotten after `expires_at`."""
+    connection.execute(
+        revocations.insert().values(id=id_, kind=kind, value=value, revoked_at=revoked_at, expires_at=expires_at)
+    )
+
+
+def is_revoked(connection: Connection, payload: Payload, domain_ids: set[str]) -> bool:
+    """Whether any revocation concerns the token; `domain_ids` are those of its user and its scope."""
+    table = revocations.c
+    concerned = [
+        sa.and_(table.kind == "token", table.value == payload.audit_ids[0]),
+        sa.and_(table.kind == "chain", table.value == payload.audit_ids[-1]),
+        sa.and_(table.kind == "user", table.value == payload.user_id),
+        sa.and_(table.kind == "domain", table.value.in_(sorted(domain_ids))),
+    ]
+    if payload.scope == "project":
+        concerned.append(sa.and_(table.kind == "project", table.value == payload.scope_id))
+    found = sa.select(table.id).where(sa.or_(*concerned), table.revoked_at >= payload.issued_at).limit(1)
+    return connection.execute(found).first() is not None
+
+
+def prune(connection: Connection, now: datetime) -> int:
+    """Forget revocations whose tokens have all expired; how many went."""
+    return connection.execute(revocations.delete().where(revocations.c.expires_at < now)).rowcount

@@ -1,0 +1,169 @@
+"""Tokens: made for a user and a scope, and told what they are worth now. Nothing of a token is stored.
+
+A token carries who, where and until when; roles, names and the catalog are looked up when it is validated, so a role
+taken away is gone from tokens in use. What was found is remembered until `token_version` goes up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import UNSET
+from sqlalchemy import Connection
+
+from kilonova.base.caller import Caller
+from kilonova.base.clock import iso_micros_z
+from kilonova.base.faults import unauthenticated
+from kilonova.base.world import World
+from kilonova.db.database import Database
+from kilonova.identity import store
+from kilonova.identity.callers import SERVICE_ROLE, beside_service, caller_of
+from kilonova.identity.catalog.document import catalog_for
+from kilonova.identity.catalog.store import read_catalog
+from kilonova.identity.contract import CatalogService, TokenBody, TokenInfo
+from kilonova.identity.lru import Lru
+from kilonova.identity.settings import IdentitySettings
+from kilonova.identity.token import authorization_store
+from kilonova.identity.token.authorization_store import Worth
+from kilonova.identity.token.keys import KeyRing
+from kilonova.identity.token.payload import Payload, pack, unpack
+from kilonova.identity.token.revocation_store import is_revoked
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Validated(msgspec.Struct):
+    """A token that was good when it was looked at. `full` and `short` are its JSON with and without the catalog."""
+
+    payload: Payload
+    info: TokenInfo
+    caller: Caller
+    full: bytes
+    short: bytes
+
+
+class Tokens:
+    """Issues and validates."""
+
+    def __init__(self, world: World, db: Database, keys: KeyRing, settings: IdentitySettings) -> None:
+        self._world = world
+        self._db = db
+        self._keys = keys
+        self._settings = settings
+        self._known: Lru[bytes, Validated] = Lru(settings.token_cache_size)
+        self._version = -1
+        self._checked_at = float("-inf")
+
+    def forget(self) -> None:
+        """This process changed what tokens may be worth: look at the version before the next answer."""
+        self._checked_at = float("-inf")
+
+    async def version(self) -> int:
+        """The version of all that tokens depend on; knowledge of it is at most `revocation_poll_seconds` old."""
+        now = self._world.clock.monotonic()
+        if now - self._checked_at >= self._settings.revocation_poll_seconds:
+            version = await self._db.read(store.read_version)
+            self._checked_at = now
+            if version != self._version:
+                self._known.clear()
+                self._version = version
+        return self._version
+
+    async def issue(self, payload: Payload) -> tuple[str, Validated]:
+        """A token for `payload`; UNAUTHENTICATED when its user may do nothing there."""
+        version = await self.version()
+        token = await self._keys.sign(pack(payload))
+        made = await self._look(token, payload)
+        if version == self._version:
+            self._known.put(_key(token), made)
+        return token, made
+
+    def lifetime(self) -> tuple[datetime, datetime]:
+        """(issued, expires) of a token made now."""
+        now = self._world.clock.now()
+        return now, now + timedelta(seconds=self._settings.token_lifetime_seconds)
+
+    async def validate(self, token: str, *, allow_expired: bool = False) -> Validated:
+        """What the token is worth now. UNAUTHENTICATED when forged, expired, revoked, or its user or scope is gone.
+
+        `allow_expired` accepts it for `expired_token_grace_seconds` longer.
+        """
+        if not token:
+            raise unauthenticated()
+        version = await self.version()
+        key = _key(token)
+        known = self._known.get(key)
+        payload = known.payload if known else unpack(await self._keys.open(token))
+        if payload is None:
+            raise unauthenticated(inside="the token is of an unknown version")
+        self._in_time(payload, allow_expired)
+        if known is None:
+            known = await self._look(token, payload)
+            if version == self._version:
+                self._known.put(key, known)
+        return known
+
+    def _in_time(self, payload: Payload, allow_expired: bool) -> None:
+        grace = self._settings.expired_token_grace_seconds if allow_expired else 0
+        if self._world.clock.now() >= payload.expires_at + timedelta(seconds=grace):
+            raise unauthenticated(inside="the token has expired")
+
+    async def _look(self, token: str, payload: Payload) -> Validated:
+        worth, catalog = await self._db.read(_read_all, payload)
+        if worth is None:
+            raise unauthenticated(inside="the token is revoked, or its user, scope or last role is gone")
+        expires = worth.credential_expires_at
+        if isinstance(expires, datetime) and expires <= self._world.clock.now():
+            raise unauthenticated(inside="the application credential has expired")
+        info = describe(payload, worth, catalog)
+        short = msgspec.structs.replace(info, catalog=UNSET)
+        return Validated(payload, info, caller_of(info, token), _encode(TokenBody(info)), _encode(TokenBody(short)))
+
+
+def _key(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+
+
+def _read_all(connection: Connection, payload: Payload) -> tuple[Worth | None, list[CatalogService]]:
+    worth = authorization_store.read_worth(
+        connection, payload.user_id, payload.scope, payload.scope_id, payload.application_credential_id
+    )
+    if worth is None or is_revoked(connection, payload, worth.domain_ids):
+        return None, []
+    return worth, read_catalog(connection) if payload.scope else []
+
+
+def describe(payload: Payload, worth: Worth, catalog: list[CatalogService]) -> TokenInfo:
+    """The token as the Identity API shows it."""
+    return TokenInfo(
+        methods=list(payload.methods),
+        user=worth.user,
+        audit_ids=list(payload.audit_ids),
+        expires_at=iso_micros_z(payload.expires_at),
+        issued_at=iso_micros_z(payload.issued_at),
+        project=worth.project or UNSET,
+        is_domain=False if worth.project else UNSET,
+        domain=worth.domain or UNSET,
+        system={"all": True} if payload.scope == "system" else UNSET,
+        roles=list(worth.roles) if payload.scope else UNSET,
+        catalog=catalog_for(catalog, worth.project.id if worth.project else "") if payload.scope else UNSET,
+        application_credential=worth.credential or UNSET,
+    )
+
+
+class LocalAuthenticator:
+    """The Authenticator of identity's own door: the same rules as everywhere, without a hop."""
+
+    def __init__(self, tokens: Callable[[], Tokens]) -> None:
+        self._tokens = tokens
+
+    async def authenticate(self, token: str, service_token: str) -> Caller:
+        """The token's holder; an expired token counts beside a service's."""
+        tokens = self._tokens()
+        service = (await tokens.validate(service_token)).caller if service_token else None
+        speaks = service is not None and SERVICE_ROLE in service.roles
+        known = await tokens.validate(token, allow_expired=speaks)
+        return beside_service(known.caller, service)
