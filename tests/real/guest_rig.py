@@ -58,23 +58,27 @@ class Guest:
             ["qemu-img", "create", "-q", "-f", "qcow2", "-b", image, "-F", "qcow2", self.disk, "1G"], check=True
         )
 
-    def start(self, drive: Path) -> None:
-        """Boots with 128 MB and without KVM."""
-        net = f"user,id=n0,restrict=on,hostfwd=tcp:127.0.0.1:{self.port}-:22"
+    def start(self, *devices: str) -> None:
+        """Boots with 128 MB, without KVM, and with these further QEMU arguments."""
+        qmp, agent = (f"unix:{self.folder}/qmp,server=on,wait=off", f"path={self.folder}/agent,server=on,wait=off")
         self.process = subprocess.Popen(
             [
                 *("qemu-system-x86_64", "-accel", "tcg", "-m", "128", "-nodefaults", "-display", "none"),
-                *("-serial", f"file:{self.console}", "-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"),
-                *("-drive", f"file={self.disk},if=virtio,cache=unsafe"),
-                *("-drive", f"file={drive},if=ide,media=cdrom,readonly=on"),
-                *("-netdev", net, "-device", f"virtio-net-pci,netdev=n0,mac={BASE_MAC}0"),
-                *("-netdev", "user,id=n1,restrict=on", "-device", f"virtio-net-pci,netdev=n1,mac={BASE_MAC}1"),
-                *("-netdev", "user,id=n2,restrict=on,net=10.7.0.0/24"),
-                *("-device", "virtio-serial", "-chardev", f"socket,id=ga,path={self.folder}/agent,server=on,wait=off"),
+                *("-serial", f"file:{self.console}", "-qmp", qmp),
+                *("-device", "virtio-serial", "-chardev", f"socket,id=ga,{agent}"),
                 *("-device", "virtserialport,chardev=ga,name=org.qemu.guest_agent.0"),
+                *devices,
             ],
         )
         self._started = time.monotonic()
+
+    def card(self, number: int, *, options: str = "") -> tuple[str, ...]:
+        """QEMU arguments for network card `number`; card 0 lets ssh in by `port`."""
+        forward = f",hostfwd=tcp:127.0.0.1:{self.port}-:22" if number == 0 else ""
+        return (
+            *("-netdev", f"user,id=n{number},restrict=on{options}{forward}"),
+            *("-device", f"virtio-net-pci,netdev=n{number},mac={BASE_MAC}{number}"),
+        )
 
     def said(self) -> str:
         """The console so far."""
@@ -139,3 +143,21 @@ def config_drive(folder: Path, files: dict[str, str]) -> Path:
         (content / name).write_text(text)
     subprocess.run(["genisoimage", "-quiet", "-V", "config-2", "-J", "-R", "-o", drive, content], check=True)
     return drive
+
+
+def metadata_service(folder: Path, answers: dict[str, str]) -> str:
+    """A netdev option that answers HTTP at 169.254.169.254 with these texts by path; everything else is 404."""
+    content, script = folder / "metadata", folder / "metadata.sh"
+    for name, text in answers.items():
+        (content / name).parent.mkdir(parents=True, exist_ok=True)
+        (content / name).write_text(text)
+    script.write_text(
+        "#!/bin/sh\n"
+        "read -r method path version\n"
+        'while read -r line && [ "$line" != "$(printf \'\\r\')" ]; do :; done\n'
+        f"file={content}/$path\n"
+        'if [ -f "$file" ]; then printf \'HTTP/1.0 200 OK\\r\\n\\r\\n\'; cat "$file"\n'
+        "else printf 'HTTP/1.0 404 Not Found\\r\\n\\r\\n'; fi\n"
+    )
+    script.chmod(0o700)
+    return f",net=169.254.169.0/24,guestfwd=tcp:169.254.169.254:80-cmd:{script}"

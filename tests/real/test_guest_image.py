@@ -14,7 +14,7 @@ import pytest
 
 from kilonova.base.faults import Fault
 from kilonova.node.guest.build import GuestImage, build_guest, missing_tools
-from tests.real.guest_rig import BASE_MAC, Guest, config_drive
+from tests.real.guest_rig import BASE_MAC, Guest, config_drive, metadata_service
 
 PROGRAMS = ("qemu-system-x86_64", "genisoimage", "sshpass", "ssh", "ssh-keygen")
 LACKING = [name for name in PROGRAMS if shutil.which(name) is None] + [name for name, _package in missing_tools()]
@@ -74,7 +74,11 @@ def guest(image: GuestImage, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             "openstack/content/0000": "a personal note\n",
         },
     )
-    guest.start(drive)
+    guest.start(
+        *("-drive", f"file={guest.disk},if=virtio,cache=unsafe"),
+        *("-drive", f"file={drive},if=ide,media=cdrom,readonly=on"),
+        *(*guest.card(0), *guest.card(1), "-netdev", "user,id=n2,restrict=on,net=10.7.0.0/24"),
+    )
     try:
         guest.wait_for("### cloud done", 90)
         yield guest
@@ -177,3 +181,39 @@ def test_power_button_shuts_down_cleanly(guest: Guest) -> None:
         assert time.monotonic() < deadline, guest.said()[-2000:]
         time.sleep(0.1)
     assert guest.process.returncode == 0
+
+
+def test_metadata_service_and_direct_kernel_boot_from_scsi(
+    image: GuestImage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    guest = Guest(tmp_path_factory.mktemp("guest"), image.disk)
+    about = {
+        "uuid": "6b696c6f-6e6f-7661-0000-00000000000b",
+        "name": "db-1",
+        "public_keys": {"mine": guest.key.with_suffix(".pub").read_text()},
+        "files": [{"path": "/etc/note", "content_path": "/content/0000"}],
+    }
+    service = metadata_service(
+        guest.folder,
+        {
+            "openstack/latest/meta_data.json": json.dumps(about),
+            "openstack/latest/user_data": USER_DATA,
+            "openstack/content/0000": "from the service\n",
+        },
+    )
+    guest.start(
+        *("-kernel", str(image.kernel), "-initrd", str(image.initrd), "-append", image.command_line),
+        *("-device", "virtio-scsi-pci", "-drive", f"file={guest.disk},if=none,id=d0,cache=unsafe"),
+        *("-device", "scsi-hd,drive=d0", *guest.card(0, options=service)),
+    )
+    try:
+        guest.wait_for("### cloud done", 90)
+        assert "source: openstack" in guest.said()
+        assert guest.ssh("hostname; cat /etc/note; sudo cat /root/user-data-ran").split("\n")[:3] == [
+            "db-1",
+            "from the service",
+            "ran",
+        ]
+        assert "sda1" in guest.ssh("lsblk")
+    finally:
+        guest.stop()

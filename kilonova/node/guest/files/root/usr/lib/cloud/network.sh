@@ -9,7 +9,7 @@ card_of() {
 
 start_network() {
   static_cards=' '
-  if [ -s $told/network_data.json ]; then
+  if grep -qsE '"type": *"ipv[46]"' $told/network_data.json; then
     jq -r -f /usr/lib/cloud/network.jq $told/network_data.json > $told/network.tsv && apply_static
   fi
   : > $told/network-started

@@ -39,19 +39,17 @@ set_password() {
 }
 
 write_files() {
-  [ -s $told/meta_data.json ] || return 0
   tab=$(printf '\t')
-  jq -r '.files // [] | .[] | [.path, .content_path] | @tsv' $told/meta_data.json |
-    while IFS=$tab read -r path content; do
-      file=$told/content/${content##*/}
-      if [ ! -e "$file" ]; then
-        mkdir -p $told/content
-        fetch "openstack/${content#/}" "content/${content##*/}" || continue
-      fi
-      mkdir -p "$(dirname "$path")"
-      cp "$file" "$path"
-      chmod 644 "$path"
-    done
+  while IFS=$tab read -r path content; do
+    file=$told/content/${content##*/}
+    if [ ! -e "$file" ]; then
+      mkdir -p $told/content
+      fetch "openstack/${content#/}" "content/${content##*/}" || continue
+    fi
+    mkdir -p "$(dirname "$path")"
+    cp "$file" "$path"
+    chmod 644 "$path"
+  done < $told/files
 }
 
 run_user_data() {
