@@ -93,8 +93,7 @@ def _image(fault: Fault, status: int, _request_id: str) -> Any:
 
 def _placement(fault: Fault, status: int, request_id: str) -> Any:
     error = {"status": status, "title": TITLE.get(status, "Error"), "detail": fault.told, "request_id": request_id}
-    if fault.code:
-        error["code"] = fault.code
+    error["code"] = fault.code if fault.code.startswith("placement.") else "placement.undefined_code"
     return {"errors": [error]}
 
 

@@ -1,0 +1,1 @@
+"""Scheduling: which host gets a server. Pure filters and weighers; the claim in placement decides."""

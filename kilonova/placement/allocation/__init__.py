@@ -1,0 +1,1 @@
+"""Allocations: what each consumer holds of each provider."""

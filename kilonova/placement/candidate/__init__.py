@@ -1,0 +1,1 @@
+"""Allocation candidates: which providers have room."""

@@ -1,0 +1,151 @@
+"""Placement's contract over REST: works in process and over HTTP. Races are retried here, so that callers see none."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from kilonova.base.faults import Fault, Kind, busy
+from kilonova.base.world import World
+from kilonova.http.client import Client
+from kilonova.placement.contract import Candidates, Inventory, ProviderSummary
+from kilonova.placement.words import CONCURRENT_UPDATE
+
+T = TypeVar("T")
+TRIES: Final = 10
+_VERSION: Final = {"openstack-api-version": "placement 1.39"}
+_MAXIMUM_CANDIDATES: Final = 1000
+
+
+class PlacementClient:
+    """Implements `contract.Placement` with the token of `token()`, a service's own."""
+
+    def __init__(self, client: Client, token: Callable[[], Awaitable[str]], world: World) -> None:
+        self._client = client
+        self._token = token
+        self._world = world
+
+    async def _ask(self, method: str, path: str, json: Any = None, **query: str) -> Any:
+        reply = await self._client.request(
+            method, path, token=await self._token(), json=json, query=query or None, headers=_VERSION
+        )
+        return reply.json()
+
+    async def ensure_provider(
+        self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]
+    ) -> None:
+        """The provider exists with exactly these inventories and traits. Nothing is written when it already does."""
+        await self._retried(lambda: self._ensure_provider(provider_id, name, inventories, sorted(set(traits))))
+
+    async def _ensure_provider(
+        self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]
+    ) -> None:
+        path = f"/resource_providers/{provider_id}"
+        provider = await self._found("GET", path)
+        if provider is None:
+            provider = await self._ask("POST", "/resource_providers", {"uuid": provider_id, "name": name})
+        elif provider["name"] != name:
+            await self._ask("PUT", path, {"name": name})
+        have = await self._ask("GET", f"{path}/inventories")
+        if msgspec.convert(have["inventories"], dict[str, Inventory]) != inventories:
+            body = {"inventories": inventories, "resource_provider_generation": have["resource_provider_generation"]}
+            await self._ask("PUT", f"{path}/inventories", body)
+        held = await self._ask("GET", f"{path}/traits")
+        if held["traits"] != traits:
+            for custom in {trait for trait in traits if trait.startswith("CUSTOM_")} - set(held["traits"]):
+                await self._ask("PUT", f"/traits/{custom}")
+            body = {"traits": traits, "resource_provider_generation": held["resource_provider_generation"]}
+            await self._ask("PUT", f"{path}/traits", body)
+
+    async def providers(self) -> list[ProviderSummary]:
+        """All providers with capacity and use: three requests per provider, for explaining only."""
+        made = []
+        for shown in (await self._ask("GET", "/resource_providers"))["resource_providers"]:
+            path = f"/resource_providers/{shown['uuid']}"
+            books = msgspec.convert(
+                (await self._ask("GET", f"{path}/inventories"))["inventories"], dict[str, Inventory]
+            )
+            used = (await self._ask("GET", f"{path}/usages"))["usages"]
+            traits = (await self._ask("GET", f"{path}/traits"))["traits"]
+            capacity = {n: int((b.total - b.reserved) * b.allocation_ratio) for n, b in books.items()}
+            made.append(
+                ProviderSummary(shown["uuid"], shown["name"], shown["generation"], capacity, used, tuple(traits))
+            )
+        return made
+
+    async def candidates(self, resources: dict[str, int], required: list[str], forbidden: list[str]) -> Candidates:
+        """Providers that have room now, at most 1000. Names and generations are not told here: "" and 0."""
+        query = {"resources": ",".join(f"{name}:{amount}" for name, amount in resources.items() if amount)}
+        if traits := ",".join([*required, *(f"!{trait}" for trait in forbidden)]):
+            query["required"] = traits
+        answer = await self._ask("GET", "/allocation_candidates", limit=str(_MAXIMUM_CANDIDATES), **query)
+        summaries = answer["provider_summaries"]
+        fits = [next(iter(request["allocations"])) for request in answer["allocation_requests"]]
+        return Candidates(tuple(_summary(id_, summaries[id_]) for id_ in fits))
+
+    async def claim(
+        self, consumer_id: str, provider_id: str, resources: dict[str, int], project_id: str, user_id: str
+    ) -> bool:
+        """Allocate for the consumer, replacing what it held. False: no longer enough room."""
+        wanted = {name: amount for name, amount in resources.items() if amount}
+        body = {
+            "allocations": {provider_id: {"resources": wanted}},
+            "project_id": project_id,
+            "user_id": user_id,
+            "consumer_type": "INSTANCE",
+        }
+        return await self._retried(lambda: self._claim(consumer_id, body))
+
+    async def _claim(self, consumer_id: str, body: dict[str, Any]) -> bool:
+        path = f"/allocations/{consumer_id}"
+        generation = (await self._ask("GET", path)).get("consumer_generation")
+        try:
+            await self._ask("PUT", path, {**body, "consumer_generation": generation})
+        except Fault as fault:
+            if fault.kind is Kind.CONFLICT and fault.code != CONCURRENT_UPDATE:
+                return False
+            raise
+        return True
+
+    async def release(self, consumer_id: str) -> None:
+        """The consumer holds nothing."""
+        await self._found("DELETE", f"/allocations/{consumer_id}")
+
+    async def allocations(self, consumer_id: str) -> dict[str, dict[str, int]]:
+        """provider id → resources."""
+        held = (await self._ask("GET", f"/allocations/{consumer_id}"))["allocations"]
+        return {provider_id: part["resources"] for provider_id, part in held.items()}
+
+    async def consumers_on(self, provider_id: str) -> list[str]:
+        """Consumers with allocations on the provider; none when it is unknown."""
+        held = await self._found("GET", f"/resource_providers/{provider_id}/allocations")
+        return sorted(held["allocations"]) if held else []
+
+    async def _found(self, method: str, path: str) -> Any:
+        """The answer, or None when there is no such thing."""
+        try:
+            return await self._ask(method, path)
+        except Fault as fault:
+            if fault.kind is Kind.NOT_FOUND:
+                return None
+            raise
+
+    async def _retried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """What `work` returns, read and tried again while somebody else changes the same thing at once."""
+        for attempt in range(TRIES):
+            try:
+                return await work()
+            except Fault as fault:
+                if fault.kind is not Kind.CONFLICT or fault.code != CONCURRENT_UPDATE:
+                    raise
+            await self._world.clock.sleep(self._world.random.random() * 0.01 * 2 ** min(attempt, 5))
+        raise busy("Placement changes too quickly.", inside=f"{TRIES} generation conflicts in a row")
+
+
+def _summary(id_: str, shown: dict[str, Any]) -> ProviderSummary:
+    books = shown["resources"]
+    capacity = {name: book["capacity"] for name, book in books.items()}
+    used = {name: book["used"] for name, book in books.items()}
+    return ProviderSummary(id_, "", 0, capacity, used, tuple(shown["traits"]))

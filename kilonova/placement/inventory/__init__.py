@@ -1,0 +1,1 @@
+"""Inventories: how much of each resource class a provider has."""

@@ -1,0 +1,1 @@
+"""Schema changes of placement, one file per noun."""

@@ -1,0 +1,1 @@
+"""Resource providers: what has capacity, as trees."""

@@ -1,0 +1,1 @@
+"""Resource classes: what can be counted."""

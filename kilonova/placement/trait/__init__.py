@@ -1,0 +1,1 @@
+"""Traits: what a provider can do."""
