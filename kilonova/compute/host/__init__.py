@@ -1,0 +1,1 @@
+"""Compute hosts, as the conductor knows them from their reports."""

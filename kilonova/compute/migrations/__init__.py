@@ -1,0 +1,1 @@
+"""Compute's schema, change by change."""

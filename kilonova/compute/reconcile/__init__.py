@@ -1,0 +1,1 @@
+"""Compute's loops: one question per file."""

@@ -1,0 +1,1 @@
+"""The life of a server: the noun, and one file per verb."""
