@@ -74,7 +74,6 @@ def _always(name: str, busy: str = "", ends: str = KEEPS) -> Action:
 
 
 _SNAPSHOT_STATES = "active stopped paused suspended"
-_SHOWN = {"interrupts": _ALL_TASKS}
 
 _ROWS = (
     _always("delete", DELETING, DELETED),
@@ -91,9 +90,7 @@ _ROWS = (
     _action("start", "stopped", "powering-on", ACTIVE),
     _action("stop", "active error", "powering-off", STOPPED),
     _action("reboot", "active", "rebooting", ACTIVE),
-    _action(
-        "reboot hard", "active stopped paused suspended error", "rebooting_hard", ACTIVE, interrupts=_REBOOTS
-    ),
+    _action("reboot hard", "active stopped paused suspended error", "rebooting_hard", ACTIVE, interrupts=_REBOOTS),
     _action("rescue", "active stopped error", "rescuing", RESCUED),
     _action("unrescue", "rescued", "unrescuing", ACTIVE),
     _action("rebuild", "active stopped error", "rebuilding"),
@@ -115,9 +112,9 @@ _ROWS = (
     _action("attach_interface", "active stopped paused"),
     _action("detach_interface", "active stopped paused"),
     _action("trigger_crash_dump", "active paused rescued resized error"),
-    _action("metadata", _SNAPSHOT_STATES, **_SHOWN),
-    _action("tags", _SNAPSHOT_STATES, **_SHOWN),
-    _action("console", "active", **_SHOWN),
+    _action("metadata", _SNAPSHOT_STATES, interrupts=_ALL_TASKS),
+    _action("tags", _SNAPSHOT_STATES, interrupts=_ALL_TASKS),
+    _action("console", "active", interrupts=_ALL_TASKS),
 )
 ACTIONS: Mapping[str, Action] = {row.name: row for row in _ROWS}
 
@@ -141,9 +138,7 @@ def check(action: str, now: Now, *, admin: bool = False) -> Action:
     """The table's row when `action` may start now; else a CONFLICT that names the state and what is allowed."""
     row = ACTIONS[action]
     if now.locked and not admin and action != "unlock":
-        raise conflict(
-            f"Instance {now.server_id} is locked", hint="Unlock it first.", code="InstanceIsLocked"
-        )
+        raise conflict(f"Instance {now.server_id} is locked", hint="Unlock it first.", code="InstanceIsLocked")
     if _fits(row, now):
         return row
     raise _refusal(row, now)

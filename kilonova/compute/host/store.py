@@ -1,0 +1,68 @@
+"""Compute hosts in compute's database: what each reported last, and when."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.compute.contract import HostReport
+from kilonova.compute.schema import metadata
+from kilonova.db.types import Id, Name, Timestamp
+
+
+class Host(msgspec.Struct):
+    """A compute host. `provider_id` is its resource provider in placement."""
+
+    name: str
+    provider_id: str
+    report: dict[str, Any]
+    created_at: datetime
+    reported_at: datetime
+
+    @property
+    def said(self) -> HostReport:
+        """Its last report."""
+        return msgspec.convert(self.report, HostReport)
+
+
+hosts = sa.Table(
+    "compute_host",
+    metadata,
+    sa.Column("name", Name(), primary_key=True),
+    sa.Column("provider_id", Id(), nullable=False, unique=True),
+    sa.Column("report", sa.JSON, nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False),
+    sa.Column("reported_at", Timestamp(), nullable=False),
+)
+
+
+def report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> Host:
+    """Keep a host's report; a host not seen before gets `new_id` as its provider's."""
+    body = msgspec.to_builtins(said)
+    known = find(connection, said.host)
+    if known is None:
+        made = Host(said.host, new_id, body, now, now)
+        connection.execute(hosts.insert().values(**msgspec.structs.asdict(made)))
+        return made
+    connection.execute(hosts.update().where(hosts.c.name == said.host).values(report=body, reported_at=now))
+    return msgspec.structs.replace(known, report=body, reported_at=now)
+
+
+def find(connection: Connection, name: str) -> Host | None:
+    """The host, or None."""
+    row = connection.execute(sa.select(hosts).where(hosts.c.name == name)).first()
+    return None if row is None else Host(*row)
+
+
+def every(connection: Connection) -> list[Host]:
+    """All hosts, by name."""
+    return [Host(*row) for row in connection.execute(sa.select(hosts).order_by(hosts.c.name))]
+
+
+def alive(connection: Connection, since: datetime) -> set[str]:
+    """Names of the hosts that reported since a moment."""
+    return set(connection.scalars(sa.select(hosts.c.name).where(hosts.c.reported_at >= since)))

@@ -1,0 +1,79 @@
+"""Begin an operation on a server: the state moves, the operation and its arguments are recorded, a conductor is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from kilonova.compute.core import Compute
+from kilonova.compute.schema import journal
+from kilonova.compute.server import store
+from kilonova.compute.server.store import Server
+from kilonova.db.database import says
+from kilonova.http.request import Request
+from kilonova.saga.journal import OperationRow
+from kilonova.trace import spans
+
+ADMIN = "context_is_admin"
+
+
+def new_operation(
+    compute: Compute,
+    request: Request[Any],
+    kind: str,
+    server_id: str,
+    args: dict[str, Any],
+    secrets: dict[str, Any] | None = None,
+) -> OperationRow:
+    """The row of an operation that this request asks for. `secrets` are sealed; the user's token is always with them."""
+    context = spans.current()
+    caller = request.caller
+    return OperationRow(
+        id=compute.world.ids.uuid(),
+        kind=kind,
+        version=1,
+        resource_id=server_id,
+        args=args,
+        user_id=caller.user_id,
+        project_id=caller.project_id,
+        request_id=request.request_id,
+        created_at=compute.world.clock.now(),
+        sealed=compute.sealer.seal({"token": caller.token, **(secrets or {})}),
+        traceparent=context.traceparent if context else "",
+    )
+
+
+@says(lambda _id, action, row, _admin: f"servers: task_state for {action}; operation {row.kind} recorded")
+def _take(connection: Connection, server_id: str, action: str, row: OperationRow, admin: bool) -> Server:
+    server = store.take(connection, server_id, action, row, admin=admin)
+    row.args["host"] = server.host
+    journal.insert(connection, row)
+    return server
+
+
+async def begin(
+    compute: Compute, request: Request[Any], server_id: str, action: str, args: dict[str, Any] | None = None
+) -> Server:
+    """Start the operation `action` on a server that its host has a part in; returns the server as it was."""
+    spans.about(server_id)
+    row = new_operation(compute, request, action.split()[0], server_id, {"server_id": server_id, **(args or {})})
+    server = await compute.db.write(_take, server_id, action, row, request.allows(ADMIN))
+    spans.note(f"state {server.vm_state}: {action} is allowed; action recorded")
+    await compute.conductor.run_operation(row.id)
+    return server
+
+
+async def load(compute: Compute, request: Request[Any], *, rule: str = "") -> Server:
+    """The server in the request's path, when the caller may know of it and the route's rule allows it."""
+    server = await compute.db.read(store.get, request.path["server_id"])
+    visible(request, server)
+    request.enforce(server.target(), rule)
+    spans.note(f"policy: {rule or 'the rule'} allows it")
+    return server
+
+
+def visible(request: Request[Any], server: Server) -> None:
+    """NOT_FOUND when the server is another project's and the caller no admin: its existence is not told."""
+    if server.project_id != request.caller.project_id and not request.allows(ADMIN):
+        raise store.no_such(server.id)

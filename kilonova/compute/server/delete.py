@@ -1,0 +1,126 @@
+"""Delete a server: destroys the guest, frees ports, volumes and the claim; wins over whatever is being done to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault
+from kilonova.compute.core import Compute, on_host
+from kilonova.compute.schema import journal
+from kilonova.compute.server import states, store
+from kilonova.compute.server.begin import ADMIN, load, new_operation
+from kilonova.compute.server.hold import release_claim, release_volumes
+from kilonova.db.database import says
+from kilonova.http.request import Answer, Request
+from kilonova.http.route import Route
+from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
+from kilonova.policy.rules import Rule
+from kilonova.saga.hosts import HostSilent
+from kilonova.saga.journal import OperationRow, Parked
+from kilonova.saga.operation import Kind, Operation
+from kilonova.trace import spans
+
+SILENT_SECONDS = 30.0
+
+
+# ── the API's part
+
+
+async def delete(compute: Compute, request: Request[Any]) -> Answer:
+    """DELETE /servers/{id}, and forceDelete."""
+    server = await load(compute, request)
+    spans.about(server.id)
+    row = new_operation(compute, request, "delete", server.id, {"server_id": server.id})
+    if await compute.db.write(_begin, server.id, row, request.allows(ADMIN)):
+        await compute.conductor.run_operation(row.id)
+    return Answer(None)
+
+
+@says("servers: task_state = deleting; whatever runs on it is superseded")
+def _begin(connection: Connection, server_id: str, row: OperationRow, admin: bool) -> bool:
+    """False when a delete is already under way."""
+    server = store.get(connection, server_id, lock=True)
+    running = store.unfinished_operations(connection, server_id)
+    if any(kind == "delete" for _, kind in running):
+        states.check("delete", server.now(), admin=admin)
+        return False
+    store.take(connection, server_id, "delete", row, admin=admin)
+    taken = [one for one, _ in running if journal.supersede(connection, one, row.created_at)]
+    row.args |= {"host": server.host, "over": taken}
+    journal.insert(connection, row)
+    return True
+
+
+# ── the flow
+
+
+async def flow(op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str]) -> None:
+    """Read down: the end of a server. A silent host does not hold the user up: it cleans up when it is back."""
+    try:
+        for operation_id in over:
+            await op.undo_superseded(operation_id)
+        if over:
+            host = await op.write("which host still has it", store.host_of, server_id)
+        if host:
+            await on_its_host(op, server_id, host)
+    except (HostSilent, Parked) as silence:
+        await op.write(
+            "the host is silent: deleted for the user", store.hide, server_id, op.id, compute.world.clock.now()
+        )
+        raise Parked(f"delete of {server_id} waits for host {host}") from silence
+    await op.step("volumes that no host holds go back", release_volumes, server_id)
+    await op.step("placement gets the claim back", release_claim, server_id)
+    await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
+
+
+async def on_its_host(op: Operation[Compute], server_id: str, host: str) -> None:
+    """The host's part, newest first; each accepts "already gone"."""
+    there = on_host(host)
+    await op.step("host destroys the guest", there.destroy, server_id, patience_seconds=SILENT_SECONDS)
+    await op.step("host asks block storage to detach", there.detach_volumes, server_id, patience_seconds=SILENT_SECONDS)
+    await op.step("host asks network to unbind", there.unbind_ports, server_id, patience_seconds=SILENT_SECONDS)
+
+
+def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:
+    compute.catalogue.leave_groups(connection, server_id)
+    store.end_deleted(connection, server_id, operation_id, compute.world.clock.now())
+
+
+def _failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
+    store.to_error(connection, row.resource_id, row.id, row.updated_at or row.created_at, fault)
+
+
+# ── the declaration
+
+KIND: Kind[Compute] = Kind("delete", flow, _failed, store.show_task)
+
+
+class Nothing(msgspec.Struct):
+    """The argument of an action that has none."""
+
+
+_DELETE = "os_compute_api:servers:delete"
+_FORCE = "os_compute_api:os-deferred-delete:force"
+ROUTES = (
+    Route(method="DELETE", path="/servers/{server_id}", handler=delete, policy=_DELETE, success=204),
+    Route(
+        method="POST",
+        path="/servers/{server_id}/action",
+        handler=delete,
+        policy=_FORCE,
+        action="forceDelete",
+        success=202,
+    ),
+)
+RULES = (
+    Rule(_DELETE, PROJECT_MEMBER_OR_ADMIN, "Delete a server", (("DELETE", "/servers/{server_id}"),)),
+    Rule(
+        _FORCE,
+        PROJECT_MEMBER_OR_ADMIN,
+        "Force delete a server before deferred cleanup",
+        (("POST", "/servers/{server_id}/action (forceDelete)"),),
+    ),
+)

@@ -1,0 +1,90 @@
+"""Steps that hold and give back what a server needs elsewhere: the claim in placement, volumes reserved for it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault, Kind
+from kilonova.compute.contract import BlockDevice, Destination, RequestSpec
+from kilonova.compute.core import Compute
+from kilonova.compute.server import store
+from kilonova.saga.operation import Step
+
+
+async def select_destinations(step: Step[Compute], spec: RequestSpec) -> list[Destination]:
+    """The host claimed in placement, then alternates."""
+    return await step.services.scheduler.select_destinations(spec)
+
+
+async def claim_alternate(step: Step[Compute], spec: RequestSpec, destination: Destination) -> bool:
+    """Whether placement had room for the server on the alternate; it then holds that instead of what it held."""
+    return await step.services.peers.placement.claim(
+        spec.server_id, destination.provider_id, destination.resources, spec.project_id, spec.user_id
+    )
+
+
+async def release_claim(step: Step[Compute], server_id: str) -> None:
+    """Placement holds nothing for the server."""
+    await step.services.peers.placement.release(server_id)
+
+
+async def give_back_claim(step: Step[Compute], spec: RequestSpec) -> None:
+    """Undo of a claim."""
+    await step.services.peers.placement.release(spec.server_id)
+
+
+async def reserve_volumes(step: Step[Compute], server_id: str) -> None:
+    """Every volume of the mapping is reserved for the server: at the API already, or again for another host."""
+    compute = step.services
+    mapping = await compute.db.read(store.devices_of, server_id)
+    token = step.secrets().get("token", "")
+    for position, device in enumerate(mapping):
+        if device.volume_id and not device.attachment_id:
+            key = f"{step.key}/{position}"
+            device.attachment_id = await compute.peers.volumes.reserve(token, key, device.volume_id, server_id)
+    await compute.db.write(store.set_devices, server_id, mapping)
+
+
+async def release_volumes(step: Step[Compute], server_id: str) -> None:
+    """No volume is reserved for or attached to the server; those marked so are deleted."""
+    await _release(step, server_id, delete=True)
+
+
+async def unreserve_volumes(step: Step[Compute], server_id: str) -> None:
+    """Undo of a reservation: the volumes are as they were before the server."""
+    await _release(step, server_id, delete=False)
+
+
+async def _release(step: Step[Compute], server_id: str, *, delete: bool) -> None:
+    compute = step.services
+    mapping = await compute.db.read(store.devices_of, server_id)
+    held = [device for device in mapping if device.attachment_id]
+    if not held:
+        return
+    token = await compute.peers.own_token()
+    for device in held:
+        try:
+            await compute.peers.volumes.detach(token, device.attachment_id)
+            if delete and device.delete_on_termination:
+                await compute.peers.volumes.delete(token, device.volume_id)
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_FOUND:
+                raise
+    await compute.db.write(_no_attachments, server_id)
+
+
+def _no_attachments(connection: Connection, server_id: str) -> None:
+    store.set_devices(connection, server_id, [unconnected(d) for d in store.devices_of(connection, server_id)])
+
+
+def unconnected(device: BlockDevice) -> BlockDevice:
+    """The device as it was before a host connected it. A volume that was made for it is forgotten with the host."""
+    device.attachment_id, device.connection = "", None
+    if device.source_type != "volume":
+        device.volume_id = ""
+    return device
+
+
+async def unplace(step: Step[Compute], server_id: str) -> None:
+    """Undo of choosing a host."""
+    await step.services.db.write(store.unplace, server_id)

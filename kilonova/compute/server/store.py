@@ -1,0 +1,463 @@
+"""Servers in compute's database: the record, its block devices, tags and faults, and the one way its state moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault, conflict, not_found
+from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
+from kilonova.compute.schema import journal, metadata
+from kilonova.compute.server import states
+from kilonova.db.database import says
+from kilonova.db.types import Id, Name, Text, Timestamp
+from kilonova.network.contract import PortBinding, PortRequest
+from kilonova.saga.journal import UNFINISHED, OperationRow, Superseded
+
+
+class Server(msgspec.Struct):
+    """A server's record. `ports` is compute's own copy of what network said, so that reads never ask network."""
+
+    number: int
+    id: str
+    name: str
+    description: str | None
+    hostname: str
+    project_id: str
+    user_id: str
+    vm_state: str
+    task_state: str
+    power_state: str
+    operation_id: str
+    host: str
+    node: str
+    availability_zone: str  # of its host
+    pinned_zone: str  # asked for by the user; "" when none was
+    flavor: dict[str, Any]
+    vcpus: int
+    memory_mb: int
+    image_id: str
+    image_properties: dict[str, str]
+    key_name: str
+    public_key: str
+    user_data: str
+    config_drive: bool
+    metadata: dict[str, str]
+    personality: list[tuple[str, str]]
+    port_requests: list[dict[str, Any]]
+    security_groups: list[str]
+    ports: list[dict[str, Any]]
+    access_ip_v4: str
+    access_ip_v6: str
+    locked: bool
+    locked_by: str
+    locked_reason: str | None
+    progress: int
+    disk_config: str
+    root_device_name: str
+    reservation_id: str
+    launch_index: int
+    trusted_certs: list[str] | None
+    server_group_id: str
+    created_at: datetime
+    updated_at: datetime
+    launched_at: datetime | None = None
+    terminated_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+    def now(self) -> states.Now:
+        """What decides what may be done to it."""
+        return states.Now(self.id, self.vm_state, self.task_state, self.launched_at is not None, self.locked)
+
+    def target(self) -> dict[str, Any]:
+        """What policy rules look at."""
+        return {"project_id": self.project_id, "user_id": self.user_id}
+
+    @property
+    def flavor_struct(self) -> Flavor:
+        """The flavor as it was when the server was made."""
+        return msgspec.convert(self.flavor, Flavor)
+
+
+servers = sa.Table(
+    "server",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", Id(), nullable=False, unique=True),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("description", Name()),
+    sa.Column("hostname", Name(), nullable=False),
+    sa.Column("project_id", Id(), nullable=False, index=True),
+    sa.Column("user_id", Id(), nullable=False),
+    sa.Column("vm_state", sa.String(24), nullable=False),
+    sa.Column("task_state", sa.String(40), nullable=False),
+    sa.Column("power_state", sa.String(16), nullable=False),
+    sa.Column("operation_id", Id(), nullable=False),
+    sa.Column("host", Name(), nullable=False, index=True),
+    sa.Column("node", Name(), nullable=False),
+    sa.Column("availability_zone", Name(), nullable=False),
+    sa.Column("pinned_zone", Name(), nullable=False),
+    sa.Column("flavor", sa.JSON, nullable=False),
+    sa.Column("vcpus", sa.Integer, nullable=False),
+    sa.Column("memory_mb", sa.Integer, nullable=False),
+    sa.Column("image_id", Id(), nullable=False),
+    sa.Column("image_properties", sa.JSON, nullable=False),
+    sa.Column("key_name", Name(), nullable=False),
+    sa.Column("public_key", Text(), nullable=False),
+    sa.Column("user_data", Text(), nullable=False),
+    sa.Column("config_drive", sa.Boolean, nullable=False),
+    sa.Column("metadata", sa.JSON, nullable=False),
+    sa.Column("personality", sa.JSON, nullable=False),
+    sa.Column("port_requests", sa.JSON, nullable=False),
+    sa.Column("security_groups", sa.JSON, nullable=False),
+    sa.Column("ports", sa.JSON, nullable=False),
+    sa.Column("access_ip_v4", sa.String(64), nullable=False),
+    sa.Column("access_ip_v6", sa.String(64), nullable=False),
+    sa.Column("locked", sa.Boolean, nullable=False),
+    sa.Column("locked_by", sa.String(16), nullable=False),
+    sa.Column("locked_reason", Name()),
+    sa.Column("progress", sa.Integer, nullable=False),
+    sa.Column("disk_config", sa.String(16), nullable=False),
+    sa.Column("root_device_name", Name(), nullable=False),
+    sa.Column("reservation_id", Id(), nullable=False, index=True),
+    sa.Column("launch_index", sa.Integer, nullable=False),
+    sa.Column("trusted_certs", sa.JSON(none_as_null=True)),
+    sa.Column("server_group_id", Id(), nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False, index=True),
+    sa.Column("updated_at", Timestamp(), nullable=False),
+    sa.Column("launched_at", Timestamp()),
+    sa.Column("terminated_at", Timestamp()),
+    sa.Column("deleted_at", Timestamp(), index=True),
+    sqlite_autoincrement=True,
+)
+devices = sa.Table(
+    "block_device",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("server_id", Id(), nullable=False, index=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("volume_id", Id(), nullable=False, index=True),
+    sa.Column("delete_on_termination", sa.Boolean, nullable=False),
+    sa.Column("mapping", sa.JSON, nullable=False),
+)
+tags = sa.Table(
+    "server_tag",
+    metadata,
+    sa.Column("server_id", Id(), primary_key=True),
+    sa.Column("tag", sa.String(60), primary_key=True),
+)
+faults = sa.Table(
+    "server_fault",
+    metadata,
+    sa.Column("server_id", Id(), primary_key=True),
+    sa.Column("code", sa.Integer, nullable=False),
+    sa.Column("message", Text(), nullable=False),
+    sa.Column("details", Text(), nullable=False),
+    sa.Column("created_at", Timestamp(), nullable=False),
+)
+specs = sa.Table(
+    "request_spec",
+    metadata,
+    sa.Column("server_id", Id(), primary_key=True),
+    sa.Column("spec", sa.JSON, nullable=False),
+)
+
+
+class ServerFault(msgspec.Struct, frozen=True):
+    """Why a server is in error; `details` are for operators."""
+
+    code: int
+    message: str
+    details: str
+    created_at: datetime
+
+
+# ── reading
+
+
+def no_such(server_id: str) -> Fault:
+    """There is no such server, for this caller."""
+    return not_found("Instance", server_id, code="InstanceNotFound")
+
+
+def as_server(row: Sequence[Any]) -> Server:
+    """The record of a row of `servers`, columns in order."""
+    return Server(*row)
+
+
+def find(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server | None:
+    """The server, or None. Deleted ones only when `deleted`."""
+    statement = sa.select(servers).where(servers.c.id == server_id)
+    if not deleted:
+        statement = statement.where(servers.c.deleted_at.is_(None))
+    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    return None if row is None else as_server(row)
+
+
+@says("servers: read one")
+def get(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server:
+    """The server; NOT_FOUND when it is not there."""
+    server = find(connection, server_id, deleted=deleted, lock=lock)
+    if server is None:
+        raise no_such(server_id)
+    return server
+
+
+def devices_of(connection: Connection, server_id: str) -> list[BlockDevice]:
+    """The server's block devices, in order."""
+    found = sa.select(devices.c.mapping).where(devices.c.server_id == server_id).order_by(devices.c.position)
+    return [msgspec.convert(mapping, BlockDevice) for mapping in connection.scalars(found)]
+
+
+def tags_of(connection: Connection, server_id: str) -> list[str]:
+    """The server's tags, sorted."""
+    return list(connection.scalars(sa.select(tags.c.tag).where(tags.c.server_id == server_id).order_by(tags.c.tag)))
+
+
+def spec_of(connection: Connection, server_id: str) -> RequestSpec:
+    """What the server needs of a host."""
+    found = connection.scalar(sa.select(specs.c.spec).where(specs.c.server_id == server_id))
+    if found is None:
+        raise not_found("Request spec of instance", server_id)
+    return msgspec.convert(found, RequestSpec)
+
+
+def usage(connection: Connection, project_id: str, user_id: str = "") -> tuple[int, int, int]:
+    """(servers, cores, MB of memory) that the project has, by counting its rows."""
+    s = servers.c
+    counted = sa.select(
+        sa.func.count(), sa.func.coalesce(sa.func.sum(s.vcpus), 0), sa.func.coalesce(sa.func.sum(s.memory_mb), 0)
+    ).where(s.project_id == project_id, s.deleted_at.is_(None))
+    row = connection.execute(counted.where(s.user_id == user_id) if user_id else counted).one()
+    return int(row[0]), int(row[1]), int(row[2])
+
+
+# ── writing the record
+
+
+def insert(
+    connection: Connection, server: Server, mapping: list[BlockDevice], tagged: Iterable[str], spec: RequestSpec
+) -> None:
+    """The server's first record, with its block devices, tags and request spec."""
+    values = {name: getattr(server, name) for name in Server.__struct_fields__ if name != "number"}
+    connection.execute(servers.insert().values(**values))
+    _insert_devices(connection, server.id, mapping)
+    set_tags(connection, server.id, tagged)
+    connection.execute(specs.insert().values(server_id=server.id, spec=msgspec.to_builtins(spec)))
+
+
+def _insert_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
+    rows = [
+        {
+            "id": device.id,
+            "server_id": server_id,
+            "position": position,
+            "volume_id": device.volume_id,
+            "delete_on_termination": device.delete_on_termination,
+            "mapping": msgspec.to_builtins(device),
+        }
+        for position, device in enumerate(mapping)
+    ]
+    if rows:
+        connection.execute(devices.insert(), rows)
+
+
+def set_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
+    """The server has exactly these tags."""
+    connection.execute(tags.delete().where(tags.c.server_id == server_id))
+    if rows := [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(tagged)]:
+        connection.execute(tags.insert(), rows)
+
+
+def change(connection: Connection, server_id: str, now: datetime, values: dict[str, Any]) -> None:
+    """Change what is not state: name, description, metadata, addresses …"""
+    changed = servers.update().where(servers.c.id == server_id, servers.c.deleted_at.is_(None))
+    if not connection.execute(changed.values(**values, updated_at=now)).rowcount:
+        raise no_such(server_id)
+
+
+# ── state: the one way it moves
+
+
+def take(
+    connection: Connection, server_id: str, action: str, operation: OperationRow, *, admin: bool = False
+) -> Server:
+    """The server as it was, now owned by `operation` and busy as the table says; CONFLICT when it may not start.
+
+    Two requests that race: the update compares what was read, so only one of them wins.
+    """
+    server = get(connection, server_id, lock=True)
+    row = states.check(action, server.now(), admin=admin)
+    _move(connection, server, {"task_state": row.busy, "operation_id": operation.id}, operation.created_at)
+    return server
+
+
+def do_at_once(
+    connection: Connection, server_id: str, action: str, now: datetime, values: dict[str, Any], *, admin: bool = False
+) -> Server:
+    """The server as it was, after a change that the table allows now and that needs no operation."""
+    server = get(connection, server_id, lock=True)
+    states.check(action, server.now(), admin=admin)
+    _move(connection, server, values, now)
+    return server
+
+
+def _move(connection: Connection, seen: Server, values: dict[str, Any], now: datetime) -> None:
+    unchanged = (
+        servers.c.id == seen.id,
+        servers.c.vm_state == seen.vm_state,
+        servers.c.task_state == seen.task_state,
+        servers.c.operation_id == seen.operation_id,
+    )
+    moved = connection.execute(servers.update().where(*unchanged).values(**values, updated_at=now))
+    if not moved.rowcount:
+        raise conflict(f"Instance {seen.id} changed while the request was looked at.", hint="Look at it and try again.")
+
+
+def owned(connection: Connection, server_id: str, operation_id: str, now: datetime, values: dict[str, Any]) -> None:
+    """Write as the operation that owns the server; Superseded when it does not any more."""
+    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
+    if not connection.execute(mine.values(**values, updated_at=now)).rowcount:
+        raise Superseded(operation_id)
+
+
+def show_task(connection: Connection, row: OperationRow, value: str) -> None:
+    """What users see meanwhile."""
+    owned(connection, row.resource_id, row.id, row.updated_at or row.created_at, {"task_state": value})
+
+
+def end(
+    connection: Connection, server_id: str, operation_id: str, action: str, now: datetime, values: dict[str, Any]
+) -> None:
+    """The operation ended well: the state that the table says (or `values`), no task, no owner."""
+    ended = states.ACTIONS[action].ends if action in states.ACTIONS else states.ACTIVE
+    moved: dict[str, Any] = {"task_state": "", "operation_id": "", "progress": 0}
+    if ended:
+        moved["vm_state"] = ended
+    owned(connection, server_id, operation_id, now, moved | values)
+    connection.execute(faults.delete().where(faults.c.server_id == server_id))
+
+
+def give_back(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
+    """The operation failed and was undone: the state it found, no task, no owner. Not the owner: nothing."""
+    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
+    connection.execute(mine.values(task_state="", operation_id="", updated_at=now))
+
+
+def to_error(connection: Connection, server_id: str, operation_id: str, now: datetime, fault: Fault) -> None:
+    """The operation failed and the server cannot go on as it was. Not the owner: nothing."""
+    mine = servers.update().where(
+        servers.c.id == server_id, servers.c.operation_id == operation_id, servers.c.deleted_at.is_(None)
+    )
+    moved = {"vm_state": states.ERROR, "task_state": "", "operation_id": "", "updated_at": now}
+    if connection.execute(mine.values(**moved)).rowcount:
+        record_fault(connection, server_id, fault, now)
+
+
+def record_fault(connection: Connection, server_id: str, fault: Fault, now: datetime) -> None:
+    """Keep why; replaces an earlier fault."""
+    details = "\n".join(str(line) for line in fault.data.get("details", ())) or fault.inside
+    connection.execute(faults.delete().where(faults.c.server_id == server_id))
+    connection.execute(
+        faults.insert().values(
+            server_id=server_id, code=500, message=fault.told[:4000], details=details[:16000], created_at=now
+        )
+    )
+
+
+# ── what the steps of create and delete write
+
+
+def place(connection: Connection, server_id: str, operation_id: str, host: tuple[str, str, str]) -> None:
+    """The record names the chosen (host, node, availability zone)."""
+    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
+    values = {"host": host[0], "node": host[1], "availability_zone": host[2]}
+    if not connection.execute(mine.values(**values)).rowcount:
+        raise Superseded(operation_id)
+
+
+def set_ports(
+    connection: Connection, server_id: str, operation_id: str, ports: list[PortBinding], now: datetime
+) -> None:
+    """The server's addresses, as network gave them."""
+    owned(connection, server_id, operation_id, now, {"ports": msgspec.to_builtins(ports)})
+
+
+def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
+    """The server's block devices, as block storage connected them."""
+    connection.execute(devices.delete().where(devices.c.server_id == server_id))
+    _insert_devices(connection, server_id, mapping)
+
+
+def unplace(connection: Connection, server_id: str) -> None:
+    """No host has the server, so it has no addresses."""
+    values = {"host": "", "node": "", "availability_zone": "", "ports": []}
+    connection.execute(servers.update().where(servers.c.id == server_id).values(**values))
+
+
+def host_of(connection: Connection, server_id: str) -> str:
+    """The host that has the server; "" when none has."""
+    return connection.scalar(sa.select(servers.c.host).where(servers.c.id == server_id)) or ""
+
+
+def unfinished_operations(connection: Connection, server_id: str) -> list[tuple[str, str]]:
+    """(id, kind) of the operations on a server that have not ended, stuck ones too."""
+    o = journal.operations.c
+    found = sa.select(o.id, o.kind).where(o.resource_id == server_id, o.state.in_(UNFINISHED)).order_by(o.created_at)
+    return [(row[0], row[1]) for row in connection.execute(found)]
+
+
+def hide(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
+    """Deleted for the user; the operation goes on."""
+    values = {"vm_state": states.DELETED, "deleted_at": now, "terminated_at": now}
+    owned(connection, server_id, operation_id, now, values)
+
+
+def end_deleted(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
+    """Deleted: the record stays for lists that ask for changes, without anything that it held."""
+    kept = connection.scalar(sa.select(servers.c.deleted_at).where(servers.c.id == server_id)) or now
+    values = {"vm_state": states.DELETED, "deleted_at": kept, "terminated_at": kept, "task_state": ""}
+    values |= {"operation_id": "", "ports": [], "user_data": "", "power_state": "nostate", "locked": False}
+    owned(connection, server_id, operation_id, now, values)
+    for table in (devices, tags, specs):
+        connection.execute(table.delete().where(table.c.server_id == server_id))
+
+
+def forget_before(connection: Connection, moment: datetime, limit: int = 500) -> int:
+    """Remove the records of servers deleted before `moment`; returns how many."""
+    gone = sa.select(servers.c.id).where(servers.c.deleted_at < moment, servers.c.operation_id == "").limit(limit)
+    old = list(connection.scalars(gone))
+    connection.execute(faults.delete().where(faults.c.server_id.in_(old)))
+    connection.execute(servers.delete().where(servers.c.id.in_(old)))
+    return len(old)
+
+
+# ── what hosts say
+
+
+def on_host(connection: Connection, host: str) -> list[tuple[str, str, str, str, str]]:
+    """(id, vm_state, task_state, power_state, operation_id) of the servers on a host, also those being deleted."""
+    s = servers.c
+    here = sa.or_(s.deleted_at.is_(None), s.operation_id != "")
+    found = sa.select(s.id, s.vm_state, s.task_state, s.power_state, s.operation_id).where(s.host == host, here)
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def set_power(connection: Connection, server_id: str, power: str) -> None:
+    """What the hypervisor sees."""
+    connection.execute(servers.update().where(servers.c.id == server_id).values(power_state=power))
+
+
+def port_requests_of(server: Server) -> list[PortRequest]:
+    """What was asked for on each NIC."""
+    return msgspec.convert(server.port_requests, list[PortRequest])
+
+
+def ports_of(server: Server) -> list[PortBinding]:
+    """The server's ports as last recorded."""
+    return msgspec.convert(server.ports, list[PortBinding])
