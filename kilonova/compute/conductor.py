@@ -120,7 +120,8 @@ class ComputeConductor:
 def _check_sender(host: str) -> None:
     """A host speaks for itself only."""
     if rpc.sender() != f"{COMPUTE_TOPIC}.{host}":
-        raise forbidden("A host may ask about itself only.", inside=f"{rpc.sender()!r} asked as {host!r}")
+        log.warning("refused: %r asked as host %r", rpc.sender(), host)
+        raise forbidden("A host may ask about itself only.")
 
 
 # ── units

@@ -175,6 +175,12 @@ class Journal:
         row = self.get(connection, operation_id)
         return row if row is not None and row.state == "superseded" else None
 
+    def reclaim_superseded(self, connection: Connection, operation_id: str) -> OperationRow | None:
+        """A superseded operation under a higher epoch, so that hosts do again what failed before. None: it is over."""
+        o = self.operations
+        mine = o.update().where(o.c.id == operation_id, o.c.state == "superseded").values(epoch=o.c.epoch + 1)
+        return self.get(connection, operation_id) if connection.execute(mine).rowcount else None
+
     def move(self, connection: Connection, row: OperationRow, state: str, now: datetime, fault: Fault | None) -> None:
         """Set the operation's state; ended states erase its secrets."""
         values: dict[str, Any] = {"state": state, "updated_at": now}

@@ -286,6 +286,7 @@ class Runner(Generic[S]):
             if fault.kind is FaultKind.BUG and not isinstance(error, Fault):
                 log.exception("step %s of operation %s failed", step.step, row.id)
             if fault.code == "HostSilent":
+                step.error = fault.to_wire()  # kept if it is undone as it is: a resumed flow must fail here again
                 raise fault from error
             step.state, step.error = "failed", fault.to_wire()
         await self.db.write(self._end_step, row, step)
@@ -312,8 +313,8 @@ class Runner(Generic[S]):
 
     async def undo_superseded(self, row: OperationRow, operation_id: str) -> None:
         """Undo, newest first, every step of an operation whose resource `row` took over."""
-        old = await self.db.read(self.journal.get, operation_id)
-        if old is None or old.state != "superseded":
+        old = await self.db.write(self.journal.reclaim_superseded, operation_id)
+        if old is None:
             return
         kind = self.kinds.get(old.kind)
         for step in reversed(await self.db.read(self.journal.steps_of, operation_id)):
@@ -362,7 +363,7 @@ class Runner(Generic[S]):
         for attempt in range(1, UNDO_TRIES + 1):
             try:
                 if step.undo.startswith("host:"):
-                    return await self._undo_on_host(row, step, values)
+                    return await self._undo_on_host(row, step, values, attempt)
                 return await self._undo_here(row, kind, step, values)
             except (Superseded, asyncio.CancelledError):
                 raise
@@ -372,9 +373,11 @@ class Runner(Generic[S]):
                 await self.world.clock.sleep(0.5 * 2**attempt)
         return None
 
-    async def _undo_on_host(self, row: OperationRow, step: StepRow, values: list[Any]) -> None:
+    async def _undo_on_host(self, row: OperationRow, step: StepRow, values: list[Any], attempt: int) -> None:
+        """Each attempt is a step of its own: a host answers a failed step of one epoch with the same failure."""
         _, exchange, type_, name, verb = step.undo.split(":", 4)
-        do = DoStep(row.id, f"{step.step}~undo", step.index, row.epoch, verb, {"*": values}, "", "", row.request_id)
+        key = f"{step.step}~undo" + (str(attempt) if attempt > 1 else "")
+        do = DoStep(row.id, key, step.index, row.epoch, verb, {"*": values}, "", "", row.request_id)
         await self._hosts.run(do, Target(exchange, type_, name), UNDO_PATIENCE_SECONDS)
 
     async def _undo_here(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, values: list[Any]) -> None:

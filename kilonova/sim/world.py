@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from kilonova.base.clock import Clock
 from kilonova.base.ids import Ids, SeededIds
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ class SimWorld:
         self.dead = False
         self.random = random.Random(f"{seed}/{name}")
         self.ids: Ids = SeededIds(self.random)
-        self.clock = SimClock(self)
+        self.clock: Clock = SimClock(self)
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def seam(self) -> None:

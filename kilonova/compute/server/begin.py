@@ -1,4 +1,4 @@
-"""Begin an operation on a server: the state moves, the operation and its arguments are recorded, a conductor is told."""
+"""Begin an operation on a server: the state moves, the operation is recorded with its arguments, a conductor hears."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def new_operation(
     args: dict[str, Any],
     secrets: dict[str, Any] | None = None,
 ) -> OperationRow:
-    """The row of an operation that this request asks for. `secrets` are sealed; the user's token is always with them."""
+    """The row of an operation that this request asks for. `secrets` are sealed, and the user's token with them."""
     context = spans.current()
     caller = request.caller
     return OperationRow(
@@ -57,7 +57,8 @@ async def begin(
 ) -> Server:
     """Start the operation `action` on a server that its host has a part in; returns the server as it was."""
     spans.about(server_id)
-    row = new_operation(compute, request, action.split()[0], server_id, {"server_id": server_id, **(args or {})})
+    kind = action.partition(" ")[0]
+    row = new_operation(compute, request, kind, server_id, {"server_id": server_id, **(args or {})})
     server = await compute.db.write(_take, server_id, action, row, request.allows(ADMIN))
     spans.note(f"state {server.vm_state}: {action} is allowed; action recorded")
     await compute.conductor.run_operation(row.id)

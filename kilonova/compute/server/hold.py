@@ -12,15 +12,25 @@ from kilonova.saga.operation import Step
 
 
 async def select_destinations(step: Step[Compute], spec: RequestSpec) -> list[Destination]:
-    """The host claimed in placement, then alternates."""
-    return await step.services.scheduler.select_destinations(spec)
+    """The host claimed in placement, then alternates. Without an answer nobody knows what was claimed: nothing is."""
+    try:
+        return await step.services.scheduler.select_destinations(spec)
+    except Fault as fault:
+        if fault.kind is Kind.UNAVAILABLE:
+            await step.services.peers.placement.release(spec.server_id)
+        raise
 
 
 async def claim_alternate(step: Step[Compute], spec: RequestSpec, destination: Destination) -> bool:
     """Whether placement had room for the server on the alternate; it then holds that instead of what it held."""
-    return await step.services.peers.placement.claim(
-        spec.server_id, destination.provider_id, destination.resources, spec.project_id, spec.user_id
-    )
+    placement = step.services.peers.placement
+    try:
+        return await placement.claim(
+            spec.server_id, destination.provider_id, destination.resources, spec.project_id, spec.user_id
+        )
+    except Fault:
+        await placement.release(spec.server_id)
+        raise
 
 
 async def release_claim(step: Step[Compute], server_id: str) -> None:

@@ -408,8 +408,19 @@ def host_of(connection: Connection, server_id: str) -> str:
 def unfinished_operations(connection: Connection, server_id: str) -> list[tuple[str, str]]:
     """(id, kind) of the operations on a server that have not ended, stuck ones too."""
     o = journal.operations.c
-    found = sa.select(o.id, o.kind).where(o.resource_id == server_id, o.state.in_(UNFINISHED)).order_by(o.created_at)
+    found = (
+        sa.select(o.id, o.kind)
+        .where(o.resource_id == server_id, o.state.in_((*UNFINISHED, "superseded")))
+        .order_by(o.created_at)
+    )
     return [(row[0], row[1]) for row in connection.execute(found)]
+
+
+def may_hold_room(connection: Connection, server_id: str) -> bool:
+    """Whether placement may hold something for it: it is on a host, or an operation is under way."""
+    s = servers.c
+    found = sa.select(s.number).where(s.id == server_id, s.deleted_at.is_(None), s.host != "")
+    return connection.scalar(found) is not None or bool(unfinished_operations(connection, server_id))
 
 
 def hide(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
@@ -461,3 +472,24 @@ def port_requests_of(server: Server) -> list[PortRequest]:
 def ports_of(server: Server) -> list[PortBinding]:
     """The server's ports as last recorded."""
     return msgspec.convert(server.ports, list[PortBinding])
+
+
+# ── for checkers and operators
+
+
+def every(connection: Connection) -> list[Server]:
+    """All records, deleted ones too."""
+    return [as_server(row) for row in connection.execute(sa.select(servers).order_by(servers.c.number))]
+
+
+def count_operations(connection: Connection, in_states: tuple[str, ...]) -> int:
+    """How many operations are in one of the states."""
+    o = journal.operations.c
+    return connection.scalar(sa.select(sa.func.count()).where(o.state.in_(in_states))) or 0
+
+
+def open_operations(connection: Connection) -> list[tuple[str, str, str]]:
+    """(kind, server id, state) of the operations that have not ended."""
+    o = journal.operations.c
+    found = sa.select(o.kind, o.resource_id, o.state).where(o.state.not_in(("done", "failed")))
+    return [(row[0], row[1], row[2]) for row in connection.execute(found)]

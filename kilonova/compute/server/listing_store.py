@@ -1,0 +1,217 @@
+"""Lists of servers: which ones a request asks for, in which order, and what stands beside them, in few queries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import invalid
+from kilonova.compute.server import states
+from kilonova.compute.server.store import (
+    Server,
+    ServerFault,
+    as_server,
+    devices,
+    faults,
+    servers,
+    specs,
+    tags,
+)
+from kilonova.db.listing import Page, paged
+
+REGEX_LONGEST = 255
+SCANNED_MOST = 20_000
+
+
+class Filters(msgspec.Struct):
+    """What a list is narrowed to; None and empty are no filter. Equalities are (column, value)."""
+
+    project_id: str | None = None
+    equal: list[tuple[str, Any]] = []
+    any_of: list[tuple[str, list[Any]]] = []
+    status: str | None = None
+    name: str | None = None  # a regular expression, as Compute's API has it
+    ip: str | None = None  # the same, over addresses
+    ip6: str | None = None
+    tags: list[str] = []
+    tags_any: list[str] = []
+    not_tags: list[str] = []
+    not_tags_any: list[str] = []
+    changed_since: datetime | None = None
+    changed_before: datetime | None = None
+    deleted: bool | None = False  # None: both
+    metadata: dict[str, str] = {}
+    flavor: str | None = None
+    never: bool = False  # a filter that no server passes
+
+
+SORT_COLUMNS = {
+    "id": servers.c.id,
+    "uuid": servers.c.id,
+    "created_at": servers.c.created_at,
+    "updated_at": servers.c.updated_at,
+    "launched_at": sa.func.coalesce(servers.c.launched_at, servers.c.created_at),
+    "display_name": servers.c.name,
+    "display_description": sa.func.coalesce(servers.c.description, ""),
+    "host": servers.c.host,
+    "hostname": servers.c.hostname,
+    "image_ref": servers.c.image_id,
+    "instance_type_id": servers.c.vcpus,
+    "key_name": servers.c.key_name,
+    "launch_index": servers.c.launch_index,
+    "locked": servers.c.locked,
+    "locked_by": servers.c.locked_by,
+    "node": servers.c.node,
+    "power_state": servers.c.power_state,
+    "progress": servers.c.progress,
+    "project_id": servers.c.project_id,
+    "task_state": servers.c.task_state,
+    "user_id": servers.c.user_id,
+    "vm_state": servers.c.vm_state,
+    "availability_zone": servers.c.availability_zone,
+    "root_device_name": servers.c.root_device_name,
+    "config_drive": servers.c.config_drive,
+    "access_ip_v4": servers.c.access_ip_v4,
+    "access_ip_v6": servers.c.access_ip_v6,
+    "auto_disk_config": servers.c.disk_config,
+    "terminated_at": sa.func.coalesce(servers.c.terminated_at, servers.c.created_at),
+}
+
+
+def page_of(connection: Connection, filters: Filters, page: Page) -> list[Server]:
+    """The servers of one page. Regular expressions are tried here, page after page, until the page is full."""
+    if filters.never:
+        return []
+    narrowed = _where(sa.select(servers), filters)
+    visible = servers.c.project_id == filters.project_id if filters.project_id else None
+    matches = _matcher(filters)
+    if matches is None:
+        found = paged(connection, narrowed, SORT_COLUMNS, page, marker_filter=visible)
+        return [as_server(row) for row in connection.execute(found)]
+    unlimited = msgspec.structs.replace(page, limit=SCANNED_MOST)
+    rows = connection.execute(paged(connection, narrowed, SORT_COLUMNS, unlimited, marker_filter=visible))
+    made: list[Server] = []
+    for row in rows:
+        server = as_server(row)
+        if matches(server):
+            made.append(server)
+            if page.limit is not None and len(made) == page.limit:
+                rows.close()
+                break
+    return made
+
+
+def _where(statement: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
+    s = servers.c
+    if filters.project_id:
+        statement = statement.where(s.project_id == filters.project_id)
+    for column, value in filters.equal:
+        statement = statement.where(s[column] == value)
+    for column, values in filters.any_of:
+        statement = statement.where(s[column].in_(values))
+    if filters.status is not None:
+        statement = statement.where(_has_status(filters.status))
+    if filters.changed_since is not None:
+        statement = statement.where(s.updated_at >= filters.changed_since)
+    if filters.changed_before is not None:
+        statement = statement.where(s.updated_at <= filters.changed_before)
+    if filters.deleted is not None:
+        statement = statement.where(s.deleted_at.is_not(None) if filters.deleted else s.deleted_at.is_(None))
+    return _where_tagged(statement, filters)
+
+
+def _where_tagged(statement: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
+    for tag in filters.tags:
+        statement = statement.where(_tagged([tag]))
+    if filters.tags_any:
+        statement = statement.where(_tagged(filters.tags_any))
+    if filters.not_tags:
+        statement = statement.where(sa.not_(sa.and_(*(_tagged([tag]) for tag in filters.not_tags))))
+    if filters.not_tags_any:
+        statement = statement.where(sa.not_(_tagged(filters.not_tags_any)))
+    return statement
+
+
+def _tagged(any_of: list[str]) -> sa.ColumnElement[bool]:
+    return servers.c.id.in_(sa.select(tags.c.server_id).where(tags.c.tag.in_(any_of)))
+
+
+def _has_status(status: str) -> sa.ColumnElement[bool]:
+    """The combinations of vm_state and task_state that show as `status`; none: nothing matches."""
+    cases = []
+    for vm_state, tasks in states.states_of(status):
+        same = servers.c.vm_state == vm_state
+        other = servers.c.task_state.not_in(states.special_tasks(vm_state))
+        cases.append(sa.and_(same, other if tasks == [""] else servers.c.task_state.in_(tasks)))
+    return sa.or_(sa.false(), *cases)
+
+
+def _matcher(filters: Filters) -> Any:
+    """A test over records for what SQL cannot say, or None when there is nothing to test."""
+    name, ip, ip6 = (_pattern(text) for text in (filters.name, filters.ip, filters.ip6))
+    if not (name or ip or ip6 or filters.metadata or filters.flavor):
+        return None
+
+    def matches(server: Server) -> bool:
+        if name and not name.search(server.name):
+            return False
+        if filters.metadata and not filters.metadata.items() <= server.metadata.items():
+            return False
+        if filters.flavor and server.flavor["id"] != filters.flavor:
+            return False
+        found = [fixed["address"] for port in server.ports for fixed in port["fixed_ips"]]
+        if ip and not any(ip.search(one) for one in found if ":" not in one):
+            return False
+        return not ip6 or any(ip6.search(one) for one in found if ":" in one)
+
+    return matches
+
+
+_NESTED = re.compile(r"\([^)]*[+*{][^)]*\)\s*[+*{]|(\.\*.*){4}")
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    """A regular expression that ends soon: short, and without repetition of repetition."""
+    if not text:
+        return None
+    if len(text) > REGEX_LONGEST or _NESTED.search(text):
+        raise invalid(
+            f"The expression {text[:40]!r} is too long or repeats repetitions.", hint="Use a simpler expression."
+        )
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise invalid(f"The expression {text[:40]!r} cannot be read: {error}.") from None
+
+
+# ── what stands beside a page of servers
+
+
+def beside(
+    connection: Connection, found: Iterable[Server], *, with_hints: bool = False
+) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, bool]]], dict[str, ServerFault], dict[str, Any]]:
+    """(tags, volumes, faults, scheduler hints), each by server id, each read in one query."""
+    ids = [server.id for server in found]
+    tagged: dict[str, list[str]] = {}
+    volumes: dict[str, list[tuple[str, bool]]] = {}
+    failed: dict[str, ServerFault] = {}
+    hints: dict[str, Any] = {}
+    for part in (ids[start : start + 500] for start in range(0, len(ids), 500)):
+        for row in connection.execute(sa.select(tags).where(tags.c.server_id.in_(part)).order_by(tags.c.tag)):
+            tagged.setdefault(row.server_id, []).append(row.tag)
+        d = devices.c
+        chosen = sa.select(d.server_id, d.volume_id, d.delete_on_termination)
+        for row in connection.execute(chosen.where(d.server_id.in_(part), d.volume_id != "").order_by(d.position)):
+            volumes.setdefault(row[0], []).append((row[1], row[2]))
+        for row in connection.execute(sa.select(faults).where(faults.c.server_id.in_(part))):
+            failed[row.server_id] = ServerFault(row.code, row.message, row.details, row.created_at)
+        if with_hints:
+            for row in connection.execute(sa.select(specs).where(specs.c.server_id.in_(part))):
+                hints[row.server_id] = row.spec.get("scheduler_hints", {})
+    return tagged, volumes, failed, hints

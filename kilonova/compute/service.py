@@ -1,0 +1,77 @@
+"""Compute's API: every noun's routes and rules, mounted at /v2.1 with and without the project's id, and discovery."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from kilonova.compute.core import Compute
+from kilonova.compute.server import create, delete, resource, start_stop
+from kilonova.http.app import App
+from kilonova.http.contract import Authenticator, Enforcer
+from kilonova.http.faults import COMPUTE
+from kilonova.http.request import Answer, Request
+from kilonova.http.route import Route
+from kilonova.http.versions import Versioning, written
+from kilonova.policy.personas import base_rules
+from kilonova.policy.rules import Rule
+
+MIGRATIONS = "kilonova.compute.migrations"
+MINIMUM, MAXIMUM = (2, 1), (2, 104)
+VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
+_NOUNS = (resource, create, delete, start_stop)
+
+
+def _version(request: Request[Any]) -> dict[str, Any]:
+    return {
+        "id": "v2.1",
+        "status": "CURRENT",
+        "version": written(MAXIMUM),
+        "min_version": written(MINIMUM),
+        "updated": "2013-07-23T11:33:21Z",
+        "links": [{"rel": "self", "href": f"{request.origin}/v2.1/"}],
+    }
+
+
+async def versions(compute: Compute, request: Request[Any]) -> Answer:
+    """GET /: which versions there are."""
+    return Answer({"versions": [_version(request)]})
+
+
+async def version(compute: Compute, request: Request[Any]) -> Answer:
+    """GET /v2.1/: this version."""
+    shown = _version(request)
+    shown["links"].append({"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"})
+    shown["media-types"] = [{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}]
+    return Answer({"version": shown})
+
+
+_OPEN = "discovery is for everybody"
+_DISCOVERY = (
+    Route(method="GET", path="/", handler=versions, open_because=_OPEN, needs_token=False),
+    Route(method="GET", path="/v2.1", handler=version, open_because=_OPEN, needs_token=False),
+)
+
+
+def _mounted(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    """The routes below /v2.1, and below /v2.1/{project_id} as catalogs of older clouds have it."""
+    return tuple(replace(r, path=f"{prefix}{r.path}") for prefix in ("/v2.1", "/v2.1/{project_id}") for r in routes)
+
+
+ROUTES: tuple[Route, ...] = (*_DISCOVERY, *_mounted(tuple(route for noun in _NOUNS for route in noun.ROUTES)))
+RULES: tuple[Rule, ...] = tuple(rule for noun in _NOUNS for rule in noun.RULES)
+POLICY: tuple[Rule, ...] = (*base_rules, *RULES)
+
+
+def compute_app(compute: Compute, authenticator: Authenticator, enforcer: Enforcer) -> App:
+    """Compute's API as an ASGI application."""
+    return App(
+        compute.world,
+        compute,
+        ROUTES,
+        participant="nova_api",
+        style=COMPUTE,
+        versioning=VERSIONING,
+        authenticator=authenticator,
+        enforcer=enforcer,
+    )

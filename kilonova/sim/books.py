@@ -1,0 +1,85 @@
+"""Book-keeping: what must agree when nothing is under way. Each checker returns sentences; an empty list is balance."""
+
+from __future__ import annotations
+
+from kilonova.compute.server import states
+from kilonova.compute.server.store import Server
+from kilonova.sim.cloud import SimCloud
+
+RUNNING_STATES = {states.ACTIVE, states.PAUSED, states.RESCUED, states.RESIZED}
+
+
+def check(cloud: SimCloud) -> list[str]:
+    """Everything that does not add up, in words."""
+    servers = cloud.servers()
+    live = {server.id: server for server in servers if server.deleted_at is None}
+    placed = {key: server for key, server in live.items() if server.host}
+    return [
+        *_nothing_under_way(servers),
+        *_allocations(cloud, placed),
+        *_guests(cloud, placed),
+        *_ports(cloud, placed),
+        *_attachments(cloud, live),
+    ]
+
+
+def balance(cloud: SimCloud) -> None:
+    """Raise what `check` found, if anything."""
+    if found := check(cloud):
+        raise AssertionError("; ".join(found))
+
+
+def _nothing_under_way(servers: list[Server]) -> list[str]:
+    return [
+        f"server {server.id} is still {server.task_state or 'owned'} ({server.vm_state})"
+        for server in servers
+        if server.task_state or server.operation_id
+    ]
+
+
+def _allocations(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
+    held = {key: next(iter(where)) for key, where in cloud.books.allocations.items() if where}
+    names = {key: name for key, (name, _, _) in cloud.books.providers.items()}
+    told = [f"allocation of {key} without a server" for key in held if key not in placed]
+    for key, server in placed.items():
+        where = names.get(held.get(key, ""), "nowhere")
+        if where != server.node:
+            told.append(f"server {key} is on {server.node}, its allocation {where}")
+    return told
+
+
+def _guests(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
+    guests = cloud.guests()
+    told = [f"guest {key} without a server on {where}" for key, where in guests.items() if key not in placed]
+    told += [f"guest {key} twice: {where}" for key, where in guests.items() if len(where) > 1]
+    for key, server in placed.items():
+        if server.vm_state in RUNNING_STATES and guests.get(key) != [server.host]:
+            told.append(f"server {key} is {server.vm_state} on {server.host}, its guest on {guests.get(key)}")
+    return told
+
+
+def _ports(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
+    told = []
+    for port_id, port in cloud.books.ports.items():
+        server = placed.get(port.server_id)
+        if port.server_id and (server is None or server.host != port.host):
+            told.append(f"port {port_id} is bound for {port.server_id} on {port.host}")
+        elif server is not None and port_id not in [one["id"] for one in server.ports]:
+            told.append(f"server {server.id} does not know its port {port_id}")
+    known = {port_id for port_id, port in cloud.books.ports.items() if port.server_id}
+    for server in placed.values():
+        told += [f"server {server.id} shows port {p['id']} that is not" for p in server.ports if p["id"] not in known]
+    return told
+
+
+def _attachments(cloud: SimCloud, live: dict[str, Server]) -> list[str]:
+    told = []
+    for attachment_id, held in cloud.books.attachments.items():
+        server = live.get(held.server_id)
+        if server is None or server.host != held.host:
+            told.append(f"attachment {attachment_id} of volume {held.volume_id} for {held.server_id} on {held.host}")
+    busy = {held.volume_id for held in cloud.books.attachments.values()}
+    for volume in cloud.books.volumes.values():
+        if (volume.status == "available") == (volume.id in busy):
+            told.append(f"volume {volume.id} is {volume.status}")
+    return told

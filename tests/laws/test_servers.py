@@ -1,0 +1,150 @@
+"""The four laws for create, delete, start and stop of servers, with the real flows, agents, ledgers and bus."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from kilonova.base.faults import unavailable
+from kilonova.sim import books
+from kilonova.sim.laws import Plan, plans
+from kilonova.sim.loop import run
+from tests.laws.servers import Door, do, steps_of
+
+ENDS = {"create": "active", "stop": "stopped", "start": "active", "delete": "deleted"}
+FAILED = {"create": "error", "stop": "active", "start": "stopped", "delete": "error"}
+VERBS = tuple(ENDS)
+
+
+@pytest.mark.parametrize("plan", [plan for verb in VERBS for plan in plans(verb, steps_of(verb))], ids=str)
+def test_four_laws(plan: Plan) -> None:
+    door = Door(1, plan, hosts=1)
+    server_id = run(do(door, plan.kind), 1)
+    failed = plan.how in ("fail", "undo twice")
+    assert door.state(server_id) == (FAILED if failed else ENDS)[plan.kind]
+    if not (failed and plan.kind == "delete"):
+        door.balance()
+
+
+def test_every_verb_has_steps() -> None:
+    """A plan for no step would prove nothing."""
+    assert {verb: len(steps_of(verb)) > 0 for verb in VERBS} == dict.fromkeys(VERBS, True)
+    assert ("spawn", 0) in steps_of("create")
+
+
+@pytest.mark.parametrize("verb", ["ensure_image", "ensure_disks", "ensure_started"])
+def test_a_host_that_fails_the_build_gives_way_to_the_next(verb: str) -> None:
+    for seed in range(6):
+        door = Door(seed, hosts=3)
+        for host in door.cloud.hosts.values():
+            host.machine.refuse(verb, unavailable("The disk is broken."), 1 if host.name != "node3" else 0)
+        server_id = run(do(door, "create"), seed)
+        assert door.state(server_id) == "active", seed
+        door.balance()
+
+
+def test_when_every_host_fails_the_fault_says_why_host_by_host() -> None:
+    door = Door(5, hosts=2)
+    for host in door.cloud.hosts.values():
+        host.machine.refuse("ensure_started", unavailable("The guest did not start.", inside=f"{host.name}: qemu"), 9)
+
+    async def main() -> dict[str, object]:
+        server_id = await do(door, "create")
+        return {who: (await door.client.as_(who).get(f"/v2.1/servers/{server_id}"))["server"] for who in
+                ("member", "admin")}  # fmt: skip
+
+    shown = run(main(), 5)
+    told = shown["member"]["fault"]["message"]  # type: ignore[index]
+    assert "Host 1: The guest did not start." in told
+    assert "Host 2:" in told
+    assert "node" not in str(shown["member"]["fault"])  # type: ignore[index]
+    assert "node1: qemu" in shown["admin"]["fault"]["details"]  # type: ignore[index]
+    door.balance()
+
+
+def test_delete_at_any_moment_of_a_create_wins_and_leaves_nothing() -> None:
+    for seed in range(40):
+        door = Door(seed, faulty=seed % 2 == 0)
+
+        async def main(door: Door = door, seed: int = seed) -> str:
+            await door.cloud.start()
+            server_id = await door.create()
+            await door.cloud.api_world.clock.sleep(random.Random(seed).random() * 4)
+            await door.delete(server_id)
+            await door.cloud.settle()
+            return server_id
+
+        assert door.state(run(main(), seed)) == "deleted", seed
+        door.balance()
+        assert door.cloud.books.allocations == {} and door.cloud.books.ports == {}, seed
+
+
+def test_a_silent_host_does_not_hold_up_a_delete_and_cleans_up_when_it_returns() -> None:
+    door = Door(7, hosts=1)
+
+    async def main() -> tuple[int, int]:
+        server_id = await do(door, "create")
+        door.cloud.crash_host("node1")
+        await door.delete(server_id)
+        await door.cloud.api_world.clock.sleep(32)
+        gone = await door.client.send("GET", f"/v2.1/servers/{server_id}")
+        held = len(door.cloud.books.allocations)
+        await door.cloud.start_host("node1")
+        await door.cloud.settle()
+        return gone.status, held
+
+    status, held = run(main(), 7)
+    assert (status, held) == (404, 1)  # gone for the user; its room is held until the host has let go
+    door.balance()
+    assert door.cloud.guests() == {}
+
+
+def test_the_checker_sees_a_guest_without_a_server() -> None:
+    door = Door(2, hosts=1)
+    server_id = run(do(door, "create"), 2)
+    machine = door.cloud.hosts["node1"].machine
+    machine.guests["stray"] = machine.guests[server_id]
+    with pytest.raises(AssertionError, match="guest"):
+        books.balance(door.cloud)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_seeds_with_crashes_and_a_bad_network_balance(block: int) -> None:
+    """Mixed work while messages are lost, late and doubled and conductors and agents die now and then."""
+    for seed in range(block * 10, block * 10 + 10):
+        door = Door(seed, hosts=3, faulty=True)
+
+        async def main(door: Door = door, seed: int = seed) -> None:
+            chance = random.Random(f"work {seed}")
+            await door.cloud.start()
+            servers: list[str] = []
+            for number in range(6):
+                servers.append(await door.create(f"s{number}"))
+                await door.cloud.api_world.clock.sleep(chance.random() * 3)
+                await _disturb(door, chance, servers)
+            for name, host in door.cloud.hosts.items():
+                if host.world is None:
+                    await door.cloud.start_host(name)
+            await door.cloud.settle()
+
+        run(main(), seed)
+        door.balance()
+
+
+async def _disturb(door: Door, chance: random.Random, servers: list[str]) -> None:
+    one = chance.choice(servers)
+    if chance.random() < 0.4:
+        verb = chance.choice(["os-stop", "os-start"])
+        await door.client.send("POST", f"/v2.1/servers/{one}/action", {verb: None})
+    if chance.random() < 0.3:
+        await door.client.send("DELETE", f"/v2.1/servers/{one}")
+    if chance.random() < 0.3:
+        door.cloud.crash_conductors()
+        await door.cloud.start_conductor()
+    if chance.random() < 0.3:
+        name = chance.choice(list(door.cloud.hosts))
+        if door.cloud.hosts[name].world is not None:
+            door.cloud.crash_host(name)
+        else:
+            await door.cloud.start_host(name)
