@@ -10,19 +10,25 @@ from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import IDENTITY
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.identity.application_credential import resource as application_credential
+from kilonova.identity.assignment import resource as assignment
+from kilonova.identity.catalog import resource as catalog
 from kilonova.identity.core import IdentityService
 from kilonova.identity.domain import resource as domain
+from kilonova.identity.group import resource as group
 from kilonova.identity.project import resource as project
 from kilonova.identity.revoking import prune_revocations
+from kilonova.identity.role import resource as role
 from kilonova.identity.token import resource as token
 from kilonova.identity.token.validate import LocalAuthenticator
+from kilonova.identity.user import resource as user
 from kilonova.policy.personas import identity_base_rules
 from kilonova.policy.rules import Policy, Rule
 from kilonova.saga.loops import Loop
 
 MIGRATIONS = "kilonova.identity.migrations"
 DENIAL = "You are not authorized to perform the requested action: {rule}."
-_NOUNS = (token, domain, project)
+_NOUNS = (token, domain, project, user, group, role, assignment, catalog, application_credential)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

@@ -69,3 +69,9 @@ def is_region_used(connection: Connection, region_id: str) -> bool:
     children = sa.select(regions.c.id).where(regions.c.parent_region_id == region_id).limit(1)
     inside = sa.select(endpoints.c.id).where(endpoints.c.region_id == region_id).limit(1)
     return connection.execute(children).first() is not None or connection.execute(inside).first() is not None
+
+
+def ensure_region(connection: Connection, region_id: str) -> None:
+    """A region of that id, made when there is none."""
+    if connection.execute(sa.select(regions.c.id).where(regions.c.id == region_id)).first() is None:
+        connection.execute(regions.insert().values(id=region_id, description="", parent_region_id=None))

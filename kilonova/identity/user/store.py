@@ -1,0 +1,48 @@
+"""SQL about users."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.identity import store
+from kilonova.identity.group.store import Group
+from kilonova.identity.schema import assignments, groups, memberships, users
+
+
+class User(msgspec.Struct):
+    """Who may log in. `extra` holds what clients keep with it: email, description."""
+
+    id: str
+    domain_id: str
+    name: str
+    enabled: bool = True
+    default_project_id: str | None = None
+    options: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+
+
+class NewUser(User, kw_only=True):
+    """A user as it is first written."""
+
+    password_hash: str
+
+
+def password_of(connection: Connection, user_id: str) -> str:
+    """The hash of the user's password; "" when there is none, or no such user."""
+    return connection.scalar(sa.select(users.c.password_hash).where(users.c.id == user_id)) or ""
+
+
+def groups_of(connection: Connection, user_id: str) -> list[Group]:
+    """The groups that the user is in."""
+    mine = sa.select(memberships.c.group_id).where(memberships.c.user_id == user_id)
+    return store.listed(connection, groups, Group, ids=mine)
+
+
+def delete(connection: Connection, user_id: str) -> None:
+    """The user, its memberships, assignments and application credentials."""
+    connection.execute(assignments.delete().where(assignments.c.actor == "user", assignments.c.actor_id == user_id))
+    store.remove(connection, users, user_id)
