@@ -43,14 +43,14 @@ class Kinds(msgspec.Struct, frozen=True):
 
 async def _load(service: IdentityService, request: Request[Any], kinds: Kinds) -> tuple[Assignment, Role | None]:
     """The assignment that the path names, once its parts are found and the caller may."""
-    path, target, missing = request.path, {}, []
-    actor = await service.db.read(
-        store.get,
-        users if kinds.actor == "user" else groups,
-        User if kinds.actor == "user" else Group,
-        path["actor_id"],
-    )
-    missing += _into(target, kinds.actor, actor, path["actor_id"])
+    path = request.path
+    target: dict[str, Any] = {}
+    actor: msgspec.Struct | None
+    if kinds.actor == "user":
+        actor = await service.db.read(store.get, users, User, path["actor_id"])
+    else:
+        actor = await service.db.read(store.get, groups, Group, path["actor_id"])
+    missing = _into(target, kinds.actor, actor, path["actor_id"])
     if kinds.scope == "project":
         project = await service.db.read(store.get, projects, Project, path["scope_id"])
         missing += _into(target, "project", project, path["scope_id"])
