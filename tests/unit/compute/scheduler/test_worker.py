@@ -1,0 +1,139 @@
+"""The scheduler over a real placement: the claim, the alternates, lost races, and what is said when nothing fits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from kilonova.base.faults import Fault, Kind
+from kilonova.base.world import LiveWorld
+from kilonova.bus import rpc
+from kilonova.bus.contract import Target
+from kilonova.bus.memory import MemoryBroker, MemoryBus
+from kilonova.bus.signing import DerivedKeys
+from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, RequestSpec, Scheduler
+from kilonova.compute.scheduler.pick import SchedulerSettings
+from kilonova.compute.scheduler.state import HostState
+from kilonova.compute.scheduler.worker import SchedulerWorker
+from kilonova.db.inline import InlineDatabase
+from kilonova.placement.client import PlacementClient
+from kilonova.placement.contract import Inventory
+from kilonova.trace import spans
+from tests.api.placement.doors import placement_client, placement_door
+from tests.unit.compute.scheduler.hosts import request
+
+
+class Cloud:
+    """Three hosts: node1 4 GB, node2 8 GB, node3 8 GB."""
+
+    def __init__(self, world: LiveWorld, placement: PlacementClient) -> None:
+        self.world = world
+        self.placement = placement
+        self.hosts: list[HostState] = []
+        self.scheduler = SchedulerWorker(world, placement, self)
+
+    async def states(self) -> list[HostState]:
+        return self.hosts
+
+    async def add(self, name: str, memory_mb: int, **more: object) -> None:
+        id_ = self.world.ids.uuid()
+        books = {"VCPU": Inventory(8), "MEMORY_MB": Inventory(memory_mb)}
+        await self.placement.ensure_provider(id_, name, books, ["COMPUTE_NODE"])
+        self.hosts.append(HostState(name, name, id_, **more))  # type: ignore[arg-type]
+
+    def wants(self, memory_mb: int, **more: object) -> RequestSpec:
+        spec = request(resources={"VCPU": 1, "MEMORY_MB": memory_mb, "DISK_GB": 0}, **more)
+        spec.server_id = self.world.ids.uuid()
+        return spec
+
+    async def refusal(self, spec: RequestSpec) -> Fault:
+        with pytest.raises(Fault) as caught:
+            await self.scheduler.select_destinations(spec)
+        assert await self.placement.allocations(spec.server_id) == {}
+        assert caught.value.kind is Kind.NO_CAPACITY
+        return caught.value
+
+
+@pytest.fixture
+async def cloud() -> AsyncIterator[Cloud]:
+    world = LiveWorld("test")
+    app = await placement_door(world, InlineDatabase("placement", world.clock))
+    made = Cloud(world, placement_client(app, world))
+    for name, memory_mb in (("node1", 4096), ("node2", 8192), ("node3", 8192)):
+        await made.add(name, memory_mb)
+    yield made
+    await world.close()
+
+
+async def test_the_best_host_is_claimed_and_alternates_are_named(cloud: Cloud) -> None:
+    spec = cloud.wants(1024)
+    first, *alternates = await cloud.scheduler.select_destinations(spec)
+    assert first.host in ("node2", "node3")
+    assert {first.host, *(one.host for one in alternates)} == {"node1", "node2", "node3"}
+    assert await cloud.placement.allocations(spec.server_id) == {first.provider_id: {"VCPU": 1, "MEMORY_MB": 1024}}
+    again, *_ = await cloud.scheduler.select_destinations(spec)
+    held = await cloud.placement.allocations(spec.server_id)
+    assert held == {again.provider_id: again.resources}, "asked twice, claimed once"
+
+
+async def test_a_tenant_is_told_what_is_missing(cloud: Cloud) -> None:
+    fault = await cloud.refusal(cloud.wants(16384))
+    assert fault.message == (
+        "No valid host was found. The server needs 16384 MB of memory, the largest free is 8192 MB of memory."
+    )
+    assert "node" not in fault.told, "no host names for tenants"
+    assert [one["host"] for one in fault.data["rejections"]] == ["node1", "node2", "node3"]
+    assert "no room for 16384 MB of memory (free: 4096)" in fault.data["rejections"][0]["reason"]
+    assert "node2: Placement: no room" in fault.inside
+
+
+async def test_filters_have_their_own_words(cloud: Cloud) -> None:
+    fault = await cloud.refusal(cloud.wants(1024, availability_zone="moon"))
+    assert fault.message == "No valid host was found. No host in availability zone moon can take it."
+    assert {one["filter"] for one in fault.data["rejections"]} == {"AvailabilityZoneFilter"}
+
+
+async def test_a_trait_that_nobody_has(cloud: Cloud) -> None:
+    for name in ("HW_CPU_X86_VMX", "CUSTOM_NEVER_HEARD_OF"):
+        fault = await cloud.refusal(cloud.wants(1024, extra_specs={f"trait:{name}": "required"}))
+        assert "lacks a required trait" in fault.data["rejections"][0]["reason"]
+    assert await cloud.scheduler.select_destinations(cloud.wants(1, extra_specs={"trait:COMPUTE_NODE": "required"}))
+
+
+async def test_without_hosts_it_says_so(cloud: Cloud) -> None:
+    cloud.hosts.clear()
+    assert (await cloud.refusal(cloud.wants(1024))).inside == "there is no compute host"
+
+
+async def test_racing_schedulers_fill_the_hosts_exactly(cloud: Cloud) -> None:
+    others = [SchedulerWorker(cloud.world, cloud.placement, cloud, SchedulerSettings(claim_attempts=2)) for _ in "abc"]
+    specs = [cloud.wants(2048) for _ in range(14)]
+    done = await asyncio.gather(
+        *(others[n % 3].select_destinations(spec) for n, spec in enumerate(specs)), return_exceptions=True
+    )
+    refused = [one for one in done if isinstance(one, BaseException)]
+    assert len(done) - len(refused) == 10, "20480 MB hold ten servers of 2048 MB"
+    assert all(isinstance(one, Fault) and one.kind is Kind.NO_CAPACITY for one in refused)
+
+
+async def test_over_the_bus_with_a_trace(cloud: Cloud) -> None:
+    broker, keys = MemoryBroker(b"key"), DerivedKeys(b"key")
+    worker_bus = MemoryBus(cloud.world, broker, "scheduler.ctl", keys)
+    caller_bus = MemoryBus(cloud.world, broker, "conductor.ctl", keys)
+    subscription = await cloud.scheduler.serve(worker_bus, "ctl")
+    scheduler = rpc.client(Scheduler, caller_bus, Target(EXCHANGE, SCHEDULER_TOPIC))
+    context = spans.begin("nova_conductor")
+    with spans.within(context):
+        found = await scheduler.select_destinations(cloud.wants(1024))
+        with pytest.raises(Fault) as caught:
+            await scheduler.select_destinations(cloud.wants(99999))
+    assert len(found) == 3
+    assert len(caught.value.data["rejections"]) == 3, "reasons cross the wire"
+    seen = [span for span in spans.RING.spans if span.trace_id == context.trace_id]
+    assert ("nova_scheduler", "placement") in {(span.source, span.target) for span in seen}
+    assert any(span.name.startswith("3 of 3 hosts have room; left: ComputeFilter 3") for span in seen)
+    await subscription.close()
+    await worker_bus.close()
+    await caller_bus.close()
