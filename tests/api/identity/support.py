@@ -22,7 +22,7 @@ from kilonova.saga.seal import Sealer
 from tests.api.support import ApiClient
 
 ADMIN_PASSWORD = "correct horse"
-DEMO_PASSWORD = "battery staple"
+DEMO_PASSWORD = "battery-staple"
 NOVA_SECRET = "n" * 43
 DEFAULT = {"id": "default"}
 
