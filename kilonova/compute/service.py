@@ -6,6 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from kilonova.compute.core import Compute
+from kilonova.compute.flavor import access, extra_specs
+from kilonova.compute.flavor import resource as flavor
+from kilonova.compute.keypair import resource as keypair
+from kilonova.compute.limits import resource as limits
+from kilonova.compute.quota import resource as quota
 from kilonova.compute.server import create, delete, resource, start_stop
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator, Enforcer
@@ -19,7 +24,7 @@ from kilonova.policy.rules import Rule
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
-_NOUNS = (resource, create, delete, start_stop)
+_NOUNS = (resource, create, delete, start_stop, flavor, extra_specs, access, keypair, quota, limits)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class App:
         if mine:
             return [r for r in mine if r.method == request.method] or mine
         served = sorted({r.method for r in routes if r.serves(request.version)})
-        if not served:
+        if not served or any(r.method in (request.method, method) for r in routes):  # at other versions there is one
             raise Fault(Kind.NOT_FOUND, "The resource could not be found.", inside=request.url_path[:200])
         raise Fault(
             Kind.INVALID,

@@ -1,0 +1,1 @@
+"""Key pairs: public keys that a user's servers trust."""

@@ -1,0 +1,1 @@
+"""Limits: a project's quota and use as one flat answer."""
