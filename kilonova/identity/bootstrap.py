@@ -61,6 +61,7 @@ class Plan(msgspec.Struct, frozen=True):
     project: str = "demo"
     user: str = "demo"
     user_password: str = ""
+    reset_passwords: bool = False  # of people too, not only of services
 
     def __repr__(self) -> str:
         return f"Plan({self.region}, {[one.type for one in self.endpoints]})"
@@ -86,8 +87,12 @@ def endpoint_plans(urls: dict[str, str], internal: dict[str, str] | None = None)
 
 
 async def bootstrap(identity: IdentityService, plan: Plan) -> Bootstrapped:
-    """The ids of what the plan asks for, all of it there. Passwords that differ are set to the plan's."""
-    accounts = [Account(plan.admin_name, await _hash_for(identity, plan.admin_name, plan.admin_password))]
+    """The ids of what the plan asks for, all of it there.
+
+    Services' secrets are set to the plan's; a person's password only when the user is new (people change theirs), or
+    when `reset_passwords` asks for it.
+    """
+    accounts = [Account(plan.admin_name, await _hash_for(identity, plan, plan.admin_name, plan.admin_password))]
     grants = [Grant(plan.admin_name, "admin", "admin"), Grant(plan.admin_name, "admin", "")]
     for service in plan.service_users:
         accounts.append(Account(service.name, identity.passwords.hash_machine_secret(service.secret)))
@@ -97,7 +102,9 @@ async def bootstrap(identity: IdentityService, plan: Plan) -> Bootstrapped:
         projects.append(plan.project)
         grants.append(Grant(plan.admin_name, "admin", plan.project))
     if plan.project and plan.user_password:
-        accounts.append(Account(plan.user, await _hash_for(identity, plan.user, plan.user_password), plan.project))
+        accounts.append(
+            Account(plan.user, await _hash_for(identity, plan, plan.user, plan.user_password), plan.project)
+        )
         grants.append(Grant(plan.user, "member", plan.project))
     wanted = Wanted(
         tuple(projects),
@@ -124,9 +131,9 @@ async def bootstrap(identity: IdentityService, plan: Plan) -> Bootstrapped:
     )
 
 
-async def _hash_for(identity: IdentityService, name: str, password: str) -> str:
-    """A hash of the password; the stored one when it is still right."""
+async def _hash_for(identity: IdentityService, plan: Plan, name: str, password: str) -> str:
+    """What to store for a person: the hash that is there already, unless passwords are to be reset."""
     known = await identity.db.read(find_user, "", name, "default", "")
-    if known is not None and await identity.passwords.matches(password, known.password_hash):
+    if known is not None and not plan.reset_passwords:
         return known.password_hash
     return await identity.passwords.hash(password)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+VERSION_HEADER = "x-kilonova-token-version"  # how much of all changes the answer about a token knew of
+
 
 class DomainRef(msgspec.Struct, frozen=True):
     """A domain, as tokens name it."""

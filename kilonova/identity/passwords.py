@@ -52,6 +52,12 @@ class Passwords:
             raise invalid("A machine's secret must hold 256 random bits.", hint="Use world.ids.secret(32).")
         return _SECRET + sha256_hex(secret)
 
+    async def hash_secret(self, secret: str) -> str:
+        """What to store for a program's secret: quick when it is as long as those we make, slow when a person's."""
+        if len(secret) >= _MACHINE_SECRET_CHARACTERS:
+            return self.hash_machine_secret(secret)
+        return await self.hash(secret)
+
     async def matches(self, password: str, stored: str) -> bool:
         """Whether `password` is the one behind `stored`; "" is nobody's, and takes as long."""
         if len(password) > MAXIMUM_CHARACTERS:
@@ -69,7 +75,10 @@ class Passwords:
 def _matches(password: str, stored: str) -> bool:
     if stored.startswith(("$2a$", "$2b$", "$2y$")):
         # bcrypt reads 72 bytes; what Keystone wrote was cut there too
-        return bcrypt.checkpw(password.encode()[:72], stored.encode())
+        try:
+            return bcrypt.checkpw(password.encode()[:72], stored.encode())
+        except ValueError:  # not a hash that bcrypt can read
+            return False
     try:
         return _hasher.verify(stored if stored.startswith("$argon2") else _NOBODYS, password) and stored != ""
     except (VerificationError, InvalidHashError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kilonova.db.idempotency import idempotency_table
 from kilonova.db.types import Id, Name, Text, Timestamp
 
 metadata = sa.MetaData()
@@ -130,7 +129,7 @@ application_credentials = sa.Table(
     sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
     sa.Column("name", Name(), nullable=False),
     sa.Column("description", Text(), nullable=True),
-    sa.Column("secret_hash", sa.String(64), nullable=False),  # sha256, hex
+    sa.Column("secret_hash", Name(), nullable=False),
     sa.Column("role_ids", sa.JSON(), nullable=False),
     sa.Column("unrestricted", sa.Boolean(), nullable=False),
     sa.Column("expires_at", Timestamp(), nullable=True),
@@ -158,4 +157,3 @@ token_version = sa.Table(
     sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("value", sa.BigInteger(), nullable=False),
 )
-idempotency = idempotency_table(metadata)

@@ -17,7 +17,7 @@ from kilonova.base.faults import Fault, Kind, unauthenticated
 from kilonova.base.world import World
 from kilonova.http.client import Client
 from kilonova.identity.callers import SERVICE_ROLE, beside_service, caller_of
-from kilonova.identity.contract import TokenBody
+from kilonova.identity.contract import VERSION_HEADER, TokenBody
 from kilonova.identity.lru import Lru
 from kilonova.trace import spans
 
@@ -80,19 +80,23 @@ class TokenValidator:
             raise unauthenticated(inside=refused.inside)
         version = self._version
         try:
-            known = await self._ask(token, service_token)
+            known, told_at = await self._ask(token, service_token)
         except Fault as fault:
             if fault.kind not in (Kind.UNAUTHENTICATED, Kind.NOT_FOUND):
                 raise
             if not service_token:
                 self._refused.put(key, fault)
             raise unauthenticated(inside=fault.inside) from None
-        if version == self._version and self._world.clock.now() < known.expires_at:
+        # a copy of identity that has not heard of a change yet may be believed, but not remembered
+        if version == self._version <= told_at and self._world.clock.now() < known.expires_at:
             self._known.put(key, known)
         return known
 
-    async def _ask(self, token: str, service_token: str) -> _Known:
-        """Identity's answer. A token may ask about itself; about an expired one the service's token asks."""
+    async def _ask(self, token: str, service_token: str) -> tuple[_Known, int]:
+        """Identity's answer, and the version it was true at.
+
+        A token may ask about itself; about an expired one the service's token asks.
+        """
         query = {"nocatalog": "1"} | ({"allow_expired": "1"} if service_token else {})
         reply = await self._identity.request(
             "GET",
@@ -102,7 +106,8 @@ class TokenValidator:
             headers={"x-subject-token": token},
         )
         info = _decode(reply.content).token
-        return _Known(caller_of(info, token), datetime.fromisoformat(info.expires_at))
+        known = _Known(caller_of(info, token), datetime.fromisoformat(info.expires_at))
+        return known, int(reply.headers.get(VERSION_HEADER, "-1"))
 
     async def _refresh(self) -> None:
         """Ask identity whether anything changed; whoever comes meanwhile waits for the answer."""

@@ -1,4 +1,4 @@
-"""Application credentials over HTTP. The secret is shown once, and kept as its sha256: it holds enough chance."""
+"""Application credentials over HTTP. The secret is shown once, and kept as a hash only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kilonova.identity import answers, store
 from kilonova.identity.application_credential import store as credential_store
 from kilonova.identity.application_credential.store import ApplicationCredential, NewCredential
 from kilonova.identity.names import checked_name
-from kilonova.identity.passwords import sha256_hex
 from kilonova.identity.role.store import Role
 from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import application_credentials, roles
@@ -92,7 +91,7 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
         _role_ids(body.roles, {role.id: role.name for role in token.info.roles or ()}),
         body.unrestricted,
         expires_at,
-        secret_hash=sha256_hex(secret),
+        secret_hash=await service.passwords.hash_secret(secret),
     )
     taken = f"Conflict occurred attempting to store application_credential - Duplicate entry found with name {name}."
     await service.db.write(store.insert, application_credentials, one, taken)

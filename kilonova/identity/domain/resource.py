@@ -11,6 +11,7 @@ from kilonova.base.faults import forbidden
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
+from kilonova.identity.bodies import given
 from kilonova.identity.domain.store import Domain
 from kilonova.identity.domain.store import delete as delete_domain
 from kilonova.identity.names import checked_name
@@ -90,7 +91,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
 async def update(service: IdentityService, request: Request[UpdateDomain]) -> dict[str, Any]:
     """Change some of a domain; disabling it revokes the tokens of its users and projects."""
     domain = await _load(service, request)
-    changes = {key: value for key, value in msgspec.structs.asdict(request.body).items() if value is not UNSET}
+    changes = given(request.body)
     if "name" in changes:
         checked_name(changes["name"], "domain.name", 64)
     if changes.get("description", "") is None:

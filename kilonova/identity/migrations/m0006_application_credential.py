@@ -17,7 +17,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
         sa.Column("name", Name(), nullable=False),
         sa.Column("description", Text(), nullable=True),
-        sa.Column("secret_hash", sa.String(64), nullable=False),
+        sa.Column("secret_hash", Name(), nullable=False),
         sa.Column("role_ids", sa.JSON(), nullable=False),
         sa.Column("unrestricted", sa.Boolean(), nullable=False),
         sa.Column("expires_at", Timestamp(), nullable=True),

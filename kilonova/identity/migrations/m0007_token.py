@@ -32,11 +32,3 @@ def upgrade(op: Operations) -> None:
         sa.Column("value", sa.BigInteger(), nullable=False),
     )
     op.execute("INSERT INTO token_version (id, value) VALUES (1, 1)")
-    op.create_table(
-        "idempotency",
-        sa.Column("key", sa.String(200), primary_key=True),
-        sa.Column("user_id", Id(), primary_key=True),
-        sa.Column("resource_id", Id(), nullable=False),
-        sa.Column("created_at", Timestamp(), nullable=False),
-    )
-    op.create_index("ix_idempotency_created_at", "idempotency", ["created_at"])

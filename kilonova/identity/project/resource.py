@@ -11,6 +11,7 @@ from kilonova.base.faults import forbidden, invalid
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
+from kilonova.identity.bodies import given, with_extra
 from kilonova.identity.domain.store import Domain
 from kilonova.identity.names import checked_name
 from kilonova.identity.project import store as project_store
@@ -27,8 +28,14 @@ TAGS_MAXIMUM = 80
 NAME_CHARACTERS = 64
 
 
+class ProjectBody(msgspec.Struct):
+    """{"project": …}; unknown keys in it are kept."""
+
+    project: dict[str, Any]
+
+
 class CreateProject(msgspec.Struct):
-    """The body's `project`. Keys that are not known are kept and shown, as Identity always did."""
+    """The known keys of a new project."""
 
     name: str
     domain_id: str | None = None
@@ -41,7 +48,7 @@ class CreateProject(msgspec.Struct):
 
 
 class UpdateProject(msgspec.Struct):
-    """The body's `project`: what is left out stays."""
+    """The known keys of a change: what is left out stays."""
 
     name: str | UnsetType = UNSET
     description: str | UnsetType | None = UNSET
@@ -55,6 +62,7 @@ class UpdateProject(msgspec.Struct):
 def show_project(request: Request[Any], project: Project) -> dict[str, Any]:
     """A project as clients see it."""
     shown = {
+        **project.extra,
         "id": project.id,
         "name": project.name,
         "domain_id": project.domain_id,
@@ -64,7 +72,6 @@ def show_project(request: Request[Any], project: Project) -> dict[str, Any]:
         "is_domain": False,
         "tags": project.tags,
         "options": {},
-        **project.extra,
     }
     return answers.linked(request, "projects", shown)
 
@@ -81,9 +88,10 @@ def checked_tags(tags: list[str]) -> list[str]:
     return tags
 
 
-async def create(service: IdentityService, request: Request[CreateProject]) -> dict[str, Any]:
+async def create(service: IdentityService, request: Request[ProjectBody]) -> dict[str, Any]:
     """A new project in the domain asked for, or the parent's, or the token's."""
-    body, caller = request.body, request.caller
+    caller = request.caller
+    body, extra = with_extra(request.body.project, CreateProject, "project")
     if body.is_domain:
         raise invalid("Projects that act as domains are made at /v3/domains.", hint="POST /v3/domains instead.")
     parent = await service.db.read(project_store.get, body.parent_id) if body.parent_id else None
@@ -106,7 +114,7 @@ async def create(service: IdentityService, request: Request[CreateProject]) -> d
         name,
         body.description or "",
         body.enabled,
-        {},
+        extra,
         tags,
     )
     await service.db.write(project_store.insert, project)
@@ -174,10 +182,11 @@ def _tag_filter(request: Request[Any]) -> TagFilter:
     return TagFilter(tags("tags"), tags("tags-any"), tags("not-tags"), tags("not-tags-any"))
 
 
-async def update(service: IdentityService, request: Request[UpdateProject]) -> dict[str, Any]:
+async def update(service: IdentityService, request: Request[ProjectBody]) -> dict[str, Any]:
     """Change some of a project; disabling it revokes its tokens."""
     project = await _load(service, request)
-    changes = {key: value for key, value in msgspec.structs.asdict(request.body).items() if value is not UNSET}
+    body, extra = with_extra(request.body.project, UpdateProject, "project")
+    changes = given(body)
     for key in ("domain_id", "parent_id", "is_domain"):
         if key in changes and changes.pop(key) != (getattr(project, key) if key != "is_domain" else False):
             raise forbidden(f"{key} of a project cannot be changed.")
@@ -185,6 +194,8 @@ async def update(service: IdentityService, request: Request[UpdateProject]) -> d
         checked_name(changes["name"], "project.name", NAME_CHARACTERS)
     if changes.get("description", "") is None:
         changes["description"] = ""
+    if extra:
+        changes["extra"] = project.extra | extra
     tags = changes.pop("tags", None)
     if tags is not None:
         tags = sorted(checked_tags(tags))
@@ -268,10 +279,10 @@ def _route(method: str, path: str, handler: Any, rule_name: str, success: int = 
 
 
 ROUTES: tuple[Route, ...] = (
-    _route("POST", _PATH, create, "create_project", 201, body=CreateProject, envelope="project"),
+    _route("POST", _PATH, create, "create_project", 201, body=ProjectBody),
     _route("GET", _PATH, list_, "list_projects"),
     _route("GET", _ONE, show, "get_project"),
-    _route("PATCH", _ONE, update, "update_project", body=UpdateProject, envelope="project"),
+    _route("PATCH", _ONE, update, "update_project", body=ProjectBody),
     _route("DELETE", _ONE, delete, "delete_project", 204),
     _route("GET", f"{_ONE}/tags", list_tags, "list_project_tags"),
     _route("PUT", f"{_ONE}/tags", replace_tags, "update_project_tags", body=ReplaceTags),

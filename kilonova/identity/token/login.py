@@ -10,7 +10,6 @@ from msgspec import UNSET, UnsetType
 
 from kilonova.base.faults import forbidden, invalid, unauthenticated
 from kilonova.http.request import Answer, Request
-from kilonova.identity.passwords import sha256_hex
 from kilonova.identity.token import login_store
 from kilonova.identity.token.payload import Payload, ScopeKind
 from kilonova.identity.token.validate import Validated
@@ -181,7 +180,8 @@ async def _by_credential(service: IdentityService, asked: CredentialMethod) -> P
         asked.name,
         login_store.WhoseCredential(user.id, user.name, domain.id, domain.name),
     )
-    if known is None or known.secret_hash != sha256_hex(asked.secret):
+    right = await service.passwords.matches(asked.secret, known.secret_hash if known else "")
+    if known is None or not right:
         raise unauthenticated(inside="unknown application credential, or wrong secret")
     return Proof(
         known.user_id,

@@ -9,6 +9,7 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.identity import answers
+from kilonova.identity.contract import VERSION_HEADER
 from kilonova.identity.domain.resource import show_domain
 from kilonova.identity.project.resource import show_project
 from kilonova.identity.rules import ADMIN, ANYWHERE, rule
@@ -26,7 +27,9 @@ async def show(service: IdentityService, request: Request[None]) -> Answer:
     """What the token in X-Subject-Token is worth."""
     known = await _subject(service, request, allow_expired=answers.is_true(request, "allow_expired"))
     body = known.short if "nocatalog" in request.query else known.full
-    return Answer(body, headers={"X-Subject-Token": _token(request), "Vary": "X-Auth-Token"})
+    version = str(await service.tokens.version())
+    headers = {"X-Subject-Token": _token(request), "Vary": "X-Auth-Token", VERSION_HEADER: version}
+    return Answer(body, headers=headers)
 
 
 async def check(service: IdentityService, request: Request[None]) -> Answer:

@@ -56,17 +56,21 @@ class Tokens:
         self._known: Lru[bytes, Validated] = Lru(settings.token_cache_size)
         self._version = -1
         self._checked_at = float("-inf")
+        self._changes = 0
 
     def forget(self) -> None:
         """This process changed what tokens may be worth: look at the version before the next answer."""
         self._checked_at = float("-inf")
+        self._changes += 1
 
     async def version(self) -> int:
         """The version of all that tokens depend on; knowledge of it is at most `revocation_poll_seconds` old."""
         now = self._world.clock.monotonic()
         if now - self._checked_at >= self._settings.revocation_poll_seconds:
+            changes = self._changes
             version = await self._db.read(store.read_version)
-            self._checked_at = now
+            if changes == self._changes:  # else the read may be older than our own change
+                self._checked_at = now
             if version != self._version:
                 self._known.clear()
                 self._version = version

@@ -111,6 +111,8 @@ async def test_projects_form_a_tree_with_tags(cloud: Cloud) -> None:
     ids = (await admin.get(f"/v3/projects/{top['id']}?subtree_as_ids"))["project"]
     assert ids["subtree"] == {low["id"]: None}
     await admin.delete(f"/v3/projects/{top['id']}", 403)
+    noted = (await admin.patch(f"/v3/projects/{top['id']}", {"project": {"cost_centre": "7"}}))["project"]
+    assert (noted["cost_centre"], noted["name"], noted["tags"]) == ("7", "top", ["a", "b"])
     await admin.patch(f"/v3/projects/{top['id']}", {"project": {"enabled": False}}, 403)
     await admin.put(f"/v3/projects/{low['id']}/tags/x", None, 201)
     assert [one["name"] for one in (await admin.get("/v3/projects?tags=a,b"))["projects"]] == ["top"]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import bcrypt
+import msgspec
 import pytest
 
 from kilonova.base.faults import Fault, Kind
+from kilonova.identity import store
 from kilonova.identity.bootstrap import bootstrap
+from kilonova.identity.schema import users
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
+from kilonova.identity.user.store import password_of
 from kilonova.identity.validator import TokenValidator
 from tests.api.identity.support import ADMIN_PASSWORD, DEMO_PASSWORD, NOVA_SECRET, Cloud, project
 
@@ -122,6 +127,24 @@ async def test_bootstrap_again_changes_nothing(cloud: Cloud) -> None:
     before = await cloud.login("admin", ADMIN_PASSWORD, project("admin"))
     assert await bootstrap(cloud.service, cloud.plan) == cloud.made
     assert (await cloud.send("GET", "/v3/auth/projects", token=before)).status == 200
+    admin = await cloud.admin()
+    await admin.patch(f"/v3/users/{cloud.made.admin_user_id}", {"user": {"password": "my own"}})
+    await bootstrap(cloud.service, cloud.plan)
+    assert await cloud.login("admin", "my own")
+    await bootstrap(cloud.service, msgspec.structs.replace(cloud.plan, reset_passwords=True))
+    assert await cloud.login("admin", ADMIN_PASSWORD)
+
+
+async def test_a_hash_from_keystone_is_accepted_and_replaced(cloud: Cloud) -> None:
+    admin = await cloud.admin()
+    user = await cloud.user(admin, "veteran")
+    old = bcrypt.hashpw(b"long ago", bcrypt.gensalt(4)).decode()
+    await cloud.service.db.write(store.change, users, user["id"], {"password_hash": old})
+    assert await cloud.login("veteran", "long ago")
+    kept = await cloud.service.db.read(password_of, user["id"])
+    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert await cloud.login("veteran", "long ago")
+    assert (await cloud.try_login("veteran", "long agO")).status == 401
 
 
 async def test_discovery(cloud: Cloud) -> None:

@@ -10,10 +10,12 @@ import pytest
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.base.world import LiveWorld
+from kilonova.http.app import App
 from kilonova.http.client import AsgiTransport, Client, Reply
 from kilonova.identity.bodies import EXTRA_BYTES
 from kilonova.identity.core import IdentityService
 from kilonova.identity.revoking import prune_revocations
+from kilonova.identity.service import identity_app
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
 from kilonova.identity.validator import TokenValidator
 from kilonova.trace import spans
@@ -43,6 +45,19 @@ class Counting(AsgiTransport):
             raise unavailable("identity does not answer")
         self.asked += "token_version" not in target
         return await super().send(method, target, headers, body)
+
+
+class Balanced(AsgiTransport):
+    """Two copies: one is asked for the version, the other about tokens."""
+
+    def __init__(self, versions: App, tokens: App) -> None:
+        super().__init__(versions)
+        self._other = AsgiTransport(tokens)
+
+    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        if "token_version" in target:
+            return await super().send(method, target, headers, body)
+        return await self._other.send(method, target, headers, body)
 
 
 def _clock(cloud: Cloud) -> Moved:
@@ -145,6 +160,20 @@ async def test_another_copy_of_identity_knows_all_tokens(cloud: Cloud) -> None:
     second = IdentityService(first.world, first.db, first.keys._sealer)
     token = await cloud.login("demo", DEMO_PASSWORD, project("demo"))
     assert (await second.tokens.validate(token)).info.user.name == "demo"
+
+
+async def test_a_copy_of_identity_that_has_not_heard_is_not_remembered(cloud: Cloud) -> None:
+    """Two copies behind a balancer: one knows of the revocation, the other will within its poll."""
+    clock = _clock(cloud)
+    late = IdentityService(cloud.service.world, cloud.service.db, cloud.service.keys._sealer)
+    door = Balanced(cloud.app, identity_app(late))
+    validator = TokenValidator(cloud.service.world, Client(door))
+    token = await cloud.login("demo", DEMO_PASSWORD)
+    await late.tokens.validate(token)
+    await cloud.send("DELETE", "/v3/auth/tokens", token=token, x_subject_token=token)
+    assert (await validator.authenticate(token, "")).user_name == "demo"
+    clock.seconds = 0.9
+    await _refused(validator, token)
 
 
 async def test_what_clients_keep_with_a_user_has_a_limit(cloud: Cloud) -> None:
