@@ -80,10 +80,13 @@ class PlacementClient:
         query = {"resources": ",".join(f"{name}:{amount}" for name, amount in resources.items() if amount)}
         if traits := ",".join([*required, *(f"!{trait}" for trait in forbidden)]):
             query["required"] = traits
-        answer = await self._ask("GET", "/allocation_candidates", limit=str(_MAXIMUM_CANDIDATES), **query)
-        summaries = answer["provider_summaries"]
-        fits = [next(iter(request["allocations"])) for request in answer["allocation_requests"]]
-        return Candidates(tuple(_summary(id_, summaries[id_]) for id_ in fits))
+        query["limit"] = str(_MAXIMUM_CANDIDATES)
+        reply = await self._client.request(
+            "GET", "/allocation_candidates", token=await self._token(), query=query, headers=_VERSION
+        )
+        answer = _candidates.decode(reply.content)
+        chosen = [id_ for request in answer.allocation_requests for id_ in request.allocations]
+        return Candidates(tuple(_summary(id_, answer.provider_summaries[id_]) for id_ in chosen))
 
     async def claim(
         self, consumer_id: str, provider_id: str, resources: dict[str, int], project_id: str, user_id: str
@@ -144,8 +147,31 @@ class PlacementClient:
         raise busy("Placement changes too quickly.", inside=f"{TRIES} generation conflicts in a row")
 
 
-def _summary(id_: str, shown: dict[str, Any]) -> ProviderSummary:
-    books = shown["resources"]
-    capacity = {name: book["capacity"] for name, book in books.items()}
-    used = {name: book["used"] for name, book in books.items()}
-    return ProviderSummary(id_, "", 0, capacity, used, tuple(shown["traits"]))
+class _Book(msgspec.Struct, gc=False):
+    capacity: int
+    used: int
+
+
+class _Summary(msgspec.Struct, gc=False):
+    resources: dict[str, _Book]
+    traits: tuple[str, ...]
+
+
+class _Request(msgspec.Struct, gc=False):
+    allocations: dict[str, msgspec.Raw]
+
+
+class _Candidates(msgspec.Struct):
+    """An answer of /allocation_candidates, as far as it is used: a thousand providers make no thousand dicts."""
+
+    allocation_requests: list[_Request]
+    provider_summaries: dict[str, _Summary]
+
+
+_candidates: Final = msgspec.json.Decoder(_Candidates)
+
+
+def _summary(id_: str, shown: _Summary) -> ProviderSummary:
+    capacity = {name: book.capacity for name, book in shown.resources.items()}
+    used = {name: book.used for name, book in shown.resources.items()}
+    return ProviderSummary(id_, "", 0, capacity, used, shown.traits)

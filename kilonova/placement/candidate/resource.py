@@ -70,20 +70,12 @@ def _request(version: Version, wanted: Wanted, id_: str) -> dict[str, Any]:
     return made
 
 
-def _summary(version: Version, wanted: Wanted, summary: store.Summary) -> dict[str, Any]:
-    whole = version >= (1, 27)
-    shown: dict[str, Any] = {
-        "resources": {
-            name: {"capacity": capacity, "used": used}
-            for name, (capacity, used) in summary.resources.items()
-            if whole or name in wanted.resources
-        }
-    }
-    if version >= (1, 17):
-        shown["traits"] = sorted(summary.traits)
+def _summary(version: Version, wanted: Wanted, summary: store.Summary) -> Any:
     if version >= (1, 29):
-        shown |= {"parent_provider_uuid": summary.parent_id, "root_provider_uuid": summary.root_id}
-    return shown
+        return summary
+    whole = version >= (1, 27)
+    books = {name: book for name, book in summary.resources.items() if whole or name in wanted.resources}
+    return {"resources": books, "traits": summary.traits} if version >= (1, 17) else {"resources": books}
 
 
 ROUTES = (

@@ -47,20 +47,27 @@ def _has(traits: frozenset[str]) -> sa.ColumnElement[bool]:
     return sa.exists(held)
 
 
+class Book(msgspec.Struct, gc=False):
+    """Capacity and use of one class, as the API shows it."""
+
+    capacity: int
+    used: int
+
+
+class Summary(msgspec.Struct, gc=False):
+    """A provider with its books and traits, as the API shows it today."""
+
+    parent_provider_uuid: str | None
+    root_provider_uuid: str
+    resources: dict[str, Book]
+    traits: list[str]
+
+
 class Found(msgspec.Struct):
     """Candidates, and the books of all providers in their trees."""
 
     fits: list[str]
     summaries: dict[str, Summary]
-
-
-class Summary(msgspec.Struct):
-    """A provider with its capacity, use and traits."""
-
-    parent_id: str | None
-    root_id: str
-    resources: dict[str, tuple[int, int]]  # class → (capacity, used)
-    traits: list[str]
 
 
 def search(connection: Connection, wanted: Wanted, limit: int | None) -> Found:
@@ -89,11 +96,11 @@ def _summaries(connection: Connection, roots: set[str]) -> dict[str, Summary]:
         members = members.where(provider.c.root_id.in_(sorted(roots)))
         books = books.where(inventory.c.provider_id.in_(among))
         traits = traits.where(provider_trait.c.provider_id.in_(among))
-    made = {id_: Summary(parent, root, {}, []) for id_, parent, root in connection.execute(members) if root in roots}
-    for id_, name, total, reserved, ratio, used in connection.execute(books):
+    made = {row[0]: Summary(row[1], row[2], {}, []) for row in connection.execute(members).all() if row[2] in roots}
+    for id_, name, total, reserved, ratio, used in connection.execute(books).all():
         if (summary := made.get(id_)) is not None:
-            summary.resources[name] = (int((total - reserved) * ratio), used)
-    for id_, name in connection.execute(traits):
+            summary.resources[name] = Book(int((total - reserved) * ratio), used)
+    for id_, name in connection.execute(traits.order_by(provider_trait.c.trait)).all():
         if (summary := made.get(id_)) is not None:
             summary.traits.append(name)
     return made

@@ -102,7 +102,7 @@ def _begin(connection: Connection, provider_id: str, generation: int | None) -> 
 
 
 def _missing(provider_id: str, resource_class: str) -> Fault:
-    return not_found(f"No inventory of class {resource_class[:255]} for resource provider", provider_id)
+    return not_found(f"Inventory of class {resource_class[:255]} for resource provider", provider_id)
 
 
 def _insert(connection: Connection, provider_id: str, resource_class: str, book: Inventory) -> None:

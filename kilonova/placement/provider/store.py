@@ -40,7 +40,7 @@ _COLUMNS = (
 
 def missing(provider_id: str) -> Fault:
     """404 for a provider."""
-    return not_found("No resource provider with uuid", provider_id[:64])
+    return not_found("Resource provider", provider_id[:64])
 
 
 def find(connection: Connection, provider_id: str) -> Provider | None:

@@ -55,7 +55,7 @@ def insert(connection: Connection, name: str) -> None:
 def show(connection: Connection, name: str) -> None:
     """404 unless the class exists."""
     if not known(connection, name):
-        raise not_found("No such resource class", name[:255])
+        raise not_found("Resource class", name[:255])
 
 
 def delete(connection: Connection, name: str) -> None:

@@ -42,7 +42,7 @@ def refuse_unknown(connection: Connection, wanted: Iterable[str]) -> None:
 def show(connection: Connection, name: str) -> None:
     """404 unless the trait exists."""
     if unknown(connection, [name]):
-        raise not_found("No such trait", name[:255])
+        raise not_found("Trait", name[:255])
 
 
 def ensure(connection: Connection, name: str) -> bool:
