@@ -25,17 +25,19 @@ def revoke(
 
 def is_revoked(connection: Connection, payload: Payload, domain_ids: set[str]) -> bool:
     """Whether any revocation concerns the token; `domain_ids` are those of its user and its scope."""
-    table = revocations.c
-    concerned = [
-        sa.and_(table.kind == "token", table.value == payload.audit_ids[0]),
-        sa.and_(table.kind == "chain", table.value == payload.audit_ids[-1]),
-        sa.and_(table.kind == "user", table.value == payload.user_id),
-        sa.and_(table.kind == "domain", table.value.in_(sorted(domain_ids))),
-    ]
+    concerned = {
+        ("token", payload.audit_ids[0]),
+        ("chain", payload.audit_ids[-1]),
+        ("user", payload.user_id),
+        *(("domain", domain_id) for domain_id in domain_ids),
+    }
     if payload.scope == "project":
-        concerned.append(sa.and_(table.kind == "project", table.value == payload.scope_id))
-    found = sa.select(table.id).where(sa.or_(*concerned), table.revoked_at >= payload.issued_at).limit(1)
-    return connection.execute(found).first() is not None
+        concerned.add(("project", payload.scope_id))
+    found = sa.select(revocations.c.kind, revocations.c.value).where(
+        revocations.c.value.in_(sorted({value for _, value in concerned})),
+        revocations.c.revoked_at >= payload.issued_at,
+    )
+    return any((row.kind, row.value) in concerned for row in connection.execute(found))
 
 
 def prune(connection: Connection, now: datetime) -> int:
