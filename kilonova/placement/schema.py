@@ -33,6 +33,13 @@ inventory = sa.Table(
     sa.Column("used", sa.BigInteger, nullable=False),
 )
 
+provider_aggregate = sa.Table(
+    "provider_aggregate",
+    metadata,
+    sa.Column("provider_id", Id(), primary_key=True),
+    sa.Column("aggregate_id", Id(), primary_key=True, index=True),
+)
+
 trait = sa.Table("trait", metadata, sa.Column("name", Name(), primary_key=True))  # custom ones only
 
 provider_trait = sa.Table(

@@ -14,6 +14,7 @@ from kilonova.http.faults import PLACEMENT
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.http.versions import Versioning, written
+from kilonova.placement.aggregate import resource as aggregate
 from kilonova.placement.allocation import resource as allocation
 from kilonova.placement.candidate import resource as candidate
 from kilonova.placement.inventory import resource as inventory
@@ -55,7 +56,7 @@ async def versions(service: PlacementService, request: Request[Any]) -> dict[str
     }
 
 
-_NOUNS = (provider, inventory, trait, resource_class, allocation, usage, candidate)
+_NOUNS = (provider, inventory, trait, aggregate, resource_class, allocation, usage, candidate)
 ROUTES: tuple[Route, ...] = (
     Route(method="GET", path="/", handler=versions, open_because="version discovery", needs_token=False),
     *(route for noun in _NOUNS for route in noun.ROUTES),

@@ -21,7 +21,7 @@ from kilonova.placement.words import BAD_QUERY_VALUE, MISSING_QUERY_VALUE, dated
 if TYPE_CHECKING:
     from kilonova.placement.service import PlacementService
 
-_FILTERS = (("resources", ""), ("limit", "1.16"), ("required", "1.17"), ("in_tree", "1.31"))
+_FILTERS = (("resources", ""), ("limit", "1.16"), ("required", "1.17"), ("member_of", "1.21"), ("in_tree", "1.31"))
 _GROUPED = ("resources", "required", "member_of", "in_tree", "group_policy", "same_subtree", "root_required")
 
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.placement.candidate.wanted import Wanted
-from kilonova.placement.schema import inventory, provider, provider_trait
+from kilonova.placement.schema import inventory, provider, provider_aggregate, provider_trait
 
 MANY = 200
 
@@ -23,6 +23,10 @@ def matches(query: sa.Select[Any], wanted: Wanted) -> sa.Select[Any]:
         query = query.where(_has(group))
     if wanted.forbidden:
         query = query.where(~_has(wanted.forbidden))
+    for group in wanted.member_of:
+        query = query.where(_in_aggregate(group))
+    if wanted.not_member_of:
+        query = query.where(~_in_aggregate(wanted.not_member_of))
     if wanted.in_tree:
         member = provider.alias("member")
         root = sa.select(member.c.root_id).where(member.c.id == wanted.in_tree)
@@ -38,6 +42,13 @@ def _room(book: sa.FromClause, resource_class: str, amount: int) -> list[sa.Colu
         book.c.max_unit >= amount,
         sa.literal(amount) % book.c.step_size == 0,
     ]
+
+
+def _in_aggregate(aggregates: frozenset[str]) -> sa.ColumnElement[bool]:
+    held = sa.select(provider_aggregate.c.provider_id).where(
+        provider_aggregate.c.provider_id == provider.c.id, provider_aggregate.c.aggregate_id.in_(sorted(aggregates))
+    )
+    return sa.exists(held)
 
 
 def _has(traits: frozenset[str]) -> sa.ColumnElement[bool]:

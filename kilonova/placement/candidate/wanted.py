@@ -17,6 +17,8 @@ class Wanted(msgspec.Struct, frozen=True):
     resources: dict[str, int] = {}
     required: tuple[frozenset[str], ...] = ()
     forbidden: frozenset[str] = frozenset()
+    member_of: tuple[frozenset[str], ...] = ()  # groups of aggregates, of which each must have the provider in one
+    not_member_of: frozenset[str] = frozenset()
     in_tree: str = ""
 
     @property
@@ -28,12 +30,15 @@ class Wanted(msgspec.Struct, frozen=True):
 def wanted_from(request: Request[Any]) -> Wanted:
     """What the request's query asks for; malformed values are 400 with the parameter's name."""
     required, forbidden = _traits(request)
+    member_of, not_member_of = _aggregates(request)
     tree = once(request, "in_tree")
     resources = once(request, "resources")
     return Wanted(
         {} if resources is None else _resources(resources),
         required,
         forbidden,
+        member_of,
+        not_member_of,
         "" if tree is None else uuid_of(tree, "query parameter in_tree"),
     )
 
@@ -77,6 +82,25 @@ def _traits(request: Request[Any]) -> tuple[tuple[frozenset[str], ...], frozense
             f"Traits {', '.join(sorted(clash))} are both required and forbidden.", hint="Choose one for each."
         )
     return tuple(required), frozenset(forbidden)
+
+
+def _aggregates(request: Request[Any]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
+    """`member_of=ID`, `in:ID,ID`; repeated from 1.24 on; `!ID`, `!in:ID,ID` from 1.32 on."""
+    values = request.query.all("member_of")
+    if len(values) > 1 and request.version < (1, 24):
+        once(request, "member_of")
+    member_of: list[frozenset[str]] = []
+    not_member_of: frozenset[str] = frozenset()
+    for value in values:
+        forbidden = value.startswith("!") and request.version >= (1, 32)
+        listed = value.removeprefix("!") if forbidden else value
+        names = listed.removeprefix("in:").split(",") if listed.startswith("in:") else [listed]
+        group = frozenset(uuid_of(name, "query parameter member_of") for name in names)
+        if forbidden:
+            not_member_of |= group
+        else:
+            member_of.append(group)
+    return tuple(member_of), not_member_of
 
 
 def _check(names: list[str], value: str) -> None:

@@ -21,8 +21,15 @@ from kilonova.placement.words import dated, once, only, rule, uuid_of
 if TYPE_CHECKING:
     from kilonova.placement.service import PlacementService
 
-_LINKS = (("inventories", ""), ("usages", ""), ("traits", "1.6"), ("allocations", "1.11"))
-_FILTERS = (("name", ""), ("uuid", ""), ("resources", "1.4"), ("in_tree", "1.14"), ("required", "1.18"))
+_LINKS = (("aggregates", "1.1"), ("inventories", ""), ("usages", ""), ("traits", "1.6"), ("allocations", "1.11"))
+_FILTERS = (
+    ("name", ""),
+    ("uuid", ""),
+    ("member_of", "1.3"),
+    ("resources", "1.4"),
+    ("in_tree", "1.14"),
+    ("required", "1.18"),
+)
 ProviderName = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Parent = Annotated[str | msgspec.UnsetType | None, since("1.14")]
 

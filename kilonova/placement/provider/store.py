@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, conflict, invalid, not_found
 from kilonova.placement.candidate.store import matches
 from kilonova.placement.candidate.wanted import Wanted
-from kilonova.placement.schema import allocation, inventory, provider, provider_trait
+from kilonova.placement.schema import allocation, inventory, provider, provider_aggregate, provider_trait
 from kilonova.placement.words import CANNOT_DELETE_PARENT, DUPLICATE_NAME, PROVIDER_IN_USE, generation_conflict
 
 
@@ -129,7 +129,7 @@ def delete(connection: Connection, provider_id: str) -> None:
             f"Unable to delete resource provider {provider_id}: Resource provider has allocations.",
             code=PROVIDER_IN_USE,
         )
-    for table in (inventory, provider_trait):
+    for table in (inventory, provider_trait, provider_aggregate):
         connection.execute(sa.delete(table).where(table.c.provider_id == provider_id))
     connection.execute(sa.delete(provider).where(provider.c.id == provider_id))
 

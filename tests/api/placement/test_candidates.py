@@ -110,6 +110,35 @@ async def test_bad_questions_are_refused(admin: ApiClient, query: str) -> None:
     assert refused["errors"][0]["detail"]
 
 
+async def test_aggregates_narrow_the_search(admin: ApiClient) -> None:
+    rack, floor, nowhere = (f"{number}0000000-0000-4000-8000-000000000000" for number in (1, 2, 3))
+    path = "/resource_providers/{}/aggregates"
+    generation = (await admin.get(f"/resource_providers/{HOST}"))["generation"]
+    wanted = {"aggregates": [rack, floor], "resource_provider_generation": generation}
+    shown = await admin.put(path.format(HOST), wanted)
+    assert shown == {"aggregates": [rack, floor], "resource_provider_generation": generation + 1}
+    refused = await admin.put(path.format(HOST), wanted, 409)
+    assert refused["errors"][0]["code"] == "placement.concurrent_update"
+    old = admin.at("placement 1.18")
+    assert await old.put(path.format(OTHER_HOST), [floor]) == {"aggregates": [floor]}
+    assert await old.get(path.format(OTHER_HOST)) == {"aggregates": [floor]}
+    for query, hosts in (
+        (f"member_of={rack}", {HOST}),
+        (f"member_of={floor}", {HOST, OTHER_HOST}),
+        (f"member_of=in:{rack},{nowhere}", {HOST}),
+        (f"member_of={nowhere}", set()),
+        (f"member_of={floor}&member_of={rack}", {HOST}),
+        (f"member_of={floor}&member_of=!{rack}", {OTHER_HOST}),
+        (f"member_of=!in:{rack},{nowhere}", {OTHER_HOST}),
+    ):
+        assert await who(admin, f"resources=VCPU:1&{query}") == hosts
+    for query in ("member_of=x", "member_of=", "member_of=in:"):
+        await admin.get(f"{WANTED}&{query}", 400)
+    await admin.at("placement 1.20").get(f"{WANTED}&member_of={rack}", 400)
+    await admin.at("placement 1.31").get(f"{WANTED}&member_of=!{rack}", 400)
+    await admin.put(path.format(HOST), {"aggregates": [rack, rack], "resource_provider_generation": 0}, 400)
+
+
 async def test_older_versions_know_fewer_questions(admin: ApiClient) -> None:
     await admin.at("placement 1.15").get(f"{WANTED}&limit=1", 400)
     await admin.at("placement 1.16").get(f"{WANTED}&required=COMPUTE_NODE", 400)

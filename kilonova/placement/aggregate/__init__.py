@@ -1,0 +1,1 @@
+"""Aggregates: which providers belong together."""
