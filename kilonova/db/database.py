@@ -13,9 +13,23 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from kilonova.base.faults import Fault
+
 P = ParamSpec("P")
 T = TypeVar("T")
 Unit = Callable[Concatenate[Connection, P], T]
+
+
+class DatabaseAway(Fault):
+    """Our own database cannot do the unit now (away, full, too busy): nothing is wrong with what was asked.
+
+    A type and not a code: it does not cross to other services, for whom it is an ordinary UNAVAILABLE or BUSY.
+    """
+
+    @classmethod
+    def of(cls, fault: Fault) -> DatabaseAway:
+        """`fault`, said by the database."""
+        return cls(fault.kind, fault.message, hint=fault.hint, inside=fault.inside, code=fault.code, data=fault.data)
 
 
 class Database(Protocol):

@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from kilonova.base.faults import Fault, busy, invalid, unavailable
 from kilonova.base.world import World
-from kilonova.db.database import Unit, label
+from kilonova.db.database import DatabaseAway, Unit, label
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
@@ -126,7 +126,8 @@ class ServerDatabase:
         try:
             return await self._try(engine, unit)
         except (DBAPIError, PoolTimeout, OSError) as error:
-            raise self._told(error) from error
+            told = self._told(error)
+            raise (DatabaseAway.of(told) if isinstance(told, Fault) else told) from error
         finally:
             self._running -= 1
             if not self._running:
@@ -161,11 +162,12 @@ class ServerDatabase:
                 await connection.commit()
             except DBAPIError as error:
                 if _is_gone(error):
-                    raise unavailable(
+                    unknown = unavailable(
                         "The database went away while it saved; whether the change was kept is not known.",
                         hint="Look before you try again.",
                         inside=f"{self._where}: {error}",
-                    ) from error
+                    )
+                    raise DatabaseAway.of(unknown) from error
                 raise
             return result
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import Unit, label
+from kilonova.db.database import DatabaseAway, Unit, label
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
@@ -173,11 +173,13 @@ def _operational(error: BaseException, path: Path) -> BaseException:
     if isinstance(error, Fault):
         return error
     if "disk is full" in text or "disk I/O error" in text:
-        return unavailable(
+        full = unavailable(
             "The cloud's database has no room to write.",
             hint="The operator must free disk space; nothing of this request was kept.",
             inside=f"{path}: {text}",
         )
+        return DatabaseAway.of(full)
     if "database is locked" in text:
-        return unavailable("The database is busy.", hint="Try again in a moment.", inside=f"{path}: {text}")
+        locked = unavailable("The database is busy.", hint="Try again in a moment.", inside=f"{path}: {text}")
+        return DatabaseAway.of(locked)
     return error

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, get_type_hints
 
 import msgspec
@@ -28,6 +29,7 @@ from kilonova.db.types import Id, Name, Timestamp
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
+FORGET_SECONDS = 6 * 3600.0
 KEPT = timedelta(days=7)
 metadata = sa.MetaData()
 _step = sa.Table(
@@ -132,10 +134,16 @@ def _status(connection: Connection, key: Key, epoch: int, now: datetime) -> _Ent
     return _read(connection, key)
 
 
+def _forget(connection: Connection, now: datetime) -> None:
+    """Drop what nobody will ask about any more."""
+    ended = sa.or_(_step.c.told, _step.c.state == "lost")
+    connection.execute(_step.delete().where(ended, _step.c.updated_at < now - KEPT))
+    connection.execute(_epoch.delete().where(_epoch.c.updated_at < now - KEPT * 2))
+
+
 def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
     """After a restart: what ran is lost; returns what ended and was never told."""
-    connection.execute(_step.delete().where(_step.c.told, _step.c.updated_at < now - KEPT))
-    connection.execute(_epoch.delete().where(_epoch.c.updated_at < now - KEPT * 2))
+    _forget(connection, now)
     connection.execute(_step.update().where(_step.c.state == "running").values(state="lost", updated_at=now))
     untold = sa.select(_step).where(_step.c.state.in_(("finished", "failed")), _step.c.told.is_(False))
     return [_entry(row) for row in connection.execute(untold).mappings()]
@@ -144,12 +152,22 @@ def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
 class StepServer:
     """Does the journalled verbs of `contract` on `served`, for messages to `type.host`."""
 
-    def __init__(self, world: World, bus: Bus, db: Database, contract: type, served: object) -> None:
+    def __init__(
+        self,
+        world: World,
+        bus: Bus,
+        db: Database,
+        contract: type,
+        served: object,
+        *,
+        progress_seconds: float = PROGRESS_SECONDS,
+    ) -> None:
         self._world = world
         self._bus = bus
         self._db = db
         self._contract = contract
         self._served = served
+        self._progress_seconds = progress_seconds
         self._running: dict[Key, asyncio.Task[None]] = {}
         self.host = ""
 
@@ -159,6 +177,15 @@ class StepServer:
         await self._db.write(metadata.create_all)
         for entry in await self._db.write(_wake_up, self._world.clock.now()):
             self._world.spawn(self._tell(entry), "ledger tell")
+        self._world.spawn(self._forget_forever(), "ledger forget")
+
+    async def _forget_forever(self) -> None:
+        while True:
+            await self._world.clock.sleep(FORGET_SECONDS)
+            try:
+                await self._db.write(_forget, self._world.clock.now())
+            except Fault as fault:
+                log.warning("the ledger was not tidied: %r", fault)
 
     def handlers(self) -> dict[str, Handler]:
         """For `bus.serve`: every verb of the contract, and `step_status`."""
@@ -175,7 +202,13 @@ class StepServer:
             self._world.spawn(self._tell(entry), "ledger tell")
         elif verdict == "start" or key not in self._running:
             earlier = [task for other, task in self._running.items() if other[0] == step.operation and other != key]
-            self._running[key] = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
+            task = self._running[key] = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
+            task.add_done_callback(partial(self._ended, key))
+
+    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+        """However it ended, also when the ledger could not be written: it runs no more, and `step_status` says so."""
+        if self._running.get(key) is task:
+            del self._running[key]
 
     async def _step_status(self, message: Message) -> Any:
         args = message.args
@@ -198,7 +231,7 @@ class StepServer:
         try:
             entry.result = msgspec.to_builtins(await self._verb(step))
         except asyncio.CancelledError:
-            await self._db.write(_update, key, {"state": "lost"})
+            await self._db.write(_update, key, {"state": "lost", "updated_at": self._world.clock.now()})
             raise
         except Exception as error:  # the edge of a verb: its fault travels to the driver
             fault = Fault.wrap(error)
@@ -225,7 +258,7 @@ class StepServer:
     async def _progress(self, step: DoStep) -> None:
         driver = rpc.client(StepDriver, self._bus, Target(step.reply_exchange, step.reply_type))
         while True:
-            await self._world.clock.sleep(PROGRESS_SECONDS)
+            await self._world.clock.sleep(self._progress_seconds)
             try:
                 await driver.step_progress(step.operation, step.step, step.index, step.epoch)
             except Fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import msgspec
@@ -12,7 +13,8 @@ from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone, StepStatus
 
-SILENCE_SECONDS = 15.0  # agents tell progress every 5 s
+log = logging.getLogger(__name__)
+
 PATIENCE_SECONDS = 600.0
 FOREVER_SECONDS = float("inf")  # for steps that must not fail because a host is away: deletes
 
@@ -35,31 +37,33 @@ class HostSilent(Fault):
 class HostSteps:
     """Drives steps on agents for one runner's process."""
 
-    def __init__(self, world: World, bus: Bus, reply: Target) -> None:
+    def __init__(self, world: World, bus: Bus, reply: Target, silence_seconds: float) -> None:
         self._world = world
         self._bus = bus
         self._reply = reply
-        self._waiting: dict[Key, asyncio.Future[StepDone]] = {}
+        self._silence_seconds = silence_seconds
+        self._waiting: dict[Key, tuple[int, asyncio.Future[StepDone]]] = {}
         self._heard: dict[Key, float] = {}
 
     def done(self, done: StepDone) -> bool:
-        """An agent says a step ended. False when nobody here waits for it."""
-        key = (done.operation, done.step, done.index)
-        future = self._waiting.get(key)
-        if future is None or future.done():
-            return future is not None
-        future.set_result(done)
+        """An agent says a step ended. False when nobody here waits for it, or only under another epoch."""
+        epoch, future = self._waiting.get((done.operation, done.step, done.index), (0, None))
+        if future is None or epoch != done.epoch:
+            return False
+        if not future.done():
+            future.set_result(done)
         return True
 
     def progress(self, operation: str, step: str, index: int) -> None:
         """An agent says a step still runs."""
-        self._heard[(operation, step, index)] = self._world.clock.monotonic()
+        if (operation, step, index) in self._waiting:  # any runner of the type may be told; only one waits
+            self._heard[(operation, step, index)] = self._world.clock.monotonic()
 
     async def run(self, step: DoStep, target: Target, patience_seconds: float) -> Any:
         """The verb's result. Faults: what the host raised; HostSilent after the patience."""
         key = (step.operation, step.step, step.index)
         future: asyncio.Future[StepDone] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = future
+        self._waiting[key] = (step.epoch, future)
         self._heard[key] = self._world.clock.monotonic()
         step = msgspec.structs.replace(step, reply_exchange=self._reply.exchange, reply_type=self._reply.type)
         try:
@@ -73,12 +77,12 @@ class HostSteps:
         self, key: Key, future: asyncio.Future[StepDone], step: DoStep, target: Target, patience_seconds: float
     ) -> Any:
         while True:
-            await asyncio.wait({future}, timeout=min(SILENCE_SECONDS, patience_seconds))
+            await asyncio.wait({future}, timeout=min(self._silence_seconds, patience_seconds))
             if future.done():
                 done = future.result()
                 return _outcome(done.state, done.result, done.error)
             silent = self._world.clock.monotonic() - self._heard[key]
-            if silent < min(SILENCE_SECONDS, patience_seconds):
+            if silent < min(self._silence_seconds, patience_seconds):
                 continue
             status = await self._ask(step, target)
             if status is None:
@@ -92,8 +96,16 @@ class HostSteps:
                 await self._cast(target, step)
 
     async def _cast(self, target: Target, step: DoStep) -> None:
-        """Name the message by the verb: traces and queues show `build_and_run_instance`, not `do_step`."""
-        await self._bus.cast(target, step.verb, {"step": msgspec.to_builtins(step)})
+        """Name the message by the verb: traces and queues show `build_and_run_instance`, not `do_step`.
+
+        A broker that is away is no failure of the step: it is a silence, and the step is sent again after it.
+        """
+        try:
+            await self._bus.cast(target, step.verb, {"step": msgspec.to_builtins(step)})
+        except Fault as fault:
+            if fault.kind not in (Kind.UNAVAILABLE, Kind.BUSY):
+                raise
+            log.warning("%s to %s was not sent: %r", step.verb, target.queue, fault)
 
     async def _ask(self, step: DoStep, target: Target) -> StepStatus | None:
         args = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}

@@ -73,9 +73,10 @@ class StepRow(msgspec.Struct):
 
 
 class Journal:
-    """The journal's tables and units in one service's database."""
+    """The journal's tables and units in one service's database. Runners renew leases three times in `lease_seconds`."""
 
-    def __init__(self, metadata: sa.MetaData) -> None:
+    def __init__(self, metadata: sa.MetaData, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self.lease_seconds = lease_seconds
         self.operations = sa.Table(
             "operation",
             metadata,
@@ -142,7 +143,7 @@ class Journal:
         taken = connection.execute(
             o.update()
             .where(o.c.id == operation_id, o.c.state.in_(UNFINISHED), free)
-            .values(owner=owner, epoch=o.c.epoch + 1, lease_until=_lease_end(now), updated_at=now)
+            .values(owner=owner, epoch=o.c.epoch + 1, **self._alive(now))
         )
         return self.get(connection, operation_id) if taken.rowcount else None
 
@@ -210,12 +211,12 @@ class Journal:
 
     def begin_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
         """The step is about to act; its undo is known from here on."""
-        self._guarded(connection, step.operation_id, epoch, _alive(now))
+        self._guarded(connection, step.operation_id, epoch, self._alive(now))
         connection.execute(self.steps.insert().values(**_values(step)))
 
     def end_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
         """The step finished, failed, or was undone: `step.state`, with result or error."""
-        self._guarded(connection, step.operation_id, epoch, _alive(now))
+        self._guarded(connection, step.operation_id, epoch, self._alive(now))
         self._store_end(connection, step, now)
 
     def end_foreign_step(self, connection: Connection, step: StepRow, now: datetime) -> None:
@@ -258,13 +259,16 @@ class Journal:
     def _touch(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> bool:
         o = self.operations
         mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
-        return bool(connection.execute(mine.values(**_alive(now))).rowcount)
+        return bool(connection.execute(mine.values(**self._alive(now))).rowcount)
 
     def _guarded(self, connection: Connection, operation_id: str, epoch: int, values: dict[str, Any]) -> None:
         o = self.operations
         mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
         if not connection.execute(mine.values(**values)).rowcount:
             raise Superseded(operation_id)
+
+    def _alive(self, now: datetime) -> dict[str, Any]:
+        return {"lease_until": now + timedelta(seconds=self.lease_seconds), "updated_at": now}
 
     def _store_end(self, connection: Connection, step: StepRow, now: datetime) -> None:
         s = self.steps
@@ -273,14 +277,6 @@ class Journal:
             .where(s.c.operation_id == step.operation_id, s.c.step == step.step, s.c.index == step.index)
             .values(state=step.state, result=step.result, error=step.error, finished_at=now)
         )
-
-
-def _lease_end(now: datetime) -> datetime:
-    return now + timedelta(seconds=LEASE_SECONDS)
-
-
-def _alive(now: datetime) -> dict[str, Any]:
-    return {"lease_until": _lease_end(now), "updated_at": now}
 
 
 def _values(row: msgspec.Struct) -> dict[str, Any]:

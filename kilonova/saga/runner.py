@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, Protocol, TypeVar, get_type_hints
 
 import msgspec
@@ -17,20 +17,18 @@ from kilonova.base.faults import Kind as FaultKind
 from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
-from kilonova.db.database import Database
+from kilonova.db.database import Database, DatabaseAway
 from kilonova.saga.hosts import HostSteps
-from kilonova.saga.journal import LEASE_SECONDS, Journal, OperationRow, Parked, StepRow, Superseded
+from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
+from kilonova.saga.pace import Pace
 from kilonova.saga.seal import Sealer
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
-SWEEP_SECONDS = 5.0
-STUCK_RETRY_SECONDS = 30.0
 UNDO_TRIES = 3
-UNDO_PATIENCE_SECONDS = 30.0
 
 
 class Seams(Protocol):
@@ -70,6 +68,7 @@ class Parts(msgspec.Struct, frozen=True):
     sealer: Sealer
     reply: Target  # the topic where agents tell that steps ended
     participant: str  # nova_conductor | cinder | …
+    pace: Pace = Pace()
 
 
 class Runner(Generic[S]):
@@ -85,7 +84,7 @@ class Runner(Generic[S]):
         self.owner = f"{parts.world.name}/{parts.world.ids.uuid()[:8]}"
         self._parts = parts
         self._seams: Seams = seams or NoSeams()
-        self._hosts = HostSteps(parts.world, parts.bus, parts.reply)
+        self._hosts = HostSteps(parts.world, parts.bus, parts.reply, parts.pace.silence_seconds)
         self._held: dict[str, int] = {}
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
@@ -135,11 +134,11 @@ class Runner(Generic[S]):
                 await self.sweep()
             except Exception as error:  # a background task's edge: a database away must not end it
                 log.warning("saga sweep failed: %r", error)
-            await self.world.clock.sleep(SWEEP_SECONDS * (0.5 + self.world.random.random()))
+            await self.world.clock.sleep(self._parts.pace.sweep_seconds * (0.5 + self.world.random.random()))
 
     async def _renew_forever(self) -> None:
         while True:
-            await self.world.clock.sleep(LEASE_SECONDS / 3)
+            await self.world.clock.sleep(self.journal.lease_seconds / 3)
             try:
                 if self._held:
                     for lost in await self.db.write(self._renew, dict(self._held)):
@@ -178,14 +177,21 @@ class Runner(Generic[S]):
         context = spans.begin(self._parts.participant, traceparent=row.traceparent, request_id=row.request_id)
         with spans.within(context):
             spans.about(row.resource_id)
-            kind = self.kinds.get(row.kind)
-            if kind is None or kind.version != row.version:
-                fault = unavailable("This release cannot go on with an operation that another release began.")
-                await self._undo_all(kind, row, steps, fault)
-            elif row.state == "running":
-                await self._flow(kind, row, steps)
-            else:
-                await self._undo_all(kind, row, steps, Fault.from_wire(row.error or {}))
+            try:
+                await self._go_on(row, steps)
+            except (Parked, DatabaseAway) as why:  # nothing that was asked for is wrong: nothing is undone
+                log.warning("operation %s (%s) waits: %s", row.id, row.kind, why)
+                await self.db.write(self._release, row)
+
+    async def _go_on(self, row: OperationRow, steps: list[StepRow]) -> None:
+        kind = self.kinds.get(row.kind)
+        if kind is None or kind.version != row.version:
+            fault = unavailable("This release cannot go on with an operation that another release began.")
+            await self._undo_all(kind, row, steps, fault)
+        elif row.state == "running":
+            await self._flow(kind, row, steps)
+        else:
+            await self._undo_all(kind, row, steps, Fault.from_wire(row.error or {}))
 
     async def _flow(self, kind: Kind[S], row: OperationRow, steps: list[StepRow]) -> None:
         operation = Operation(self, kind, row, steps)
@@ -195,11 +201,8 @@ class Runner(Generic[S]):
             await kind.flow(operation, self.services, **args)
             if not operation.finished:
                 await self.finish(row, "done", _nothing, ())
-        except Superseded:
+        except (Superseded, Parked, DatabaseAway):
             raise
-        except Parked as parked:
-            log.warning("operation %s (%s) waits: %s", row.id, row.kind, parked)
-            await self.db.write(self._release, row)
         except Exception as error:  # the edge of a flow: whatever failed is undone and told
             fault = Fault.wrap(error)
             if fault.kind is FaultKind.BUG:
@@ -213,7 +216,7 @@ class Runner(Generic[S]):
         for step in reversed(steps):
             try:
                 await self.undo_step(row, kind, step)
-            except Superseded:
+            except (Superseded, Parked, DatabaseAway):
                 raise
             except Exception as error:  # an undo that keeps failing parks the operation; the sweep tries again
                 await self.db.write(self._park, kind, row, fault, f"undo of {step.step}: {error!r}")
@@ -226,11 +229,13 @@ class Runner(Generic[S]):
         if row.state != "stuck" and kind is not None:
             kind.failed(connection, row, fault)
         self.journal.move(connection, row, "stuck", now, None)
-        self.journal.release(connection, row.id, row.epoch, now + timedelta(seconds=STUCK_RETRY_SECONDS))
+        self.journal.release(connection, row.id, row.epoch, self._retry_at(now))
 
     def _release(self, connection: Connection, row: OperationRow) -> None:
-        until = self.db.now(connection) + timedelta(seconds=STUCK_RETRY_SECONDS)
-        self.journal.release(connection, row.id, row.epoch, until)
+        self.journal.release(connection, row.id, row.epoch, self._retry_at(self.db.now(connection)))
+
+    def _retry_at(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._parts.pace.stuck_retry_seconds)
 
     def _fail(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault) -> None:
         if kind is not None:
@@ -279,7 +284,7 @@ class Runner(Generic[S]):
                 step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience_seconds))
             await self._seams.after(row, step, "do")
             step.state = "finished"
-        except (Superseded, asyncio.CancelledError):
+        except (Superseded, Parked, DatabaseAway):
             raise
         except Exception as error:  # journalled, then raised again by the operation
             fault = Fault.wrap(error)
@@ -313,7 +318,7 @@ class Runner(Generic[S]):
 
     async def undo_superseded(self, row: OperationRow, operation_id: str) -> None:
         """Undo, newest first, every step of an operation whose resource `row` took over."""
-        old = await self.db.write(self.journal.reclaim_superseded, operation_id)
+        old = await self.db.write(self._take_superseded, row, operation_id)
         if old is None:
             return
         kind = self.kinds.get(old.kind)
@@ -326,6 +331,11 @@ class Runner(Generic[S]):
                 step.state = "undone"
                 await self.db.write(self._end_foreign, row, step)
         await self.db.write(self._end_superseded, row, operation_id)
+
+    def _take_superseded(self, connection: Connection, row: OperationRow, operation_id: str) -> OperationRow | None:
+        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
+            raise Superseded(row.id)
+        return self.journal.reclaim_superseded(connection, operation_id)
 
     def _end_foreign(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
         if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
@@ -365,7 +375,7 @@ class Runner(Generic[S]):
                 if step.undo.startswith("host:"):
                     return await self._undo_on_host(row, step, values, attempt)
                 return await self._undo_here(row, kind, step, values)
-            except (Superseded, asyncio.CancelledError):
+            except (Superseded, DatabaseAway):
                 raise
             except Exception as error:  # tried again, then parked by the caller
                 if attempt == UNDO_TRIES or (isinstance(error, Fault) and error.code == "HostSilent"):
@@ -378,7 +388,7 @@ class Runner(Generic[S]):
         _, exchange, type_, name, verb = step.undo.split(":", 4)
         key = f"{step.step}~undo" + (str(attempt) if attempt > 1 else "")
         do = DoStep(row.id, key, step.index, row.epoch, verb, {"*": values}, "", "", row.request_id)
-        await self._hosts.run(do, Target(exchange, type_, name), UNDO_PATIENCE_SECONDS)
+        await self._hosts.run(do, Target(exchange, type_, name), self._parts.pace.undo_patience_seconds)
 
     async def _undo_here(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, values: list[Any]) -> None:
         name = step.undo.removeprefix("here:")
