@@ -34,7 +34,7 @@ TRIES: Final = 20
 CONNECT_SECONDS: Final = 5
 # SQLSTATE https://www.postgresql.org/docs/15/errcodes-appendix.html, numbers https://mariadb.com/kb/en/mariadb-error-codes/
 MET_ANOTHER: Final = {"40001", "40P01", 1213, 1205, 1020}
-GONE: Final = {"57P01", "57P02", "57P03", "08000", "08003", "08006", 1053, 1152, 1927, 2006, 2013, 2014, 2055}
+GONE: Final = {"25P03", "57P01", "57P02", "57P03", "08000", "08003", "08006", 1053, 1152, 1927, 2006, 2013, 2014, 2055}
 FULL: Final = {"53100", 1021, 1114}
 READ_ONLY: Final = {"25006", 1290, 1836}
 
@@ -43,7 +43,8 @@ class ServerDatabase:
     """One database of a PostgreSQL or MariaDB server. `url`: `postgresql://user:password@host:port/name`, `mysql://…`.
 
     Two pools of `pool_size` connections each, for reads and for writes, opened when needed; a unit that gets none
-    within `wait_seconds` fails as BUSY. Host names are checked when `tls` is given.
+    within `wait_seconds` fails as BUSY. A process that stops in the middle of a unit (paused, swapped out) holds its
+    locks for `idle_seconds` at most; then the server rolls back, and the unit is run again when it comes back. Host names are checked when `tls` is given.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ServerDatabase:
         *,
         pool_size: int = 8,
         wait_seconds: float = 10.0,
+        idle_seconds: float = 10.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.name = name
@@ -72,7 +74,7 @@ class ServerDatabase:
             "pool_recycle": 1800,
             "json_serializer": lambda value: orjson.dumps(value).decode(),
             "json_deserializer": orjson.loads,
-            "connect_args": self._connect_args(tls),
+            "connect_args": self._connect_args(idle_seconds, tls),
         }
         self._readers = self._engine("REPEATABLE READ", postgresql_readonly=True)
         self._writers = self._engine("SERIALIZABLE")
@@ -105,15 +107,19 @@ class ServerDatabase:
         await self._readers.dispose()
         await self._writers.dispose()
 
-    def _connect_args(self, tls: ssl.SSLContext | None) -> dict[str, Any]:
+    def _connect_args(self, idle_seconds: float, tls: ssl.SSLContext | None) -> dict[str, Any]:
         secured = {"ssl": tls} if tls else {}
         if self.dialect == "postgresql":
             return {
                 "timeout": CONNECT_SECONDS,
-                "server_settings": {"application_name": f"kilonova {self.name}"},
+                "server_settings": {
+                    "application_name": f"kilonova {self.name}",
+                    "idle_in_transaction_session_timeout": f"{idle_seconds * 1000:.0f}",
+                },
                 **secured,
             }
-        return {"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4", **secured}
+        idle = f"SET SESSION idle_transaction_timeout = {max(round(idle_seconds), 1)}"
+        return {"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4", "init_command": idle, **secured}
 
     def _engine(self, isolation: Any, **execution: Any) -> AsyncEngine:
         engine = create_async_engine(self._url, isolation_level=isolation, **self._options)
@@ -222,7 +228,7 @@ def _is_gone(error: DBAPIError) -> bool:
 
 def _may_run_again(error: DBAPIError) -> bool:
     """Whether the server surely kept nothing of the unit, and a new try may do better."""
-    return _number(error) in MET_ANOTHER or error.connection_invalidated
+    return _number(error) in {*MET_ANOTHER, "25P03"} or error.connection_invalidated
 
 
 async def server_database(name: str, url: str, world: World, **options: Any) -> ServerDatabase:

@@ -140,10 +140,10 @@ class Runner(Generic[S]):
         while True:
             await self.world.clock.sleep(self.journal.lease_seconds / 3)
             try:
-                if self._held:
-                    for lost in await self.db.write(self._renew, dict(self._held)):
-                        self._held.pop(lost, None)
-                        if task := self._tasks.get(lost):
+                if held := dict(self._held):
+                    for lost in await self.db.write(self._renew, held):
+                        task = self._tasks.get(lost)
+                        if task is not None and self._held.get(lost) == held[lost]:  # not ended, or begun anew, since
                             task.cancel()
             except Exception as error:  # as above
                 log.warning("saga renew failed: %r", error)
@@ -160,8 +160,6 @@ class Runner(Generic[S]):
             log.info("operation %s is another's now", operation_id)
         except Exception as error:  # a background task's edge: the lease expires and the sweep tries again
             log.exception("operation %s: runner failed: %r", operation_id, error)
-        finally:
-            self._held.pop(operation_id, None)
 
     def _lease(self, connection: Connection, operation_id: str) -> tuple[OperationRow, list[StepRow]] | None:
         row = self.journal.lease(connection, operation_id, self.owner, self.db.now(connection))
@@ -182,6 +180,8 @@ class Runner(Generic[S]):
             except (Parked, DatabaseAway) as why:  # nothing that was asked for is wrong: nothing is undone
                 log.warning("operation %s (%s) waits: %s", row.id, row.kind, why)
                 await self.db.write(self._release, row)
+            finally:
+                self._held.pop(row.id, None)
 
     async def _go_on(self, row: OperationRow, steps: list[StepRow]) -> None:
         kind = self.kinds.get(row.kind)

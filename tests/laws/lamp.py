@@ -20,9 +20,11 @@ from kilonova.node.ledger import StepServer
 from kilonova.saga.hosts import FOREVER_SECONDS
 from kilonova.saga.journal import Journal, OperationRow, Superseded
 from kilonova.saga.operation import Kind, Operation, Step, host
+from kilonova.saga.pace import Pace
 from kilonova.saga.runner import Parts, Runner, Seams
 from kilonova.saga.seal import Sealer
 
+UNHURRIED = Pace()
 metadata = sa.MetaData()
 journal = Journal(metadata)
 lamps = sa.Table(
@@ -177,9 +179,9 @@ class KeeperService:
 
 
 async def start_keeper(
-    world: World, db: Database, bus: Bus, sealer: Sealer, seams: Seams | None = None
+    world: World, db: Database, bus: Bus, sealer: Sealer, seams: Seams | None = None, pace: Pace = UNHURRIED
 ) -> Runner[Lamps]:
-    parts = Parts(world, db, bus, journal, sealer, Target("house", "keeper"), "keeper")
+    parts = Parts(world, db, bus, journal, sealer, Target("house", "keeper"), "keeper", pace)
     runner = Runner(parts, Lamps(db), KINDS, seams)
     handlers = {**rpc.handlers(Keeper, KeeperService(runner)), **rpc.handlers(StepDriver, runner)}
     await bus.serve("house", "keeper", "", handlers)

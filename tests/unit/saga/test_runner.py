@@ -1,0 +1,300 @@
+"""The runner, in simulation: what a flow sees again after a crash, what is undone and in which order, what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault, conflict, no_capacity, unavailable
+from kilonova.bus.contract import Target
+from kilonova.bus.memory import MemoryBroker, MemoryBus
+from kilonova.db.database import DatabaseAway
+from kilonova.db.inline import InlineDatabase
+from kilonova.saga.journal import Journal, OperationRow, StepRow
+from kilonova.saga.operation import Kind, Operation, Step
+from kilonova.saga.runner import Parts, Runner
+from kilonova.saga.seal import Sealer
+from kilonova.sim.loop import run
+from kilonova.sim.world import SimWorld
+
+SEALER = Sealer([Sealer.new_key()])
+
+
+class Diary(msgspec.Struct):
+    """The world outside, which steps change: a list of what was done, and troubles to come."""
+
+    lines: list[str] = []
+    troubles: dict[str, list[Exception]] = {}
+
+    def note(self, line: str) -> None:
+        if waiting := self.troubles.get(line):
+            raise waiting.pop(0)
+        self.lines.append(line)
+
+
+Flow = Callable[..., Awaitable[None]]
+
+
+async def take(step: Step[Diary], what: str) -> str:
+    step.services.note(f"take {what}")
+    return f"{what} no {len(step.services.lines)}"
+
+
+async def give_back(step: Step[Diary], what: str, taken: str) -> None:
+    step.services.note(f"give back {what}")
+
+
+def nothing(connection: Connection) -> None:
+    """A write that changes nothing."""
+
+
+class Bench:
+    """One service's runners over one database, with one kind of operation: `flow`."""
+
+    def __init__(self, flow: Flow) -> None:
+        self.metadata = sa.MetaData()
+        self.journal = Journal(self.metadata)
+        self.diary = Diary()
+        self.told: list[str] = []
+        self.broker = MemoryBroker()
+        self.api = SimWorld("api", 1)
+        self.db = InlineDatabase("bench", self.api.clock)
+        self.metadata.create_all(self.db.engine)
+        self.kind = Kind("work", flow, lambda _c, _row, fault: self.told.append(fault.message), undos=(give_back,))
+        self.born = 0
+
+    def runner(self) -> tuple[SimWorld, Runner[Diary]]:
+        self.born += 1
+        world = SimWorld(f"runner{self.born}", 1)
+        bus = MemoryBus(world, self.broker, "control")
+        db = self.db.seen_by(world.seam, world.seam)
+        parts = Parts(world, db, bus, self.journal, SEALER, Target("bench", "runner"), "runner")
+        return world, Runner(parts, self.diary, [self.kind])
+
+    async def begin(self, **args: Any) -> str:
+        now = self.api.clock.now()
+        row = OperationRow(self.api.ids.uuid(), "work", 1, "r", args, "u", "p", "req", now, sealed=SEALER.seal({}))
+        await self.db.write(self.journal.insert, row)
+        return row.id
+
+    async def row(self, id_: str) -> OperationRow:
+        found = await self.db.read(self.journal.get, id_)
+        assert found is not None
+        return found
+
+    async def steps(self, id_: str) -> list[StepRow]:
+        return await self.db.read(self.journal.steps_of, id_)
+
+
+def test_a_resumed_flow_sees_what_its_steps_returned_and_does_them_once() -> None:
+    seen: list[tuple[str, str]] = []
+    worlds: list[SimWorld] = []
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        port = await op.step("a port", take, "port", undo=give_back)
+        await op.write("noted", nothing)
+        if len(worlds) == 1:
+            worlds[0].crash()
+            await worlds[0].seam()
+        volume = await op.step("a volume", take, "volume", undo=give_back)
+        seen.append((port, volume))
+        await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        for _ in range(2):
+            world, runner = bench.runner()
+            worlds.append(world)
+            runner.start()
+            if len(worlds) == 1:
+                id_ = await bench.begin()
+            await bench.api.clock.sleep(60)
+        assert (await bench.row(id_)).state == "done"
+        assert (await bench.row(id_)).sealed is None  # its secrets are erased
+        assert bench.diary.lines == ["take port", "take volume"]
+        assert seen == [("port no 1", "volume no 2")]
+
+    run(main(), 1)
+
+
+async def three(op: Operation[Diary], diary: Diary) -> None:
+    for what in ("port", "volume", "host"):
+        await op.step(f"a {what}", take, what, undo=give_back)
+    await op.finish("done", nothing)
+
+
+def test_a_failure_undoes_newest_first_and_tells_why() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        bench.diary.troubles["take host"] = [no_capacity("No host fits.")]
+        id_ = await bench.begin()
+        await bench.runner()[1].run(id_)
+        assert bench.diary.lines == ["take port", "take volume", "give back volume", "give back port"]
+        assert bench.told == ["No host fits."]
+        row = await bench.row(id_)
+        assert row.state == "failed"
+        assert Fault.from_wire(row.error or {}).message == "No host fits."
+        assert [step.state for step in await bench.steps(id_)] == ["undone", "undone", "failed"]
+
+    run(main(), 1)
+
+
+def test_an_undo_that_fails_sticks_is_told_and_is_tried_again() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        bench.diary.troubles["take host"] = [no_capacity("No host fits.")]
+        bench.diary.troubles["give back volume"] = [conflict("It is in use.")] * 3
+        id_ = await bench.begin()
+        _, runner = bench.runner()
+        await runner.run(id_)
+        assert (await bench.row(id_)).state == "stuck"
+        assert bench.told == ["No host fits."]  # the user does not wait for the clean-up
+        runner.start()
+        await bench.api.clock.sleep(60)
+        assert (await bench.row(id_)).state == "failed"
+        assert bench.diary.lines[2:] == ["give back volume", "give back port"]
+
+    run(main(), 1)
+
+
+@pytest.mark.parametrize("place", ["take volume", "give back port"])
+def test_a_database_that_is_away_undoes_nothing(place: str) -> None:
+    """Our own database's trouble says nothing about what was asked: the operation goes on when it is back."""
+
+    async def main() -> None:
+        bench = Bench(three)
+        bench.diary.troubles[place] = [DatabaseAway.of(unavailable("The cloud's database does not answer."))]
+        if place.startswith("give"):
+            bench.diary.troubles["take host"] = [no_capacity("No host fits.")]
+        id_ = await bench.begin()
+        _, runner = bench.runner()
+        await runner.run(id_)
+        assert (await bench.row(id_)).state == ("undoing" if place.startswith("give") else "running")
+        assert bench.told == []
+        runner.start()
+        await bench.api.clock.sleep(60)
+        assert (await bench.row(id_)).state == ("failed" if place.startswith("give") else "done")
+        assert bench.told == (["No host fits."] if place.startswith("give") else [])
+
+    run(main(), 1)
+
+
+def test_undo_since_leaves_what_came_before_and_the_flow_goes_on() -> None:
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        await op.step("a port", take, "port", undo=give_back)
+        for host in ("node1", "node2"):
+            mark = op.mark()
+            try:
+                await op.step("a claim", take, f"claim {host}", undo=give_back)
+                await op.step("a start", take, f"start {host}", undo=give_back)
+            except Fault:
+                await op.undo_since(mark)
+                continue
+            break
+        await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        bench.diary.troubles["take start node1"] = [no_capacity("node1 is full.")]
+        id_ = await bench.begin()
+        await bench.runner()[1].run(id_)
+        assert (await bench.row(id_)).state == "done"
+        assert bench.diary.lines == [
+            *("take port", "take claim node1", "give back claim node1"),
+            *("take claim node2", "take start node2"),
+        ]
+
+    run(main(), 1)
+
+
+def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_crash() -> None:
+    """A flow that went on to the next host must not, resumed, believe that the first one did it."""
+    worlds: list[SimWorld] = []
+    reached: list[str] = []
+
+    async def silent(step: Step[Diary], host: str) -> str:
+        if host == "node1":
+            raise Fault(unavailable("").kind, "The host does not answer.", code="HostSilent")
+        return host
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        for host in ("node1", "node2"):
+            mark = op.mark()
+            try:
+                reached.append(await op.step("a start", silent, host, undo=give_back))
+            except Fault:
+                await op.undo_since(mark)
+                if len(worlds) == 1:
+                    worlds[0].crash()
+                    await worlds[0].seam()
+                continue
+            break
+        await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        id_ = await bench.begin()
+        for _ in range(2):
+            world, runner = bench.runner()
+            worlds.append(world)
+            runner.start()
+            await bench.api.clock.sleep(60)
+        assert (await bench.row(id_)).state == "done"
+        assert reached == ["node2"]
+
+    run(main(), 1)
+
+
+def test_another_releases_operation_is_not_guessed_at() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        id_ = await bench.begin()
+        table = bench.journal.operations
+        await bench.db.write(lambda c: c.execute(table.update().values(version=7)))
+        await bench.runner()[1].run(id_)
+        assert (await bench.row(id_)).state == "failed"
+        assert bench.diary.lines == []
+
+    run(main(), 1)
+
+
+def test_the_journal_forgets_what_ended_long_ago_and_nothing_else() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        old = await bench.begin()
+        _, runner = bench.runner()
+        await runner.run(old)
+        await bench.api.clock.sleep(86_400)
+        new, waiting = await bench.begin(), await bench.begin()
+        await runner.run(new)
+        moment = bench.api.clock.now() - timedelta(hours=1)
+        assert await bench.db.write(bench.journal.forget_before, moment) == 1
+        assert await bench.db.read(bench.journal.get, old) is None
+        assert await bench.steps(old) == []
+        assert len(await bench.steps(new)) == 3
+        assert (await bench.row(waiting)).state == "running"
+
+    run(main(), 1)
+
+
+def test_two_runners_never_hold_one_operation() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        id_ = await bench.begin()
+        now = bench.api.clock.now()
+        first = await bench.db.write(bench.journal.lease, id_, "one", now)
+        assert first is not None and first.epoch == 1
+        assert await bench.db.write(bench.journal.lease, id_, "two", now) is None
+        later = now + timedelta(seconds=bench.journal.lease_seconds + 1)
+        second = await bench.db.write(bench.journal.lease, id_, "two", later)
+        assert second is not None and second.epoch == 2
+        assert await bench.db.write(bench.journal.renew, {id_: 1}, later) == [id_]
+        assert await bench.db.write(bench.journal.renew, {id_: 2}, later) == []
+
+    run(main(), 1)
