@@ -43,8 +43,10 @@ class ServerDatabase:
     """One database of a PostgreSQL or MariaDB server. `url`: `postgresql://user:password@host:port/name`, `mysql://…`.
 
     Two pools of `pool_size` connections each, for reads and for writes, opened when needed; a unit that gets none
-    within `wait_seconds` fails as BUSY. A process that stops in the middle of a unit (paused, swapped out) holds its
-    locks for `idle_seconds` at most; then the server rolls back, and the unit is run again when it comes back. Host names are checked when `tls` is given.
+    within `wait_seconds` fails as BUSY. Host names are checked when `tls` is given.
+
+    A process that stops in the middle of a unit (paused, swapped out) holds its locks for `idle_seconds` at most: then
+    the server rolls back, and when the process comes back the unit is run again.
     """
 
     def __init__(

@@ -1,0 +1,103 @@
+"""Group commit: who shares a commit shares nothing else, and nobody is told of success before it is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.base.clock import SystemClock
+from kilonova.base.faults import Fault, Kind, conflict
+from kilonova.db.database import DatabaseAway
+from kilonova.db.sqlite import SqliteDatabase
+
+metadata = sa.MetaData()
+parent = sa.Table("parent", metadata, sa.Column("id", sa.Integer, primary_key=True))
+child = sa.Table(
+    "child",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("parent_id", sa.ForeignKey("parent.id", deferrable=True, initially="DEFERRED"), nullable=False),
+)
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
+    made = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+    await made.write(metadata.create_all)
+    yield made
+    await made.close()
+
+
+def add(connection: Connection, number: int) -> int:
+    connection.execute(parent.insert().values(id=number))
+    return number
+
+
+def add_and_fail(connection: Connection, number: int) -> int:
+    add(connection, number)
+    raise conflict(f"{number} may not be")
+
+
+def orphan(connection: Connection) -> None:
+    """Breaks a rule that is checked at the commit only."""
+    connection.execute(child.insert().values(id=1, parent_id=404))
+
+
+def everything(connection: Connection) -> list[int]:
+    return list(connection.scalars(sa.select(parent.c.id).order_by(parent.c.id)))
+
+
+async def test_a_unit_that_fails_is_rolled_back_alone(db: SqliteDatabase) -> None:
+    units = [db.write(add_and_fail if number % 3 == 0 else add, number) for number in range(1, 31)]
+    outcomes = await asyncio.gather(*units, return_exceptions=True)
+    kept = [number for number in range(1, 31) if number % 3]
+    assert [one for one in outcomes if not isinstance(one, Fault)] == kept
+    assert await db.read(everything) == kept
+
+
+async def test_a_commit_that_fails_fails_every_unit_in_it(db: SqliteDatabase) -> None:
+    """Units that wait together commit together; none of them may hear of success."""
+    hold = sqlite3.connect(db.path, isolation_level=None)
+    hold.execute("BEGIN IMMEDIATE")
+    first = asyncio.ensure_future(db.write(add, 1))
+    await asyncio.sleep(0.05)  # the writer waits for the lock with the first; the others queue up behind it
+    together = [asyncio.ensure_future(work) for work in (db.write(add, 2), db.write(orphan), db.write(add, 3))]
+    await asyncio.sleep(0.05)
+    hold.execute("ROLLBACK")
+    hold.close()
+    outcomes = await asyncio.gather(first, *together, return_exceptions=True)
+    assert outcomes[0] == 1
+    assert all(isinstance(one, sqlite3.IntegrityError) for one in outcomes[1:]), outcomes
+    assert await db.read(everything) == [1]
+    assert await db.write(add, 4) == 4
+
+
+async def test_what_a_reader_writes_is_thrown_away(db: SqliteDatabase) -> None:
+    await db.read(add, 9)
+    assert await db.read(everything) == []
+
+
+async def test_a_full_disk_is_told_and_kept_apart_from_wrong_requests(db: SqliteDatabase) -> None:
+    def limit(connection: Connection) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    def fill(connection: Connection) -> None:
+        connection.exec_driver_sql("CREATE TABLE blob AS SELECT randomblob(1000000) AS b")
+
+    await db.write(limit)
+    with pytest.raises(DatabaseAway, match="no room") as caught:
+        await db.write(fill)
+    assert caught.value.kind is Kind.UNAVAILABLE
+
+
+async def test_closed_says_so(db: SqliteDatabase) -> None:
+    await db.close()
+    with pytest.raises(Fault, match="closed"):
+        await db.write(add, 1)
