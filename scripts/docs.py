@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 
 def decisions_index() -> str:
@@ -21,7 +22,14 @@ def decisions_index() -> str:
     return "\n".join(["# Decisions", "", head, "", *lines, ""])
 
 
-PAGES: dict[str, Callable[[], str]] = {"docs/decisions/README.md": decisions_index}
+def server_states() -> str:
+    """docs/states.md: what may be done to a server in which state."""
+    from kilonova.compute.server.states_page import page
+
+    return page()
+
+
+PAGES: dict[str, Callable[[], str]] = {"docs/decisions/README.md": decisions_index, "docs/states.md": server_states}
 
 
 def main() -> int:
