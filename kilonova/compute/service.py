@@ -11,7 +11,18 @@ from kilonova.compute.flavor import resource as flavor
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.server import create, delete, resource, start_stop
+from kilonova.compute.reconcile import orphan_allocations, power_sync, retention
+from kilonova.compute.server import (
+    actions,
+    console,
+    create,
+    delete,
+    external_events,
+    metadata,
+    resource,
+    start_stop,
+    tags,
+)
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import COMPUTE
@@ -20,11 +31,14 @@ from kilonova.http.route import Route
 from kilonova.http.versions import Versioning, written
 from kilonova.policy.personas import base_rules
 from kilonova.policy.rules import Rule
+from kilonova.saga.loops import Loop
 
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
-_NOUNS = (resource, create, delete, start_stop, flavor, extra_specs, access, keypair, quota, limits)
+_SERVER = (resource, create, delete, start_stop, metadata, tags, actions, console, external_events)
+_NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits)
+LOOPS: tuple[Loop, ...] = (power_sync.LOOP, orphan_allocations.LOOP, *retention.LOOPS)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

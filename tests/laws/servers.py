@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.compute.server.store import Server
 from kilonova.compute.service import POLICY, compute_app
 from kilonova.policy.rules import Policy
 from kilonova.saga.runner import Seams
@@ -43,7 +44,11 @@ class Door:
 
     def state(self, server_id: str) -> str:
         """vm_state of the record."""
-        return next(server.vm_state for server in self.cloud.servers() if server.id == server_id)
+        return self.state_of(server_id).vm_state
+
+    def state_of(self, server_id: str) -> Server:
+        """The whole record."""
+        return next(server for server in self.cloud.servers() if server.id == server_id)
 
     def balance(self) -> None:
         books.balance(self.cloud)

@@ -94,7 +94,9 @@ def _device(mapping: Mapping, device_id: str) -> BlockDevice:
 
 def with_root(devices: list[BlockDevice], image_id: str, new_id: str) -> list[BlockDevice]:
     """The devices with the image's local root disk first, when an image is named; boot order checked."""
-    if image_id and not any(d.boot_index == 0 and d.image_id == image_id for d in devices):
+    if image_id and not any(
+        d.boot_index == 0 and (d.image_id, d.destination_type) == (image_id, "local") for d in devices
+    ):
         root = BlockDevice(new_id, "image", "local", 0, ROOT, image_id=image_id, delete_on_termination=True)
         devices = [root, *devices]
     order = sorted(d.boot_index for d in devices if d.boot_index is not None and d.boot_index >= 0)

@@ -493,3 +493,17 @@ def open_operations(connection: Connection) -> list[tuple[str, str, str]]:
     o = journal.operations.c
     found = sa.select(o.kind, o.resource_id, o.state).where(o.state.not_in(("done", "failed")))
     return [(row[0], row[1], row[2]) for row in connection.execute(found)]
+
+
+def correct_states(connection: Connection, truth: dict[tuple[str, str], str], settled: datetime, now: datetime) -> int:
+    """vm_state of servers that nobody works on, where it contradicts power_state; returns how many were set."""
+    mended = 0
+    s = servers.c
+    for (vm_state, power), true_state in truth.items():
+        mended += connection.execute(
+            servers.update()
+            .where(s.vm_state == vm_state, s.power_state == power, s.operation_id == "", s.task_state == "")
+            .where(s.deleted_at.is_(None), s.updated_at < settled)
+            .values(vm_state=true_state, updated_at=now)
+        ).rowcount
+    return mended
