@@ -32,7 +32,7 @@ from kilonova.compute.contract import (
 from kilonova.compute.core import Compute, ComputeSettings
 from kilonova.compute.host import store as hosts
 from kilonova.compute.schema import journal
-from kilonova.compute.server import console_store, states, store
+from kilonova.compute.server import console_store, seen_store, states, store
 from kilonova.compute.server.build import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
@@ -195,14 +195,14 @@ def _report(connection: Connection, said: HostReport, new_id: str, now: datetime
 @says(lambda changed: f"servers: power_state of {len(changed)}")
 def _set_powers(connection: Connection, changed: list[tuple[str, str]]) -> None:
     for server_id, power in changed:
-        store.set_power(connection, server_id, power)
+        seen_store.set_power(connection, server_id, power)
 
 
 def compare_guests(
     connection: Connection, host: str, guests: list[SeenGuest], full: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """(guests that must not be on the host, [(server id, power)] that differ from the record)."""
-    records = {row[0]: row for row in store.on_host(connection, host)}
+    records = {row[0]: row for row in seen_store.on_host(connection, host)}
     unknown, changed, seen = [], [], set()
     for guest in guests:
         seen.add(guest.server_id)

@@ -25,7 +25,7 @@ from kilonova.compute.contract import (
 from kilonova.compute.core import Compute, ComputeSettings, Limits, Peers
 from kilonova.compute.reconcile import orphan_allocations
 from kilonova.compute.schema import metadata
-from kilonova.compute.server import store
+from kilonova.compute.server import seen_store, store
 from kilonova.db.inline import InlineDatabase
 from kilonova.node.agents.compute import ComputeHostAgent, Machine
 from kilonova.node.agents.compute import ComputeSettings as AgentSettings
@@ -219,15 +219,15 @@ class SimCloud:
             await self.api_world.clock.sleep(1.0)
             if not self.conductors:
                 await self.start_conductor()
-            if not await self.db.read(store.count_operations, (*UNFINISHED, "superseded")):
+            if not await self.db.read(seen_store.count_operations, (*UNFINISHED, "superseded")):
                 await orphan_allocations.run(self.api)
                 return
-        raise AssertionError(f"unfinished after {limit_seconds} s: {await self.db.read(store.open_operations)}")
+        raise AssertionError(f"unfinished after {limit_seconds} s: {await self.db.read(seen_store.open_operations)}")
 
     def servers(self) -> list[store.Server]:
         """Every server's record, deleted ones too."""
         with self.db.engine.connect() as connection:
-            return store.every(connection)
+            return seen_store.every(connection)
 
     def guests(self) -> dict[str, list[str]]:
         """server id → hosts that have its guest."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from kilonova.compute.contract import Power
 from kilonova.compute.core import Compute
-from kilonova.compute.server import states, store
+from kilonova.compute.server import seen_store, states
 from kilonova.saga.loops import Loop
 
 SETTLED_SECONDS = 10.0
@@ -28,7 +28,7 @@ TRUTH = {
 async def run(compute: Compute) -> int:
     """Set vm_state to what is true; returns how many servers were mended."""
     now = compute.world.clock.now()
-    return await compute.db.write(store.correct_states, TRUTH, now - timedelta(seconds=SETTLED_SECONDS), now)
+    return await compute.db.write(seen_store.correct_states, TRUTH, now - timedelta(seconds=SETTLED_SECONDS), now)
 
 
 LOOP = Loop("power_sync", 10.0, run)

@@ -1,0 +1,61 @@
+"""Servers as hosts see them and as operators count them: power states, disagreements, what is under way."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.compute.schema import journal
+from kilonova.compute.server.store import Server, as_server, servers
+
+# ── what hosts say
+
+
+def on_host(connection: Connection, host: str) -> list[tuple[str, str, str, str, str]]:
+    """(id, vm_state, task_state, power_state, operation_id) of the servers on a host, also those being deleted."""
+    s = servers.c
+    here = sa.or_(s.deleted_at.is_(None), s.operation_id != "")
+    found = sa.select(s.id, s.vm_state, s.task_state, s.power_state, s.operation_id).where(s.host == host, here)
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def set_power(connection: Connection, server_id: str, power: str) -> None:
+    """What the hypervisor sees."""
+    connection.execute(servers.update().where(servers.c.id == server_id).values(power_state=power))
+
+
+# ── for checkers and operators
+
+
+def every(connection: Connection) -> list[Server]:
+    """All records, deleted ones too."""
+    return [as_server(row) for row in connection.execute(sa.select(servers).order_by(servers.c.number))]
+
+
+def count_operations(connection: Connection, in_states: tuple[str, ...]) -> int:
+    """How many operations are in one of the states."""
+    o = journal.operations.c
+    return connection.scalar(sa.select(sa.func.count()).where(o.state.in_(in_states))) or 0
+
+
+def open_operations(connection: Connection) -> list[tuple[str, str, str]]:
+    """(kind, server id, state) of the operations that have not ended."""
+    o = journal.operations.c
+    found = sa.select(o.kind, o.resource_id, o.state).where(o.state.not_in(("done", "failed")))
+    return [(row[0], row[1], row[2]) for row in connection.execute(found)]
+
+
+def correct_states(connection: Connection, truth: dict[tuple[str, str], str], settled: datetime, now: datetime) -> int:
+    """vm_state of servers that nobody works on, where it contradicts power_state; returns how many were set."""
+    mended = 0
+    s = servers.c
+    for (vm_state, power), true_state in truth.items():
+        mended += connection.execute(
+            servers.update()
+            .where(s.vm_state == vm_state, s.power_state == power, s.operation_id == "", s.task_state == "")
+            .where(s.deleted_at.is_(None), s.updated_at < settled)
+            .values(vm_state=true_state, updated_at=now)
+        ).rowcount
+    return mended
