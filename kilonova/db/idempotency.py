@@ -42,3 +42,8 @@ def remember(connection: Connection, table: sa.Table, key: str, user_id: str, re
 def forget_before(connection: Connection, table: sa.Table, moment: datetime) -> int:
     """Delete keys older than `moment`; returns how many."""
     return connection.execute(table.delete().where(table.c.created_at < moment)).rowcount
+
+
+def forget(connection: Connection, table: sa.Table, key: str, user_id: str) -> None:
+    """Drop one key: what it made was undone since, so the request is new again."""
+    connection.execute(table.delete().where(table.c.key == key, table.c.user_id == user_id))

@@ -1,0 +1,1 @@
+"""Agents: the parts on hosts that build networks, and whether they live."""

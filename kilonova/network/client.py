@@ -1,0 +1,241 @@
+"""How other services ask network over REST, with the user's token (and their service token beside it)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, not_found, over_quota
+from kilonova.http.client import Client
+from kilonova.network import addresses
+from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
+
+Json = dict[str, Any]
+_HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+MADE_FOR = "made_for"  # in a port's binding:profile: the server whose end is the port's end
+
+
+class NetworkClient:
+    """Implements contract.Networks over a Client of the network API."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def check(self, token: str, project_id: str, requests: list[PortRequest]) -> list[PortRequest]:
+        """At the API: all that is asked for exists, may be used and has room; nothing asked: the only network."""
+        if not requests:
+            return await self._only_network(token, project_id)
+        for request in requests:
+            if request.port_id:
+                await self._check_port(token, request)
+            else:
+                await self._check_network(token, request)
+        await self._check_room(token, project_id, sum(1 for request in requests if not request.port_id))
+        return requests
+
+    async def _only_network(self, token: str, project_id: str) -> list[PortRequest]:
+        """The project's own network or, when it has none, the shared one; no network at all is a server without NIC."""
+        own = await self._list(token, "networks", [("project_id", project_id), ("router:external", "False")])
+        shared = await self._list(token, "networks", [("shared", "True"), ("router:external", "False")])
+        usable = {one["id"]: one for one in (*own, *shared) if one["subnets"]}
+        if len(usable) > 1:
+            raise conflict(
+                "Multiple possible networks found, use a Network ID to be more specific.", code="NetworkAmbiguous"
+            )
+        await self._check_room(token, project_id, len(usable))
+        return [PortRequest(network_id=id_) for id_ in usable]
+
+    async def _check_port(self, token: str, request: PortRequest) -> None:
+        port = await self._get(token, "port", request.port_id)
+        if port["device_id"]:
+            raise conflict(f"Port {request.port_id} is still in use.", code="PortInUse")
+        if not port["fixed_ips"]:
+            raise invalid(f"Port {request.port_id} requires a FixedIP in order to be used.", code="PortRequiresFixedIP")
+
+    async def _check_network(self, token: str, request: PortRequest) -> None:
+        network = await self._get(token, "network", request.network_id)
+        if not network["subnets"]:
+            raise invalid(
+                f"Network {request.network_id} requires a subnet in order to boot instances on.",
+                code="NetworkRequiresSubnet",
+            )
+        if not request.fixed_ip:
+            return
+        wanted = addresses.address(request.fixed_ip)
+        subnets = await self._list(token, "subnets", [("network_id", request.network_id)])
+        if not any(wanted in addresses.network(subnet["cidr"]) for subnet in subnets):
+            raise invalid(
+                f"Fixed IP address {wanted} is not a valid ip address for network {request.network_id}.",
+                code="InvalidIpForNetwork",
+            )
+        query = [("network_id", request.network_id), ("fixed_ips", f"ip_address={wanted}")]
+        if await self._list(token, "ports", query):
+            raise conflict(f"Fixed IP address {wanted} is already in use.", code="FixedIpAlreadyInUse")
+
+    async def _check_room(self, token: str, project_id: str, count: int) -> None:
+        reply = await self._client.request("GET", f"/v2.0/quotas/{project_id}/details.json", token=token)
+        port = reply.json()["quota"]["port"]
+        if count and 0 <= port["limit"] < port["used"] + count:
+            raise over_quota("port", wanted=count, used=port["used"], limit=port["limit"])
+
+    async def check_security_groups(self, token: str, project_id: str, groups: list[str]) -> None:
+        """Each group (name or id) exists for the project; an ambiguous name is CONFLICT."""
+        await self._group_ids(token, project_id, groups)
+
+    async def _group_ids(self, token: str, project_id: str, groups: Iterable[str]) -> list[str]:
+        if not (wanted := list(dict.fromkeys(groups))):
+            return []
+        query = [("project_id", project_id), ("fields", "id"), ("fields", "name")]
+        known = await self._list(token, "security-groups", query, key="security_groups")
+        return [_group_id(known, group, project_id) for group in wanted]
+
+    async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
+        """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none is left."""
+        groups = await self._group_ids(token, nics.project_id, nics.security_groups)
+        bound: list[tuple[Json, PortRequest]] = []
+        try:
+            for index, request in enumerate(nics.requests):
+                if request.port_id:
+                    port = await self._adopt(token, nics, request)
+                else:
+                    port = await self._make(token, f"{key}/{index}", nics, request, groups)
+                bound.append((port, request))
+                _check_bound(port, nics.host)
+        except Fault:
+            await self.unbind(token, nics.server_id, [_bare(port, request) for port, request in bound])
+            raise
+        return await self._bindings(token, bound)
+
+    async def _make(self, token: str, key: str, nics: ServerNics, request: PortRequest, groups: list[str]) -> Json:
+        body: Json = {
+            "network_id": request.network_id,
+            "binding:profile": {MADE_FOR: nics.server_id},
+            **_device(nics),
+        }
+        if groups:
+            body["security_groups"] = groups
+        if request.fixed_ip:
+            body["fixed_ips"] = [{"ip_address": request.fixed_ip}]
+        if _HOSTNAME.match(nics.hostname):
+            body["dns_name"] = nics.hostname
+        reply = await self._client.request("POST", "/v2.0/ports", token=token, json={"port": body}, idempotency_key=key)
+        port: Json = reply.json()["port"]
+        if port.get("binding:host_id") not in (None, nics.host):
+            return await self._put(token, port["id"], _device(nics))
+        return port
+
+    async def _adopt(self, token: str, nics: ServerNics, request: PortRequest) -> Json:
+        port = await self._get(token, "port", request.port_id)
+        if port["device_id"] not in ("", nics.server_id):
+            raise conflict(f"Port {request.port_id} is still in use.", code="PortInUse")
+        return await self._put(token, request.port_id, _device(nics))
+
+    async def unbind(self, token: str, server_id: str, ports: list[PortBinding]) -> None:
+        """Ports made for the server are deleted, adopted ones set free; gone is fine."""
+        made = {port.id: port.made_by_us for port in ports}
+        for port in await self._list(token, "ports", [("device_id", server_id)]):
+            marked = port.get("binding:profile", {}).get(MADE_FOR) == server_id
+            made[port["id"]] = made.get(port["id"], False) or marked
+        for id_, made_by_us in made.items():
+            try:
+                if made_by_us:
+                    await self._client.request("DELETE", f"/v2.0/ports/{id_}", token=token)
+                else:
+                    await self._free(token, server_id, id_)
+            except Fault as fault:
+                if fault.kind is not Kind.NOT_FOUND:
+                    raise
+
+    async def _free(self, token: str, server_id: str, port_id: str) -> None:
+        port = await self._get(token, "port", port_id)
+        if port["device_id"] == server_id:
+            await self._put(token, port_id, {"device_id": "", "device_owner": "", "binding:host_id": ""})
+
+    async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
+        """The server's ports with their status now."""
+        found = await self._list(token, "ports", [("device_id", server_id), ("sort_key", "created_at")])
+        return await self._bindings(token, [(port, PortRequest(port_id=port["id"])) for port in found])
+
+    async def _bindings(self, token: str, bound: list[tuple[Json, PortRequest]]) -> list[PortBinding]:
+        """With facts of networks and subnets, by one request each."""
+        ids = sorted({port["network_id"] for port, _ in bound})
+        if not ids:
+            return []
+        networks = {one["id"]: one for one in await self._list(token, "networks", [("id", id_) for id_ in ids])}
+        found = await self._list(token, "subnets", [("network_id", id_) for id_ in ids])
+        subnets = {one["id"]: one for one in found}
+        return [_binding(port, request, networks[port["network_id"]], subnets) for port, request in bound]
+
+    async def _get(self, token: str, noun: str, id_: str) -> Json:
+        reply = await self._client.request("GET", f"/v2.0/{noun}s/{id_}", token=token)
+        found: Json = reply.json()[noun]
+        return found
+
+    async def _put(self, token: str, port_id: str, values: Json) -> Json:
+        reply = await self._client.request("PUT", f"/v2.0/ports/{port_id}", token=token, json={"port": values})
+        changed: Json = reply.json()["port"]
+        return changed
+
+    async def _list(self, token: str, plural: str, query: list[tuple[str, str]], *, key: str = "") -> list[Json]:
+        reply = await self._client.request("GET", f"/v2.0/{plural}?{urlencode(query)}", token=token)
+        found: list[Json] = reply.json()[key or plural]
+        return found
+
+
+def _group_id(known: list[Json], group: str, project_id: str) -> str:
+    if any(one["id"] == group for one in known):
+        return group
+    named = [one["id"] for one in known if one["name"] == group]
+    if len(named) > 1:
+        raise conflict(
+            f"Multiple security groups found matching '{group}'. Use an ID to be more specific.",
+            code="NoUniqueMatch",
+        )
+    if not named:
+        raise not_found("Security group", group, inside=f"project {project_id}", code="SecurityGroupNotFound")
+    return str(named[0])
+
+
+def _device(nics: ServerNics) -> Json:
+    return {
+        "device_id": nics.server_id,
+        "device_owner": f"compute:{nics.availability_zone or 'nova'}",
+        "binding:host_id": nics.host,
+    }
+
+
+def _check_bound(port: Json, host: str) -> None:
+    if port.get("binding:vif_type") == "binding_failed":
+        raise no_capacity(
+            f"Binding failed for port {port['id']}, please check network's logs for more information.",
+            inside=f"no living L2 agent on {host} can carry the network",
+        )
+
+
+def _bare(port: Json, request: PortRequest) -> PortBinding:
+    return PortBinding(
+        port["id"], port["network_id"], "", port["mac_address"], [], 0, port["status"], made_by_us=not request.port_id
+    )
+
+
+def _binding(port: Json, request: PortRequest, network: Json, subnets: dict[str, Json]) -> PortBinding:
+    of_port = [subnets[ip["subnet_id"]] for ip in port["fixed_ips"]]
+    marked = port.get("binding:profile", {}).get(MADE_FOR) == port["device_id"]
+    return PortBinding(
+        id=port["id"],
+        network_id=port["network_id"],
+        network_name=network["name"],
+        mac=port["mac_address"],
+        fixed_ips=[
+            FixedIp(ip["ip_address"], ip["subnet_id"], subnet["cidr"], subnet["gateway_ip"] or "")
+            for ip, subnet in zip(port["fixed_ips"], of_port, strict=True)
+        ],
+        mtu=network["mtu"],
+        status=port["status"],
+        tag=request.tag,
+        made_by_us=not request.port_id or marked,
+        dns=list(dict.fromkeys(server for subnet in of_port for server in subnet["dns_nameservers"])),
+        host_routes=[(route["destination"], route["nexthop"]) for subnet in of_port for route in subnet["host_routes"]],
+    )

@@ -1,0 +1,1 @@
+"""Extensions: the list of what this API really has."""

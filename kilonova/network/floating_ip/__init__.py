@@ -1,0 +1,1 @@
+"""Floating IPs: an outside address that stands for a port's inside one."""

@@ -1,0 +1,1 @@
+"""What compute must hear of ports: a row first, a message second."""

@@ -1,0 +1,63 @@
+"""The outbox in the database: events for compute wait here until compute has taken them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from kilonova.network import schema
+from kilonova.network.work import Work
+
+_outbox = schema.outbox
+TRIES = 20
+LONGEST_SECONDS = 60.0
+
+
+class Event(msgspec.Struct, frozen=True):
+    """`network-vif-plugged` and its kind, for one server's port."""
+
+    id: str
+    event: str
+    server_id: str
+    port_id: str
+    tries: int
+    due_at: datetime
+    created_at: datetime
+
+
+def put(work: Work, event: str, server_id: str, port_id: str) -> None:
+    """Compute must hear of it; an older opposite that still waits is overtaken."""
+    waiting = (_outbox.c.port_id == port_id) & (_outbox.c.event.like("network-vif-%"))
+    work.connection.execute(_outbox.delete().where(waiting))
+    now = work.draw.now()
+    values = {"id": work.draw.id(), "event": event, "server_id": server_id, "port_id": port_id}
+    work.connection.execute(_outbox.insert().values(**values, tries=0, due_at=now, created_at=now))
+    work.changes.events = True
+
+
+def due(connection: Connection, now: datetime, limit: int = 100) -> list[Event]:
+    """Events whose time has come, oldest first."""
+    found = sa.select(_outbox).where(_outbox.c.due_at <= now).order_by(_outbox.c.created_at).limit(limit)
+    return [Event(**row._mapping) for row in connection.execute(found)]
+
+
+def sent(work: Work, ids: Sequence[str]) -> None:
+    """Compute has them."""
+    work.connection.execute(_outbox.delete().where(_outbox.c.id.in_(ids)))
+
+
+def failed(work: Work, ids: Sequence[str]) -> None:
+    """Compute did not take them: later again, ever later, and not for ever."""
+    now = work.draw.now()
+    for id_, tries in work.connection.execute(
+        sa.select(_outbox.c.id, _outbox.c.tries).where(_outbox.c.id.in_(ids))
+    ).all():
+        if tries + 1 >= TRIES:
+            work.connection.execute(_outbox.delete().where(_outbox.c.id == id_))
+            continue
+        later = now + timedelta(seconds=min(LONGEST_SECONDS, 0.5 * 2**tries))
+        work.connection.execute(_outbox.update().where(_outbox.c.id == id_).values(tries=tries + 1, due_at=later))

@@ -1,0 +1,104 @@
+"""Binding in the database: which host builds a port, whether it can, and who must hear of a port's change."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import sqlalchemy as sa
+
+from kilonova.network import schema, told_store
+from kilonova.network.agent import store as agents
+from kilonova.network.outbox import store as outbox
+from kilonova.network.work import Work
+
+if TYPE_CHECKING:
+    from kilonova.network.port.store import Port
+
+_ports = schema.ports
+_networks = schema.networks
+BOUND, FAILED, UNBOUND = "bridge", "binding_failed", "unbound"
+
+
+def bind(work: Work, port: Port) -> None:
+    """Set the port's vif_type from its host: bound when a living agent there can carry the network's segment."""
+    port.status = "DOWN"
+    if not port.host:
+        port.vif_type, port.bound_at = UNBOUND, None
+        return
+    can = port.vnic_type == "normal" and _can_carry(work, port.network_id, port.host)
+    port.vif_type, port.bound_at = (BOUND if can else FAILED), work.draw.now()
+    if port.device_owner == "network:floatingip":
+        port.status = "N/A"
+
+
+def _can_carry(work: Work, network_id: str, host: str) -> bool:
+    found = agents.alive(work, agents.L2, host)
+    if not found:
+        return False
+    segment = sa.select(_networks.c.segment_type, _networks.c.physical_network).where(_networks.c.id == network_id)
+    kind, physical_network = work.connection.execute(segment).one()
+    if kind in ("flat", "vlan"):
+        return physical_network in found[0].physical_networks
+    return kind == "local" or bool(found[0].tunnel_ip)
+
+
+def rebound(work: Work, port: Port, values: dict[str, Any]) -> dict[str, Any]:
+    """The values with what a change of host, kind or state of the port means for its binding and status."""
+    made = dict(values)
+    moves = values.get("host", port.host) != port.host or values.get("vnic_type", port.vnic_type) != port.vnic_type
+    retried = bool(values.get("host")) and port.vif_type == FAILED
+    if moves or retried:
+        trial = msgspec.structs.replace(port, **values)
+        bind(work, trial)
+        made |= {"vif_type": trial.vif_type, "status": trial.status, "bound_at": trial.bound_at}
+    elif values.get("admin_state_up") is False and port.status == "ACTIVE":
+        made["status"] = "DOWN"
+    return made
+
+
+def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> None:
+    """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
+    that send it frames, and hosts that filter by a group it is in."""
+    if not port.device_owner.startswith("network:floatingip"):
+        told_store.tell_dhcp(work, port.network_id)
+    if not port.host and not old_host:
+        return
+    for host in {port.host, old_host} - {""}:
+        work.changes.port(host, port.id)
+        told_store.tell_tunnels(work, port.network_id, host)
+    told_store.tell_members(work, group_ids)
+    if port.device_owner.startswith("network:router"):
+        told_store.tell_router(work, port.device_id)
+
+
+def release_floating(work: Work, port_id: str) -> None:
+    """Floating IPs of the port stand for nothing now; their routers hear of it."""
+    floating = schema.floating_ips
+    found = sa.select(floating.c.router_id).where(floating.c.port_id == port_id, floating.c.router_id != "")
+    for router_id in set(work.connection.scalars(found)):
+        told_store.tell_router(work, router_id)
+    work.connection.execute(
+        floating.update()
+        .where(floating.c.port_id == port_id)
+        .values(port_id=None, fixed_ip=None, router_id="", status="DOWN", revision=floating.c.revision + 1)
+    )
+
+
+def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) -> None:
+    """The host says which of its ports are built; servers' ports are told to compute when that is news."""
+    for ids, status, event in ((up, "ACTIVE", "network-vif-plugged"), (down, "DOWN", "network-vif-unplugged")):
+        if not ids:
+            continue
+        news = sa.select(_ports.c.id, _ports.c.device_id, _ports.c.device_owner).where(
+            _ports.c.id.in_(ids), _ports.c.host == host, _ports.c.status != status
+        )
+        rows = work.connection.execute(news.order_by(_ports.c.id)).all()
+        if not rows:
+            continue
+        changed = _ports.update().where(_ports.c.id.in_([row.id for row in rows]))
+        work.connection.execute(changed.values(status=status, revision=_ports.c.revision + 1))
+        for row in rows:
+            if row.device_owner.startswith("compute:") and row.device_id:
+                outbox.put(work, event, row.device_id, row.id)

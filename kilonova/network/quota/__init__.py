@@ -1,0 +1,1 @@
+"""Quotas: how much of each a project may have."""

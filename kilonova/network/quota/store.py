@@ -1,0 +1,103 @@
+"""Quotas: lock the project's row for a resource, count what is really there, and only then let more in."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+from kilonova.base.faults import over_quota
+from kilonova.network import schema
+from kilonova.network.settings import QuotaDefaults
+from kilonova.network.work import Work
+
+_quotas = schema.quotas
+COUNTED: dict[str, sa.Table] = {
+    "network": schema.networks,
+    "subnet": schema.subnets,
+    "port": schema.ports,
+    "router": schema.routers,
+    "floatingip": schema.floating_ips,
+    "security_group": schema.security_groups,
+    "security_group_rule": schema.rules,
+}
+
+
+def take(work: Work, project_id: str, resource: str, count: int = 1) -> None:
+    """Return when the project may have `count` more; holds the row's lock until the unit ends. OVER_QUOTA else."""
+    lock(work.connection, project_id, resource)
+    limit = limits(work.connection, project_id, work.settings.quotas)[resource]
+    if limit < 0:
+        return
+    used = usage(work.connection, project_id, resource)
+    if used + count > limit:
+        raise over_quota(resource, wanted=count, used=used, limit=limit)
+
+
+def lock(connection: Connection, project_id: str, resource: str) -> None:
+    mine = (_quotas.c.project_id == project_id) & (_quotas.c.resource == resource)
+    found = sa.select(_quotas.c.resource).where(mine).with_for_update()
+    if connection.execute(found).first() is None:
+        _insert_missing(connection, project_id, resource)
+        connection.execute(found)
+
+
+def _insert_missing(connection: Connection, project_id: str, resource: str) -> None:
+    """Two that insert the same row at once both find it afterwards."""
+    values = {"project_id": project_id, "resource": resource, "maximum": None}
+    statement: sa.Insert
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(_quotas).values(values).on_conflict_do_nothing()
+    elif connection.dialect.name == "postgresql":
+        statement = postgresql.insert(_quotas).values(values).on_conflict_do_nothing()
+    else:
+        statement = mysql.insert(_quotas).values(values).prefix_with("IGNORE")
+    connection.execute(statement)
+
+
+def usage(connection: Connection, project_id: str, resource: str) -> int:
+    """How many there are. DHCP's own ports are the cloud's, they do not count."""
+    table = COUNTED[resource]
+    statement = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id)
+    if table is schema.ports:
+        statement = statement.where(table.c.device_owner != "network:dhcp")
+    return connection.execute(statement).scalar_one()
+
+
+def limits(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, int]:
+    """Resource → limit for the project."""
+    found = sa.select(_quotas.c.resource, _quotas.c.maximum).where(
+        _quotas.c.project_id == project_id, _quotas.c.maximum.is_not(None)
+    )
+    return dataclasses.asdict(defaults) | dict(connection.execute(found).all())
+
+
+def details(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, dict[str, int]]:
+    """Resource → limit, used and reserved (always 0: what is counted is written already)."""
+    return {
+        resource: {"limit": limit, "used": usage(connection, project_id, resource), "reserved": 0}
+        for resource, limit in limits(connection, project_id, defaults).items()
+    }
+
+
+def override(work: Work, project_id: str, values: dict[str, int]) -> dict[str, int]:
+    """Set limits for a project; returns all of its limits."""
+    for resource, maximum in values.items():
+        lock(work.connection, project_id, resource)
+        mine = (_quotas.c.project_id == project_id) & (_quotas.c.resource == resource)
+        work.connection.execute(_quotas.update().where(mine).values(maximum=maximum))
+    return limits(work.connection, project_id, work.settings.quotas)
+
+
+def forget(work: Work, project_id: str) -> bool:
+    """Back to the defaults; whether anything else was set."""
+    statement = _quotas.update().where(_quotas.c.project_id == project_id, _quotas.c.maximum.is_not(None))
+    return work.connection.execute(statement.values(maximum=None)).rowcount > 0
+
+
+def overridden(connection: Connection) -> list[str]:
+    """Projects that have limits of their own."""
+    found = sa.select(_quotas.c.project_id).where(_quotas.c.maximum.is_not(None)).distinct()
+    return list(connection.scalars(found.order_by(_quotas.c.project_id)))

@@ -1,0 +1,33 @@
+"""Which events has compute not heard yet? It is told; what it does not take is tried again, ever later."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from kilonova.base.faults import Fault, Kind
+from kilonova.network.outbox import store
+
+if TYPE_CHECKING:
+    from kilonova.network.service import NetworkService
+
+log = logging.getLogger(__name__)
+
+
+async def run(service: NetworkService) -> int:
+    """How many events compute took."""
+    if service.server_events is None:
+        return 0
+    told = 0
+    while events := await service.db.read(store.due, service.world.clock.now()):
+        ids = [event.id for event in events]
+        try:
+            await service.server_events.port_events([(e.event, e.server_id, e.port_id) for e in events])
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_FOUND:
+                log.warning("compute did not take %d port events: %r", len(events), fault)
+                await service.change(store.failed, ids)
+                return told
+        await service.change(store.sent, ids)
+        told += len(ids)
+    return told

@@ -1,0 +1,1 @@
+"""Routers: join subnets, and lead outside with source NAT."""

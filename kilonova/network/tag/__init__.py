@@ -1,0 +1,1 @@
+"""Tags: words that users put on their resources."""

@@ -1,0 +1,85 @@
+"""Whom a change concerns: the hosts whose agents must fetch something again. Each question is one query."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from kilonova.network import schema
+from kilonova.network.work import Work
+
+_ports = schema.ports
+_rules = schema.rules
+_groups = schema.port_groups
+
+
+def tell_dhcp(work: Work, network_id: str) -> None:
+    """The DHCP server of the network must learn something."""
+    found = sa.select(_ports.c.host).where(
+        _ports.c.network_id == network_id, _ports.c.device_owner == "network:dhcp", _ports.c.host != ""
+    )
+    for host in work.connection.scalars(found):
+        work.changes.dhcp[host].add(network_id)
+
+
+def tell_tunnels(work: Work, network_id: str, host: str) -> None:
+    """Hosts beside `host` that have ports of the network must send their frames to other places than before."""
+    found = (
+        sa.select(_ports.c.host).where(_ports.c.network_id == network_id, _ports.c.host.not_in(["", host])).distinct()
+    )
+    work.changes.network_members((other, network_id) for other in work.connection.scalars(found))
+
+
+def tell_members(work: Work, group_ids: Collection[str]) -> None:
+    """The members of these groups changed: hosts that filter by them must know."""
+    if not group_ids:
+        return
+    found = (
+        sa.select(_ports.c.host, _ports.c.network_id)
+        .join(_groups, _groups.c.port_id == _ports.c.id)
+        .join(_rules, _rules.c.group_id == _groups.c.group_id)
+        .where(_rules.c.remote_group.in_(group_ids), _ports.c.host != "")
+        .distinct()
+    )
+    work.changes.network_members((host, network_id) for host, network_id in work.connection.execute(found))
+
+
+def tell_group(work: Work, group_id: str) -> None:
+    """The rules of the group changed: hosts of its ports must filter anew."""
+    found = (
+        sa.select(_ports.c.host, _ports.c.network_id)
+        .join(_groups, _groups.c.port_id == _ports.c.id)
+        .where(_groups.c.group_id == group_id, _ports.c.host != "")
+        .distinct()
+    )
+    work.changes.network_members((host, network_id) for host, network_id in work.connection.execute(found))
+
+
+def tell_network(work: Work, network_id: str) -> None:
+    """All ports of the network must be built anew (its MTU or state changed), DHCP and routers too."""
+    found = sa.select(_ports.c.id, _ports.c.host, _ports.c.device_owner, _ports.c.device_id).where(
+        _ports.c.network_id == network_id, _ports.c.host != ""
+    )
+    for port_id, host, owner, device_id in work.connection.execute(found):
+        work.changes.port(host, port_id)
+        if owner == "network:dhcp":
+            work.changes.dhcp[host].add(network_id)
+        elif owner.startswith("network:router"):
+            work.changes.routers[host].add(device_id)
+
+
+def tell_routers(work: Work, network_id: str) -> None:
+    """Routers with a leg in the network must learn something (a subnet's gateway, a new address)."""
+    found = sa.select(_ports.c.host, _ports.c.device_id).where(
+        _ports.c.network_id == network_id, _ports.c.device_owner.like("network:router%"), _ports.c.host != ""
+    )
+    for host, router_id in work.connection.execute(found):
+        work.changes.routers[host].add(router_id)
+
+
+def tell_router(work: Work, router_id: str) -> None:
+    """The router's host must build it anew."""
+    host = work.connection.scalar(sa.select(schema.routers.c.host).where(schema.routers.c.id == router_id))
+    if host:
+        work.changes.routers[host].add(router_id)
