@@ -11,7 +11,7 @@ from kilonova.base.faults import Fault, Kind, busy
 from kilonova.base.world import World
 from kilonova.http.client import Client
 from kilonova.placement.contract import Candidates, Inventory, ProviderSummary
-from kilonova.placement.words import CONCURRENT_UPDATE
+from kilonova.placement.words import CONCURRENT_UPDATE, DUPLICATE_NAME
 
 T = TypeVar("T")
 TRIES: Final = 10
@@ -45,7 +45,11 @@ class PlacementClient:
         path = f"/resource_providers/{provider_id}"
         provider = await self._found("GET", path)
         if provider is None:
-            provider = await self._ask("POST", "/resource_providers", {"uuid": provider_id, "name": name})
+            try:
+                await self._ask("POST", "/resource_providers", {"uuid": provider_id, "name": name})
+            except Fault as fault:
+                if fault.code != DUPLICATE_NAME or await self._found("GET", path) is None:
+                    raise
         elif provider["name"] != name:
             await self._ask("PUT", path, {"name": name})
         have = await self._ask("GET", f"{path}/inventories")

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from email.utils import format_datetime
 from importlib.resources import files
 from typing import Annotated, Any, Final
 
 import msgspec
+from sqlalchemy.exc import IntegrityError
 
 from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.http.request import Answer, Request
@@ -66,6 +69,15 @@ def generation_conflict() -> Fault:
         hint="Please update the generation and try again.",
         code=CONCURRENT_UPDATE,
     )
+
+
+@contextmanager
+def met_another(said: str, code: str = CONCURRENT_UPDATE) -> Iterator[None]:
+    """On a database server two units may both find a key free: the one that came late is told so, as a 409."""
+    try:
+        yield
+    except IntegrityError as error:
+        raise conflict(said, code=code, inside=str(error)) from error
 
 
 def dated(request: Request[Any], body: Any, moment: datetime, *, status: int = 0, location: str = "") -> Answer:

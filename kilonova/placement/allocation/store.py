@@ -18,7 +18,7 @@ from kilonova.db.database import says
 from kilonova.placement.provider import store as providers
 from kilonova.placement.resource_class import store as classes
 from kilonova.placement.schema import allocation, consumer, inventory, provider
-from kilonova.placement.words import CONCURRENT_UPDATE, UNKNOWN_CONSUMER_TYPE
+from kilonova.placement.words import CONCURRENT_UPDATE, UNKNOWN_CONSUMER_TYPE, met_another
 
 Amounts = dict[tuple[str, str], int]  # (provider id, resource class) → amount
 Rows = dict[tuple[str, str, str], int]  # (consumer id, provider id, resource class) → amount
@@ -208,7 +208,8 @@ def _write_consumer(connection: Connection, claim: Claim, owner: Consumer | None
     type_ = claim.type or (owner.type if owner else UNKNOWN_CONSUMER_TYPE)
     values = {"project_id": claim.project_id, "user_id": claim.user_id, "type": type_, "updated_at": now}
     if owner is None:
-        connection.execute(sa.insert(consumer).values(id=claim.consumer_id, generation=1, **values))
+        with met_another("consumer generation conflict - another request made the consumer at the same time"):
+            connection.execute(sa.insert(consumer).values(id=claim.consumer_id, generation=1, **values))
         return
     row = sa.update(consumer).where(consumer.c.id == claim.consumer_id)
     connection.execute(row.values(generation=consumer.c.generation + 1, **values))

@@ -14,7 +14,13 @@ from kilonova.base.faults import Fault, conflict, invalid, not_found
 from kilonova.placement.candidate.store import matches
 from kilonova.placement.candidate.wanted import Wanted
 from kilonova.placement.schema import allocation, inventory, provider, provider_aggregate, provider_trait
-from kilonova.placement.words import CANNOT_DELETE_PARENT, DUPLICATE_NAME, PROVIDER_IN_USE, generation_conflict
+from kilonova.placement.words import (
+    CANNOT_DELETE_PARENT,
+    DUPLICATE_NAME,
+    PROVIDER_IN_USE,
+    generation_conflict,
+    met_another,
+)
 
 
 class Provider(msgspec.Struct, frozen=True):
@@ -94,7 +100,8 @@ def insert(connection: Connection, provider_id: str, name: str, parent_id: str |
     _refuse_taken(connection, name, provider_id, creating=True)
     root_id = provider_id if parent_id is None else _parent(connection, parent_id).root_id
     made = Provider(provider_id, name, 0, parent_id, root_id, now)
-    connection.execute(sa.insert(provider).values(msgspec.to_builtins(made, builtin_types=(datetime,))))
+    with met_another(f"Conflicting resource provider {name}: {provider_id} already exists.", DUPLICATE_NAME):
+        connection.execute(sa.insert(provider).values(msgspec.structs.asdict(made)))
     return made
 
 
@@ -112,7 +119,8 @@ def update(
                 hint="It is from microversion 1.37 on.",
             )
         _move(connection, old, parent_id)
-    connection.execute(sa.update(provider).where(provider.c.id == provider_id).values(values))
+    with met_another(f"Conflicting resource provider name: {name} already exists.", DUPLICATE_NAME):
+        connection.execute(sa.update(provider).where(provider.c.id == provider_id).values(values))
     return show(connection, provider_id)
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict, exists, invalid, not_found
 from kilonova.placement.schema import inventory, resource_class
-from kilonova.placement.words import STANDARD_CLASSES
+from kilonova.placement.words import STANDARD_CLASSES, met_another
 
 
 def names(connection: Connection) -> list[str]:
@@ -42,7 +42,8 @@ def ensure(connection: Connection, name: str) -> bool:
     """Whether the custom class had to be made."""
     if known(connection, name):
         return False
-    connection.execute(sa.insert(resource_class).values(name=name))
+    with met_another(f"The resource class {name} was made by another request at the same time."):
+        connection.execute(sa.insert(resource_class).values(name=name))
     return True
 
 

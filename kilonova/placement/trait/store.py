@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import conflict, invalid, not_found
 from kilonova.placement.provider import store as providers
 from kilonova.placement.schema import provider_trait, trait
-from kilonova.placement.words import STANDARD_TRAITS
+from kilonova.placement.words import STANDARD_TRAITS, met_another
 
 
 def names(connection: Connection, among: frozenset[str] | None, prefix: str, associated: bool | None) -> list[str]:
@@ -49,7 +49,8 @@ def ensure(connection: Connection, name: str) -> bool:
     """Whether the custom trait had to be made."""
     if not unknown(connection, [name]):
         return False
-    connection.execute(sa.insert(trait).values(name=name))
+    with met_another(f"The trait {name} was made by another request at the same time."):
+        connection.execute(sa.insert(trait).values(name=name))
     return True
 
 

@@ -63,3 +63,19 @@ async def test_racing_claims_and_releases_keep_the_books(db: Database, world: Li
     counted, held = await db.read(books)
     assert {host: used for host, used in counted.items() if used} == held
     assert max(counted.values()) <= ROOM
+
+
+async def test_racing_reports_and_claims_of_one_server_agree(db: Database, world: LiveWorld) -> None:
+    placement = placement_client(await placement_door(world, db), world)
+    book, traits = {"VCPU": Inventory(ROOM)}, ["COMPUTE_NODE", "CUSTOM_NEW"]
+    both = [(HOST, "node1"), (OTHER_HOST, "node2")] * 4
+    await asyncio.gather(*(placement.ensure_provider(host, name, book, traits) for host, name in both))
+    server = world.ids.uuid()
+    hosts = [host for host, _ in both]
+    won = await asyncio.gather(*(placement.claim(server, host, {"VCPU": 2}, "project", "user") for host in hosts))
+    assert all(won), "there is room for each of them"
+    ((host, held),) = (await placement.allocations(server)).items()
+    assert host in hosts
+    assert held == {"VCPU": 2}
+    counted, summed = await db.read(books)
+    assert {name: used for name, used in counted.items() if used} == summed == {host: 2}
