@@ -99,9 +99,19 @@ class VolumeBackend(Protocol):
 class VolumeHost(Protocol):
     """Journalled verbs of the volume agent (steps over `bus.steps`), on `cinder-volume.HOST@BACKEND`."""
 
-    async def create_volume(self, spec: VolumeSpec, token: str = "") -> None: ...
+    async def create_volume(self, volume_id: str, spec: VolumeSpec) -> None:
+        """Make it; its image is fetched with the token that `VolumeScheduler.step_secrets` gives."""
+        ...
 
     async def delete_volume(self, volume_id: str) -> None: ...
+
+    async def extend_volume(self, volume_id: str, size_gib: int) -> None: ...
+
+
+class StepSecrets(msgspec.Struct):
+    """What is sealed in the operation and handed to the agent for a step that needs it."""
+
+    token: str = ""
 
 
 class VolumeAgent(Protocol):
@@ -125,6 +135,16 @@ class VolumeScheduler(Protocol):
     @rpc.call()
     async def report_capabilities(self, host: str, capabilities: Capabilities) -> None:
         """Every 10 s from each volume agent; also its heartbeat."""
+        ...
+
+    @rpc.call()
+    async def step_secrets(self, host: str, operation_id: str, epoch: int) -> StepSecrets:
+        """The operation's sealed secrets, while it runs, for a host that has one of its steps. Else NOT_FOUND."""
+        ...
+
+    @rpc.call()
+    async def volumes_seen(self, host: str, volume_ids: list[str]) -> list[str]:
+        """All volumes of the backend. Answers those of deleted volumes, which must go: only ones that we made."""
         ...
 
 

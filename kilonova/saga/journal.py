@@ -246,6 +246,12 @@ class Journal:
         row = connection.execute(found).mappings().first()
         return None if row is None else StepRow(**row)
 
+    def ended(self, connection: Connection, resource_id: str, kind: str) -> bool:
+        """Whether an operation of that kind on the resource is done, as far back as the journal goes."""
+        o = self.operations
+        done = sa.select(o.c.id).where(o.c.resource_id == resource_id, o.c.kind == kind, o.c.state == "done")
+        return connection.scalar(done.limit(1)) is not None
+
     def forget_before(self, connection: Connection, moment: datetime, limit: int = 1000) -> int:
         """Delete ended operations older than `moment`; returns how many."""
         o, s = self.operations, self.steps

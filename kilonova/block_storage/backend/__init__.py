@@ -1,0 +1,1 @@
+"""Backends: what the volume agents report, and which one gets a volume."""

@@ -1,0 +1,1 @@
+"""Schema of block storage, step by step."""

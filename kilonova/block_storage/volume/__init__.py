@@ -1,0 +1,1 @@
+"""Volumes: rows, API, and the operations on them."""

@@ -1,0 +1,66 @@
+"""Delete a volume, whatever is being done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection
+
+from kilonova.base.faults import invalid
+from kilonova.block_storage.schema import journal
+from kilonova.block_storage.volume import store
+from kilonova.block_storage.volume.operation import Services, backend_at, ends_in, show
+from kilonova.db.database import says
+from kilonova.saga.hosts import FOREVER_SECONDS
+from kilonova.saga.journal import OperationRow, Superseded
+from kilonova.saga.operation import Kind, Operation, Step
+
+DELETABLE = ("available", "error", "error_restoring", "error_extending", "error_managing", "error_deleting")
+
+
+async def find_backend(step: Step[Services], volume_id: str) -> str:
+    """Where the volume is; "" when no backend was chosen."""
+    return (await step.services.db.read(store.get, volume_id)).host
+
+
+@says("DELETE FROM volumes")
+def forget(connection: Connection, volume_id: str, operation_id: str) -> None:
+    """The volume is gone."""
+    if not store.change_mine(connection, volume_id, operation_id, {"status": "deleted"}):
+        raise Superseded(operation_id)
+    store.delete(connection, volume_id)
+
+
+async def delete(op: Operation[Services], services: Services, volume_id: str, over: str) -> None:
+    """Delete a volume. `over` is the operation that this one took the volume from."""
+    if over:
+        await op.undo_superseded(over)
+    host = await op.step("where it is", find_backend, volume_id)
+    if host:
+        there = backend_at(host)
+        await op.step("the backend removes it", there.delete_volume, volume_id, patience_seconds=FOREVER_SECONDS)
+    await op.finish("the volume is forgotten", forget, volume_id, op.id)
+
+
+def begin(connection: Connection, row: OperationRow, statuses: Collection[str]) -> None:
+    """The API's write. A volume in another status, or attached, is INVALID; one that is being deleted stays so."""
+    volume = store.get(connection, row.resource_id)
+    if volume.status == "deleting" and volume.operation_id:
+        return
+    held = any(one.status != "reserved" for one in volume.attachments)
+    if held or (statuses and volume.status not in statuses):
+        raise invalid(
+            "Invalid volume: Volume status must be available or error or error_restoring or error_extending or "
+            "error_managing and must not be migrating, attached, belong to a group, have snapshots, awaiting a "
+            f"transfer, or be disassociated from snapshots after volume transfer. It is {volume.status}.",
+            hint="Detach it, or wait until what is under way has ended.",
+        )
+    if volume.operation_id:
+        journal.supersede(connection, volume.operation_id, row.created_at)
+    row.args["over"] = volume.operation_id
+    values = {"status": "deleting", "previous_status": volume.status, "operation_id": row.id}
+    store.change(connection, volume.id, {**values, "updated_at": row.created_at})
+    journal.insert(connection, row)
+
+
+DELETE: Kind[Services] = Kind("delete", delete, ends_in("error_deleting", "VOLUME_VOLUME_005_001"), show)

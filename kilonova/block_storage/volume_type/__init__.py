@@ -1,0 +1,1 @@
+"""Volume types and their extra specs."""
