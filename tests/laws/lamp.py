@@ -52,6 +52,7 @@ class Room(msgspec.Struct):
     sockets: dict[str, str] = {}
     lit: set[str] = set()
     work: dict[str, int] = {}
+    refusals: dict[str, int] = {}  # how often each verb still fails
 
 
 class RoomAgent:
@@ -60,6 +61,9 @@ class RoomAgent:
 
     async def _work(self, verb: str) -> None:
         await self.world.clock.sleep(self.world.random.random() * 2)
+        if self.room.refusals.get(verb):
+            self.room.refusals[verb] -= 1
+            raise conflict(f"{verb} is stuck")
         self.room.work[verb] = self.room.work.get(verb, 0) + 1
 
     async def screw_in(self, lamp_id: str) -> str:

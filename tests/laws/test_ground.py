@@ -167,6 +167,24 @@ def test_delete_while_it_runs_wins_and_leaves_nothing() -> None:
         house.check_books()
 
 
+def test_an_undo_that_fails_on_the_host_does_not_stop_the_remove_for_ever() -> None:
+    """The host remembers its failures; what took the lamp over must be able to have it tried again."""
+    house = House(4, Plan("light"))
+
+    async def main() -> None:
+        await house.start()
+        house.room.refusals["screw_out"] = 5
+        await house.ask("light", "l1")
+        await house.api.clock.sleep(1.5)
+        await house.ask("remove", "l1")
+        await house.settle()
+
+    run(main(), 4)
+    assert house.room.refusals["screw_out"] == 0
+    assert house.rows() == []
+    house.check_books()
+
+
 def test_a_paused_keeper_that_returns_writes_nothing() -> None:
     """Its lease ran out and another finished the work: the old epoch is refused by journal and room alike."""
     house = House(3, Plan("light"))
