@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from kilonova.base.world import World
 from kilonova.bus import rpc
@@ -33,6 +34,7 @@ from kilonova.network.work import Changes, Draw, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
+COLLISIONS = 4
 MIGRATIONS = "kilonova.network.migrations"
 _NOUNS = (network, subnet, port, router, floating_ip, security_group, agent, quota, tag, extension)
 ROUTES = tuple(route for noun in _NOUNS for route in noun.ROUTES)
@@ -65,7 +67,14 @@ class NetworkService:
             work = Work(connection, self.draw, self.settings)
             return unit(work, *args, **named), work.changes
 
-        result, changes = await self.db.write(whole)
+        for _ in range(COLLISIONS):
+            try:
+                result, changes = await self.db.write(whole)
+                break
+            except IntegrityError:
+                continue  # another process wrote the same key first: the unit looks again and chooses, or says so
+        else:
+            result, changes = await self.db.write(whole)
         await self._tell(changes)
         return result
 

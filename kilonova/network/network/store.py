@@ -92,6 +92,7 @@ def find_network(connection: Connection, id_: str) -> Network | None:
 
 def create_networks(work: Work, wanted: list[Network]) -> list[Network]:
     """Insert them all or none, each with a segment of its own."""
+    wanted = [msgspec.structs.replace(network) for network in wanted]  # what is chosen here is not chosen for good
     for project_id in sorted({network.project_id for network in wanted}):
         quota.take(work, project_id, "network", sum(1 for network in wanted if network.project_id == project_id))
     for network in wanted:

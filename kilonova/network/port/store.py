@@ -144,6 +144,7 @@ def ports_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> 
 
 def create_ports(work: Work, wanted: list[tuple[Port, list[Ask] | None, list[str] | None]]) -> list[Port]:
     """Insert them all or none. Each with (addresses it asks for, groups it asks for); None is the default of both."""
+    wanted = [(msgspec.structs.replace(port), asked, groups) for port, asked, groups in wanted]
     rows = [port for port, _, _ in wanted]
     for project_id in sorted({port.project_id for port in rows}):
         quota.take(work, project_id, "port", sum(1 for port in rows if port.project_id == project_id))

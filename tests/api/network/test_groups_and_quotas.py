@@ -6,8 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import IntegrityError
 
 from kilonova.network.settings import NetworkSettings, QuotaDefaults
+from kilonova.network.work import Work
 from tests.api.network.cloud import Cloud
 from tests.api.support import OTHER_PROJECT, PROJECT, ApiClient
 
@@ -129,6 +131,20 @@ async def test_networks_share_a_small_range_of_segments_without_doubles() -> Non
         assert [r.status for r in replies].count(409) == 2
     finally:
         await cloud.close()
+
+
+async def test_a_collision_with_another_process_is_looked_at_again(cloud: Cloud) -> None:
+    """What a second process wrote between our look and our insert: the unit runs again and sees it."""
+    tries = []
+
+    def collide_once(work: Work) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise IntegrityError("INSERT", {}, Exception("duplicate key"))
+        return work.draw.mac()
+
+    assert (await cloud.service.change(collide_once)).startswith("fa:16:3e:")
+    assert len(tries) == 2
 
 
 async def test_tags_are_put_found_and_taken(cloud: Cloud) -> None:
