@@ -6,7 +6,9 @@ context variable, and between processes as a W3C traceparent (https://www.w3.org
 
 from __future__ import annotations
 
+import logging
 import random
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -52,6 +54,11 @@ class Span(msgspec.Struct):
     attributes: dict[str, str] = {}
 
 
+log = logging.getLogger(__name__)
+# version-trace-parent-flags; all-zero ids are invalid, and so is what is not lower-case hex: it comes from strangers.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-|\Z)"
+)
 _current: ContextVar[Context | None] = ContextVar("kilonova_trace", default=None)
 _resource: ContextVar[str] = ContextVar("kilonova_trace_resource", default="")
 _random: Final = random.SystemRandom()
@@ -70,7 +77,10 @@ class Ring:
         """Keep a finished span and hand it to the sinks."""
         self.spans.append(span)
         for sink in self.sinks:
-            sink(span)
+            try:
+                sink(span)
+            except Exception as error:  # edge: nobody's request may fail because it is watched
+                log.warning("a trace sink failed: %r", error)
 
 
 RING: Final = Ring()  # per process by nature: spans have no owner but the process that saw them
@@ -88,9 +98,8 @@ def new_span_id() -> str:
 
 def begin(participant: str, *, traceparent: str = "", request_id: str = "") -> Context:
     """A context for work that enters `participant` from outside; continues `traceparent` when it is valid."""
-    parts = traceparent.split("-")
-    if len(parts) == 4 and len(parts[1]) == 32 and len(parts[2]) == 16:
-        return Context(parts[1], parts[2], participant, request_id)
+    if valid := _TRACEPARENT.match(traceparent):
+        return Context(valid[1], valid[2], participant, request_id)
     return Context(f"{_random.getrandbits(128) | 1:032x}", "", participant, request_id)
 
 
