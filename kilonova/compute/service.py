@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from kilonova.compute.availability_zone import resource as availability_zone
 from kilonova.compute.core import Compute
+from kilonova.compute.extension import resource as extension
 from kilonova.compute.flavor import access, extra_specs
 from kilonova.compute.flavor import resource as flavor
+from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
@@ -37,7 +40,8 @@ MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
 _SERVER = (resource, create, delete, start_stop, metadata, tags, actions, console, external_events)
-_NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits)
+_HOSTS = (availability_zone, services, hypervisors)
+_NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (power_sync.LOOP, orphan_allocations.LOOP, *retention.LOOPS)
 
 

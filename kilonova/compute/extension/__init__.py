@@ -1,0 +1,1 @@
+"""Extensions: what old clients ask for instead of versions."""
