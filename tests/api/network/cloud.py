@@ -9,6 +9,7 @@ from typing import Any
 from kilonova.base.faults import unavailable
 from kilonova.base.world import LiveWorld
 from kilonova.bus.memory import MemoryBroker, MemoryBus
+from kilonova.db.database import Database
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import ensure_current
 from kilonova.network.service import MIGRATIONS, RULES, NetworkService, network_app
@@ -66,10 +67,12 @@ class Host:
 class Cloud:
     """The parts, and a client for each persona."""
 
-    def __init__(self, settings: NetworkSettings | None = None) -> None:
-        self.world = LiveWorld("test")
+    def __init__(
+        self, settings: NetworkSettings | None = None, db: Database | None = None, world: LiveWorld | None = None
+    ) -> None:
+        self.world = world or LiveWorld("test")
         self.broker = MemoryBroker()
-        self.db = InlineDatabase("network", self.world.clock)
+        self.db: Database = db or InlineDatabase("network", self.world.clock)
         self.compute = Compute()
         bus = MemoryBus(self.world, self.broker, "q-plugin.controller")
         self.service = NetworkService(self.world, self.db, bus, settings or NetworkSettings(), self.compute)
