@@ -1,0 +1,147 @@
+"""The embedded cloud: every service and every host's agents in this one process. Read `start` down."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from kilonova.base.faults import Fault
+from kilonova.cli import serve
+from kilonova.cli.compose import services
+from kilonova.cli.compose.ground import Ground
+from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
+from kilonova.cli.compose.services import Services
+from kilonova.cli.settings import read_settings
+from kilonova.cli.state import Choices, State, listen_address
+from kilonova.http.app import Mounts
+from kilonova.trace import metrics
+from kilonova.trace.logs import configure_logging
+
+log = logging.getLogger(__name__)
+
+LAG_SECONDS = 1.0
+
+
+class EmbeddedCloud:
+    """One cloud in one process. `told` gets a line per stage."""
+
+    def __init__(self, state: State, choices: Choices, told: Callable[[str], None]) -> None:
+        self.state = state
+        self.choices = choices
+        self.told = told
+        self.settings = read_settings(choices.config)
+        self.ground: Ground | None = None
+        self.services: Services | None = None
+        self.agents: list[Agents] = []
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self._began = time.monotonic()
+        self._lag = 0.0
+
+    async def start(self) -> None:
+        """Everything up, in the order in which it is needed; returns when the APIs answer."""
+        configure_logging(self.settings.log.level, self.state.logs / "kilonova.log")
+        ground = self.ground = Ground(self.state, self.choices, self.settings)
+        ground.collect_traces()
+        ground.world.spawn(self._measure_lag(), "loop lag")
+        built = self.services = await services.build(ground)
+        self.told("databases at this release's schema, services composed")
+        await self._listen(ground)
+        self.told(f"APIs answer at {ground.url}")
+        await self._start_hosts(ground, built)
+        await built.start_workers()
+        for agents in self.agents:
+            await agents.compute.report()
+        await services.first_things(ground, built, self.told)
+
+    async def _listen(self, ground: Ground) -> None:
+        host, port = listen_address(self.choices.listen)
+        api = serve.Listener(Mounts(ground.mounts), host, port)
+        admin = serve.Listener(serve.admin_app(self.describe, self.problems), "127.0.0.1", self.choices.admin_port)
+        for listener in (api, admin):
+            await listener.start()
+            self._closing.insert(0, listener.close)
+
+    async def _start_hosts(self, ground: Ground, built: Services) -> None:
+        accelerator = await services.accelerator(ground) if self.choices.hypervisor == "libvirt" else ""
+        plan = HostPlan(
+            ground.world, self.state, self.choices, built.metadata_forward, ground.secrets.metadata_secret, accelerator
+        )
+        await built.start_conductors()
+        for host in await make_hosts(plan):
+            self.agents.append(await start_agents(plan, host, ground.bus, built.agent_peers(ground)))
+            await built.add_host(ground, host)
+        words = f"{accelerator} on libvirt" if accelerator else "fake hypervisor"
+        self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")
+
+    async def stop(self) -> None:
+        """Stop the control plane and the agents; guests and traffic go on."""
+        for close in self._closing:
+            await close()
+        if self.services is not None:
+            await self.services.close()
+        for agents in self.agents:
+            await agents.close()
+        if self.ground is not None:
+            await self.ground.close()
+
+    def reload(self) -> None:
+        """SIGHUP: policy and log level; anything else needs a restart."""
+        if self.ground is None:
+            return
+        try:
+            fresh = read_settings(self.choices.config)
+            configure_logging(fresh.log.level, self.state.logs / "kilonova.log")
+            for file in self.ground.policies:
+                for warning in file.load():
+                    log.warning("policy: %s", warning)
+            log.info("policy and log level reloaded; a change to any other setting needs a restart")
+        except Fault as fault:
+            log.error("nothing was reloaded: %r", fault)
+
+    async def describe(self) -> dict[str, Any]:
+        """For `kilonova status`."""
+        problems = await self.problems()
+        counts = await self.services.counts() if self.services else {}
+        unfinished, stuck = await self.services.unfinished() if self.services else (0, 0)
+        return {
+            "ready": not problems,
+            "problems": problems,
+            "url": self.ground.url if self.ground else "",
+            "memory_mb": serve.memory_mb(),
+            "uptime_seconds": int(time.monotonic() - self._began),
+            "hosts": [agents.host.name for agents in self.agents],
+            "hypervisor": self.choices.hypervisor,
+            "network": self.choices.network,
+            "counts": counts,
+            "unfinished": unfinished,
+            "stuck": stuck,
+        }
+
+    async def problems(self) -> list[str]:
+        """What keeps this process from being ready."""
+        if self.ground is None or self.services is None:
+            return ["still starting"]
+        found = []
+        for name, db in self.ground.databases.items():
+            try:
+                await db.read(_ping)
+            except Fault as fault:
+                found.append(f"database {name}: {fault.message}")
+        if self._lag > LAG_SECONDS:
+            found.append(f"the event loop lags {self._lag:.1f} s")
+        return found
+
+    async def _measure_lag(self) -> None:
+        assert self.ground is not None
+        clock = self.ground.world.clock
+        while True:
+            before = clock.monotonic()
+            await clock.sleep(0.5)
+            self._lag = clock.monotonic() - before - 0.5
+            metrics.loop_lag(self._lag)
+
+
+def _ping(connection: Any) -> None:
+    connection.exec_driver_sql("SELECT 1")

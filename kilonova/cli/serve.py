@@ -1,0 +1,105 @@
+"""Serving ASGI applications inside our own event loop, and the admin port of a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from kilonova.base.faults import conflict
+from kilonova.cli.state import port_is_free
+from kilonova.trace import metrics
+
+Describe = Callable[[], Awaitable[dict[str, Any]]]
+Problems = Callable[[], Awaitable[list[str]]]
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the program."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Listener:
+    """One listening address."""
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        self._host, self._port = host, port
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            access_log=False,  # URLs may carry console tokens; requests are spans and metrics instead
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=5,
+            ws_max_size=1 << 20,
+        )
+        self._server = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Listening when it returns; a port in use is a CONFLICT that says so."""
+        if not port_is_free(self._host, self._port):
+            raise conflict(
+                f"Port {self._port} on {self._host} is in use by another program.",
+                hint=f"Stop it (`ss -ltnp sport = :{self._port}` shows it), or choose another with --listen.",
+            )
+        self._task = asyncio.get_running_loop().create_task(self._server.serve())
+        while not self._server.started:
+            if self._task.done():
+                await self._task
+            await asyncio.sleep(0.005)
+
+    async def close(self) -> None:
+        """Answer what was asked, then stop."""
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+def admin_app(describe: Describe, problems: Problems) -> Starlette:
+    """/healthz, /readyz, /metrics and /status, for loopback only."""
+
+    async def healthz(_: Request) -> Response:
+        return Response("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        wrong = await problems()
+        return JSONResponse({"ready": not wrong, "problems": wrong}, 503 if wrong else 200)
+
+    async def status(_: Request) -> Response:
+        return JSONResponse(await describe())
+
+    async def exposition(_: Request) -> Response:
+        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/status", status),
+            Route("/metrics", exposition),
+        ]
+    )
+
+
+def memory_mb() -> int:
+    """Proportional memory of this process, in MB."""
+    with open(f"/proc/{os.getpid()}/smaps_rollup") as file:
+        for line in file:
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) // 1024
+    return 0

@@ -1,0 +1,202 @@
+"""`kilonova up`: start the cloud on this machine. Idempotent; says what is missing, with the fix; shows progress."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from kilonova.base.faults import Fault, conflict, unavailable
+from kilonova.cli import machine
+from kilonova.cli.environment import base_url, write_files
+from kilonova.cli.state import (
+    DEFAULT_PORT,
+    Choices,
+    State,
+    free_port,
+    free_public_cidr,
+    listen_address,
+    port_is_free,
+    routes_here,
+)
+
+READY_SECONDS = 600
+
+
+def run(options: argparse.Namespace) -> int:
+    """In the foreground until SIGTERM or Ctrl-C; with --detach until it is up."""
+    state = State(options.state)
+    if options.detach:
+        return _detached(state, options)
+    state.make()
+    with state.held():
+        choices = choose(state, options)
+        told = _teller(options.ready_fd)
+        return _run(state, choices, told, options.ready_fd)
+
+
+def choose(state: State, options: argparse.Namespace) -> Choices:
+    """What this cloud is to be: what it was, what was asked now, and what this machine can do."""
+    known = state.choices() if state.exists else None
+    hypervisor = machine.choose_hypervisor(options.hypervisor or (known.hypervisor if known else "auto"))
+    network = machine.choose_network(options.network or (known.network if known else "auto"), hypervisor)
+    if known and known.hypervisor != hypervisor and (state.directory / "hosts").exists():
+        raise conflict(
+            f"This cloud runs on the {known.hypervisor} hypervisor; it cannot change to {hypervisor}.",
+            hint="Use another --state for another cloud, or `kilonova down --purge` first.",
+        )
+    choices = Choices(
+        prefix=known.prefix if known else machine.prefix_of(str(state.directory)),
+        listen=_listen(options.listen, known),
+        admin_port=known.admin_port if known and port_is_free("127.0.0.1", known.admin_port) else 0,
+        hosts=_hosts(options.hosts, known),
+        hypervisor=hypervisor,
+        network=network,
+        uplink=options.uplink or (known.uplink if known else "none"),
+        public_cidr=known.public_cidr if known else free_public_cidr(routes_here()),
+        vni_first=known.vni_first if known else machine.vni_first(str(state.directory)),
+        config=str(options.config.resolve()) if options.config else (known.config if known else ""),
+    )
+    choices.admin_port = choices.admin_port or free_port("127.0.0.1", DEFAULT_PORT + 1000)
+    state.save(choices)
+    return choices
+
+
+def _listen(asked: str | None, known: Choices | None) -> str:
+    if asked or known:
+        host, port = listen_address(asked or (known.listen if known else ""))
+    else:
+        host, port = "127.0.0.1", free_port("127.0.0.1", DEFAULT_PORT)
+    if not port_is_free(host, port):
+        raise conflict(
+            f"Port {port} on {host} is in use by another program.",
+            hint=f"Stop it (`ss -ltnp 'sport = :{port}'` shows it), or choose another with --listen.",
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _hosts(asked: int | None, known: Choices | None) -> int:
+    number = asked if asked is not None else known.hosts if known else 1
+    if not 1 <= number <= 200:
+        raise conflict(f"--hosts {number}: a machine holds 1 to 200 hosts.")
+    if known and number < known.hosts:
+        raise conflict(f"This cloud has {known.hosts} hosts; it cannot shrink to {number}.", hint="Add hosts only.")
+    return number
+
+
+def _teller(ready_fd: int) -> Callable[[str], None]:
+    began = time.monotonic()
+
+    def told(line: str) -> None:
+        text = f"  {time.monotonic() - began:6.1f} s  {line}"
+        if ready_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(ready_fd, f"{text}\n".encode())
+        else:
+            print(text, flush=True)
+
+    return told
+
+
+def _run(state: State, choices: Choices, told: Callable[[str], None], ready_fd: int) -> int:
+    import uvloop
+
+    try:
+        uvloop.run(_serve(state, choices, told, ready_fd))
+    except Fault as fault:
+        if ready_fd >= 0:
+            os.write(ready_fd, f"FAILED {fault.message} {fault.hint} {fault.inside}\n".encode())
+        raise
+    return 0
+
+
+async def _serve(state: State, choices: Choices, told: Callable[[str], None], ready_fd: int) -> None:
+    from kilonova.cli.compose.embedded import EmbeddedCloud
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    cloud = EmbeddedCloud(state, choices, told)
+    loop.add_signal_handler(signal.SIGHUP, cloud.reload)
+    try:
+        await cloud.start()
+        write_files(state, choices, state.secrets())
+        told(f"up: {base_url(choices)}")
+        if ready_fd >= 0:
+            os.write(ready_fd, b"READY\n")
+            os.close(ready_fd)
+        else:
+            print(next_steps(state, choices), flush=True)
+        await stop.wait()
+    finally:
+        await cloud.stop()
+
+
+def _detached(state: State, options: argparse.Namespace) -> int:
+    """Start the same command in a session of its own, and show its progress until it is ready."""
+    state.make()
+    if (pid := state.running()) is not None:
+        print(f"  already up: process {pid}, {base_url(state.choices())}")
+        return 0
+    readable, writable = os.pipe()
+    command = [sys.executable, "-m", "kilonova.cli.main", *_again(options), "--ready-fd", str(writable)]
+    with open(state.logs / "process.log", "ab") as log:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[writable], start_new_session=True
+        )
+    os.close(writable)
+    _follow(readable, child, state)
+    print(next_steps(state, state.choices()), flush=True)
+    return 0
+
+
+def _again(options: argparse.Namespace) -> list[str]:
+    words = ["up", "--state", str(options.state)]
+    for name in ("listen", "config", "hosts", "hypervisor", "network", "uplink"):
+        if (value := getattr(options, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
+def _follow(readable: int, child: subprocess.Popen[bytes], state: State) -> None:
+    deadline, gathered = time.monotonic() + READY_SECONDS, b""
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([readable], [], [], 1.0)
+        if not ready:
+            continue
+        piece = os.read(readable, 65536)
+        if not piece:
+            break
+        gathered += piece
+        *lines, gathered = gathered.split(b"\n")
+        for line in lines:
+            if line == b"READY":
+                return
+            if line.startswith(b"FAILED "):
+                child.wait()
+                raise unavailable(line.decode().removeprefix("FAILED ").strip())
+            print(line.decode(), flush=True)
+    if child.poll() is None:
+        child.terminate()
+    raise unavailable("The cloud did not come up.", hint=f"See {state.logs}/process.log and kilonova.log.")
+
+
+def next_steps(state: State, choices: Choices) -> str:
+    """What to type next."""
+    where = f" --state {state.directory}"
+    return f"""
+  The cloud is up at {base_url(choices)} (state in {state.directory}).
+
+    eval "$(kilonova env{where} --member)"       then any openstack command, as the member of project demo
+    export OS_CLIENT_CONFIG_FILE={state.clouds_yaml} OS_CLOUD=kilonova-admin    as the admin
+    kilonova first-server{where}                 boot a server, ssh in
+    kilonova status{where}    kilonova down{where}
+"""
