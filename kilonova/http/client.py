@@ -84,6 +84,15 @@ class Client:
             raise fault_from(reply, f"{method} {path}")
         return reply
 
+    async def send_bytes(
+        self, method: str, path: str, data: bytes, *, token: str = "", headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Like `request`, for a body that is not JSON; `headers` say its content type."""
+        reply = await self._transport.send(method, path, await self._headers(token, headers, ""), data)
+        if reply.status > 300:
+            raise fault_from(reply, f"{method} {path}")
+        return reply
+
     async def stream(self, path: str, *, token: str = "") -> AsyncIterator[bytes]:
         """The body of a GET in chunks."""
         first = True

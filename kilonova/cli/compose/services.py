@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from kilonova.cli.compose.ground import Ground
-from kilonova.cli.compose.hosts import Host
 from kilonova.identity import service as identity
 from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
 from kilonova.identity.core import IdentityService
 from kilonova.image import service as image
-from kilonova.image.client import ImageClient
-from kilonova.node.agents.compute import Peers
 from kilonova.node.images.store import FileStore
-from kilonova.node.vswitch.metadata_proxy import Forward
 
 SERVICE_ROLES = {
     "nova": ("service", "admin"),
