@@ -52,7 +52,9 @@ SERVICE_USERS = ("nova", "neutron", "glance", "cinder", "placement", "agent")
 
 
 def default_directory() -> Path:
-    """/var/lib/kilonova for root, ~/.local/share/kilonova otherwise."""
+    """KILONOVA_STATE when it is set; else /var/lib/kilonova for root, ~/.local/share/kilonova otherwise."""
+    if chosen := os.environ.get("KILONOVA_STATE"):
+        return Path(chosen)
     if os.geteuid() == 0:
         return Path("/var/lib/kilonova")
     return Path.home() / ".local/share/kilonova"
