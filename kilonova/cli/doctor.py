@@ -1,0 +1,83 @@
+"""`kilonova doctor`: is the machine fit, does the cloud run, do its books balance; with --fix, mend what is safe."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+
+from kilonova.base.faults import Fault
+from kilonova.cli import machine
+from kilonova.cli.books import Books, Trouble
+from kilonova.cli.state import State
+from kilonova.cli.status import ask_admin
+from kilonova.node.guest.tools import missing_tools
+
+
+def run(options: argparse.Namespace) -> int:
+    """0 when all is well, 1 when something is wrong that is not mended."""
+    wrong = _machine()
+    state = State(options.state)
+    if not state.exists:
+        print(f"cloud    none in {state.directory} (start one with `kilonova up`)")
+        return 1 if wrong else 0
+    wrong += _cloud(state)
+    if state.running() is not None:
+        wrong += asyncio.run(_books(state, fix=options.fix))
+    print("all is well" if not wrong else f"{wrong} thing(s) to look at")
+    return 1 if wrong else 0
+
+
+def _machine() -> int:
+    needs = {need.what: need for need in (*machine.hypervisor_needs(), *machine.network_needs())}
+    lacking = [need for need in needs.values() if not need.there]
+    for need in lacking:
+        print(f"machine  {need.what} is missing: {need.fix}")
+    for tool, package in missing_tools():
+        print(f"machine  {tool} is missing, so the guest cannot be built: apt-get install {package}")
+    if not lacking:
+        print("machine  fit for real guests and networks")
+    return len(lacking)
+
+
+def _cloud(state: State) -> int:
+    pid = state.running()
+    if pid is None:
+        print("cloud    stopped: start it with `kilonova up`")
+        return 0
+    seen = ask_admin(state.choices().admin_port, "/status")
+    if seen is None:
+        print(f"cloud    process {pid} does not answer; see {state.logs}/kilonova.log")
+        return 1
+    for problem in seen["problems"]:
+        print(f"cloud    {problem}")
+    if seen["stuck"]:
+        print(f"cloud    {seen['stuck']} operation(s) are stuck: an undo keeps failing; they are tried again")
+    print(f"cloud    process {pid}, {seen['memory_mb']} MB, {seen['unfinished']} operations under way")
+    return len(seen["problems"]) + (1 if seen["stuck"] else 0)
+
+
+async def _books(state: State, *, fix: bool) -> int:
+    books = Books(state)
+    try:
+        troubles = await books.troubles()
+        if not troubles:
+            print("books    balance: claims, ports and attachments all have their server")
+        left = 0
+        for trouble in troubles:
+            left += await _deal_with(trouble, fix=fix)
+        return left
+    finally:
+        await books.close()
+
+
+async def _deal_with(trouble: Trouble, *, fix: bool) -> int:
+    if trouble.mend is None or not fix:
+        print(f"books    {trouble.what}" + ("" if trouble.mend is None else "  (--fix mends it)"))
+        return 1
+    try:
+        await trouble.mend()
+    except Fault as fault:
+        print(f"books    {trouble.what}; not mended: {fault.message}")
+        return 1
+    print(f"books    mended: {trouble.what}")
+    return 0
