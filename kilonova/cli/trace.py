@@ -11,6 +11,7 @@ from kilonova.base.faults import not_found
 from kilonova.cli.state import State
 from kilonova.trace.collect import SpanStore
 from kilonova.trace.draw import draw
+from kilonova.trace.spans import Span
 from kilonova.trace.unfold import from_spans
 
 
@@ -27,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.list:
             return _list(store, options.id)
-        spans = store.find(options.id, options.nth if options.nth else None)
+        spans = with_login(store, store.find(options.id, options.nth if options.nth else None))
     finally:
         store.close()
     if not spans:
@@ -35,6 +36,14 @@ def run(options: argparse.Namespace) -> int:
     drawn = draw(from_spans(spans, detail=options.detail), options.format)
     emit(drawn, options.output)
     return 0
+
+
+def with_login(store: SpanStore, spans: list[Span]) -> list[Span]:
+    """The spans, after those of the login that gave the token they were asked with, when that is still known."""
+    audits = [span.attributes["audit"] for span in spans if span.attributes.get("audit") and not span.parent_id]
+    login = [one for one in store.find(audits[0], 0)] if audits else []
+    known = {span.span_id for span in spans}
+    return [one for one in login if one.span_id not in known] + spans
 
 
 def emit(data: bytes, output: Path | None) -> None:

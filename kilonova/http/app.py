@@ -68,6 +68,8 @@ class App:
             answer, status = await self._answer(request)
             if span is not None:
                 span.attributes["status"] = str(status)
+                if request.caller.audit_ids:
+                    span.attributes["audit"] = request.caller.audit_ids[0]
                 span.error = f"{status}" if status >= 400 else ""
             await self._send(request, answer, status, send)
 
