@@ -13,6 +13,7 @@ from kilonova.http.request import Answer, Request
 from kilonova.identity.token import login_store
 from kilonova.identity.token.payload import Payload, ScopeKind
 from kilonova.identity.token.validate import Validated
+from kilonova.trace import spans
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
@@ -247,6 +248,7 @@ def _payload(service: IdentityService, proof: Proof, scope: ScopeKind, scope_id:
         earlier = proof.from_token.payload
         expires_at = min(expires_at, earlier.expires_at)  # a token must not renew itself for ever
         audit_ids = (*audit_ids, earlier.audit_ids[-1])
+    spans.note("token issued", resource=audit_ids[0])  # by it, a trace finds the login that its token came from
     return Payload(
         proof.user_id,
         scope,
