@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kilonova.base.settings import fill, overlay, read_file
+from kilonova.compute.core import ComputeSettings
 from kilonova.identity.settings import IdentitySettings
 from kilonova.image.service import ImageSettings
+from kilonova.network.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class CloudSettings:
     log: LogSettings = field(default_factory=LogSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     image: ImageSettings = field(default_factory=ImageSettings)
+    compute: ComputeSettings = field(default_factory=ComputeSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
 
 
 def read_settings(path: str) -> CloudSettings:

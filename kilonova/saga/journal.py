@@ -165,6 +165,13 @@ class Journal:
         found = sa.select(o.c.id).where(o.c.state.in_(UNFINISHED), free).order_by(o.c.created_at).limit(limit)
         return list(connection.scalars(found))
 
+    def under_way(self, connection: Connection) -> tuple[int, int]:
+        """(unfinished operations, of them stuck)."""
+        o = self.operations
+        found = sa.select(o.c.state, sa.func.count()).where(o.c.state.in_(UNFINISHED)).group_by(o.c.state)
+        by_state = dict(connection.execute(found).tuples().all())
+        return sum(by_state.values()), by_state.get("stuck", 0)
+
     def supersede(self, connection: Connection, operation_id: str, now: datetime) -> OperationRow | None:
         """Take an operation away from its runner for good; its undos become the caller's duty. None: it had ended."""
         o = self.operations

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from kilonova.base.faults import Fault
 from kilonova.cli import serve
 from kilonova.cli.compose import services
+from kilonova.cli.compose.consoles import console_proxy
+from kilonova.cli.compose.first_things import FirstThings
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
 from kilonova.cli.compose.services import Services
@@ -50,10 +53,8 @@ class EmbeddedCloud:
         await self._listen(ground)
         self.told(f"APIs answer at {ground.url}")
         await self._start_hosts(ground, built)
-        await built.start_workers()
-        for agents in self.agents:
-            await agents.compute.report()
-        await services.first_things(ground, built, self.told)
+        await FirstThings(ground, self.told).make()
+        built.start_loops()
 
     async def _listen(self, ground: Ground) -> None:
         host, port = listen_address(self.choices.listen)
@@ -64,16 +65,30 @@ class EmbeddedCloud:
             self._closing.insert(0, listener.close)
 
     async def _start_hosts(self, ground: Ground, built: Services) -> None:
-        accelerator = await services.accelerator(ground) if self.choices.hypervisor == "libvirt" else ""
-        plan = HostPlan(
-            ground.world, self.state, self.choices, built.metadata_forward, ground.secrets.metadata_secret, accelerator
-        )
+        real = self.choices.hypervisor == "libvirt"
+        accelerator = await self._accelerator(ground) if real else "tcg"
+        secret = ground.secrets.metadata_secret
+        plan = HostPlan(ground.world, self.state, self.choices, built.forward_metadata, secret, accelerator)
         await built.start_conductors()
         for host in await make_hosts(plan):
-            self.agents.append(await start_agents(plan, host, ground.bus, built.agent_peers(ground)))
-            await built.add_host(ground, host)
-        words = f"{accelerator} on libvirt" if accelerator else "fake hypervisor"
+            agents = await start_agents(plan, host, ground.bus, built.agent_peers())
+            self.agents.append(agents)
+            if host.number == 1:
+                await built.start_volume_agent(host)
+            await agents.compute.report()
+        ground.mounts["/console"] = console_proxy(ground, self.agents)
+        words = f"libvirt, QEMU with {accelerator}" if real else "fake hypervisor"
         self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")
+
+    async def _accelerator(self, ground: Ground) -> str:
+        """kvm where a guest kernel really boots on it, else QEMU's own emulation."""
+        from kilonova.node.hypervisor.kvm_probe import probe
+
+        kernel = self.state.directory / "guest" / "vmlinuz"
+        found = kernel if kernel.exists() else next(iter(sorted(Path("/boot").glob("vmlinuz*"))), None)
+        verdict = await ground.world.blocking(probe, str(self.state.directory), str(found or ""))
+        log.info("accelerator %s: %s", verdict.accelerator, verdict.reason)
+        return verdict.accelerator
 
     async def stop(self) -> None:
         """Stop the control plane and the agents; guests and traffic go on."""

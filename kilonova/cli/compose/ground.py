@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,13 +11,16 @@ from kilonova.bus.contract import Bus
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.cli.environment import base_url
 from kilonova.cli.settings import CloudSettings
-from kilonova.cli.state import Choices, Secrets, State
+from kilonova.cli.state import VNI_BLOCK, Choices, Secrets, State
 from kilonova.cli.trace import trace_file
+from kilonova.compute.core import ComputeSettings
 from kilonova.db.migrations import ensure_current
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import AsgiTransport, Client
+from kilonova.identity.core import IdentityService
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
 from kilonova.identity.validator import TokenValidator
+from kilonova.network.settings import NetworkSettings
 from kilonova.policy.files import PolicyFile
 from kilonova.policy.rules import Policy, Rule
 from kilonova.saga.seal import Sealer
@@ -24,6 +28,7 @@ from kilonova.trace.collect import Batcher, SpanStore
 from kilonova.trace.spans import RING, Span
 
 TRACE_PRUNE_SECONDS = 600.0
+UNDERLAY_MTU = 1550  # of the wire between hosts, less its headers: tunnelled networks then have 1500
 
 
 class Ground:
@@ -41,11 +46,23 @@ class Ground:
         self.mounts: dict[str, Any] = {}
         self.policies: list[PolicyFile] = []
         self.databases: dict[str, SqliteDatabase] = {}
+        self.identity: IdentityService | None = None
         self.validator = TokenValidator(self.world, self.client("/identity"))
         self._tokens: dict[str, ServiceTokens] = {}
         self._buses: list[MemoryBus] = []
         self._spans: SpanStore | None = None
         self._batcher: Batcher | None = None
+
+    def network_settings(self) -> NetworkSettings:
+        """Network's settings with what `up` chose: VNIs that no cloud beside has, room for tunnels on our underlay."""
+        first = self.choices.vni_first
+        fitted = {"vni_first": first, "vni_last": first + VNI_BLOCK - 1, "underlay_mtu": UNDERLAY_MTU}
+        return dataclasses.replace(self.settings.network, **fitted)
+
+    def compute_settings(self) -> ComputeSettings:
+        """Compute's settings with where consoles are and the metadata secret."""
+        fitted = {"console_base": f"{self.url}/console", "metadata_secret": self.secrets.metadata_secret}
+        return dataclasses.replace(self.settings.compute, **fitted)
 
     async def database(self, service: str, migrations: str) -> SqliteDatabase:
         """The service's database, at this release's schema."""

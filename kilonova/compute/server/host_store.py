@@ -19,3 +19,10 @@ def by_host(connection: Connection) -> tuple[dict[str, list[str]], dict[str, int
         if task_state:
             busy[host] = busy.get(host, 0) + 1
     return living, busy
+
+
+def tally(connection: Connection) -> dict[str, int]:
+    """How many servers there are in each vm_state."""
+    s = servers.c
+    found = sa.select(s.vm_state, sa.func.count()).where(s.deleted_at.is_(None)).group_by(s.vm_state)
+    return dict(connection.execute(found).tuples().all())
