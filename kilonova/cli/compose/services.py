@@ -15,7 +15,7 @@ from kilonova.compute.core import Compute
 from kilonova.compute.core import Peers as ComputePeers
 from kilonova.compute.metadata import metadata_app
 from kilonova.compute.reconcile import LOOPS as COMPUTE_LOOPS
-from kilonova.compute.scheduler.hosts import StoredHosts
+from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.block_storage import service as block_storage
 from kilonova.block_storage.client import VolumeClient
@@ -23,7 +23,7 @@ from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
 from kilonova.bus import rpc
 from kilonova.http.client import AsgiTransport
 from kilonova.compute.schema import journal as compute_journal
-from kilonova.compute.server import host_store
+from kilonova.compute.server import tally_store
 from kilonova.block_storage.schema import journal as volume_journal
 from kilonova.identity import service as identity
 from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
@@ -80,7 +80,9 @@ class Services:
 
     async def _start_scheduler(self) -> None:
         ground = self.ground
-        hosts = StoredHosts(ground.world, self.compute.db, ground.settings.compute)
+        down = ground.settings.compute.host_down_seconds
+        zone_of = self.compute.catalogue.zone_of
+        hosts = DatabaseHosts(ground.world, self.compute.db, zone_of, host_down_seconds=down)
         worker = SchedulerWorker(ground.world, _placement(ground), hosts)
         await ground.bus("scheduler").serve(EXCHANGE, SCHEDULER_TOPIC, "", rpc.handlers(Scheduler, worker))
 
@@ -121,7 +123,7 @@ class Services:
 
     async def counts(self) -> dict[str, int]:
         """How much the cloud holds."""
-        tally = await self.compute.db.read(host_store.tally)
+        tally = await self.compute.db.read(tally_store.tally)
         return {"servers": sum(tally.values()), **tally}
 
     async def unfinished(self) -> tuple[int, int]:
