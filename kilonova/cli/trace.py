@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 def with_login(store: SpanStore, spans: list[Span]) -> list[Span]:
     """The spans, after those of the login that gave the token they were asked with, when that is still known."""
     audits = [span.attributes["audit"] for span in spans if span.attributes.get("audit") and not span.parent_id]
-    login = [one for one in store.find(audits[0], 0)] if audits else []
+    login = list(store.find(audits[0], 0)) if audits else []
     known = {span.span_id for span in spans}
     return [one for one in login if one.span_id not in known] + spans
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kilonova.base.faults import Fault
 from kilonova.cli import serve
@@ -16,11 +15,15 @@ from kilonova.cli.compose.first_things import FirstThings
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
 from kilonova.cli.compose.services import Services
+from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, listen_address
 from kilonova.http.app import Mounts
 from kilonova.trace import metrics
 from kilonova.trace.logs import configure_logging
+
+if TYPE_CHECKING:
+    from kilonova.node.hypervisor.kvm_probe import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +85,14 @@ class EmbeddedCloud:
 
     async def _accelerator(self, ground: Ground) -> str:
         """kvm where a guest kernel really boots on it, else QEMU's own emulation."""
+        from kilonova.node.guest.build import build_guest
         from kilonova.node.hypervisor.kvm_probe import probe
 
-        kernel = self.state.directory / "guest" / "vmlinuz"
-        found = kernel if kernel.exists() else next(iter(sorted(Path("/boot").glob("vmlinuz*"))), None)
-        verdict = await ground.world.blocking(probe, str(self.state.directory), str(found or ""))
+        def look() -> Verdict:
+            guest = build_guest(self.state.directory / "guest", cache_directory(), told=self.told)
+            return probe(str(self.state.directory), str(guest.kernel))
+
+        verdict = await ground.world.blocking(look)
         log.info("accelerator %s: %s", verdict.accelerator, verdict.reason)
         return verdict.accelerator
 

@@ -56,13 +56,16 @@ class Ground:
     def network_settings(self) -> NetworkSettings:
         """Network's settings with what `up` chose: VNIs that no cloud beside has, room for tunnels on our underlay."""
         first = self.choices.vni_first
-        fitted = {"vni_first": first, "vni_last": first + VNI_BLOCK - 1, "underlay_mtu": UNDERLAY_MTU}
-        return dataclasses.replace(self.settings.network, **fitted)
+        last = first + VNI_BLOCK - 1
+        return dataclasses.replace(self.settings.network, vni_first=first, vni_last=last, underlay_mtu=UNDERLAY_MTU)
 
     def compute_settings(self) -> ComputeSettings:
         """Compute's settings with where consoles are and the metadata secret."""
-        fitted = {"console_base": f"{self.url}/console", "metadata_secret": self.secrets.metadata_secret}
-        return dataclasses.replace(self.settings.compute, **fitted)
+        return dataclasses.replace(
+            self.settings.compute,
+            console_base=f"{self.url}/console",
+            metadata_secret=self.secrets.metadata_secret,
+        )
 
     async def database(self, service: str, migrations: str) -> SqliteDatabase:
         """The service's database, at this release's schema."""

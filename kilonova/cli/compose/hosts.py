@@ -21,6 +21,7 @@ from kilonova.node.agents.frame import Agent, AgentSettings
 from kilonova.node.agents.l2 import L2Agent
 from kilonova.node.agents.l3 import L3Agent
 from kilonova.node.agents.metadata import AsksWhoCalled, MetadataAgent
+from kilonova.node.agents.volume import ImageFiles
 from kilonova.node.vswitch.metadata_proxy import Forward
 
 UNDERLAY = "172.31.255"
@@ -81,6 +82,7 @@ class Host:
     hypervisor: Hypervisor
     disks: LocalDisks
     volumes: VolumeBackend
+    image_files: ImageFiles  # images as files, for volumes made from them
 
 
 class Agents:
@@ -125,14 +127,14 @@ async def _make_host(plan: HostPlan, number: int) -> Host:
     if owner is not None:
         return await _real_guests(plan, Place(name, number, directory, owner), wires)
     from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
-    from kilonova.node.images.fake import FakeLocalDisks
+    from kilonova.node.images.fake import FakeImageFiles, FakeLocalDisks
     from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
 
     machine = FakeMachine(name)
     disks = FakeLocalDisks(plan.world, machine, str(directory))
-    return Host(
-        name, number, wires, FakeHypervisor(plan.world, machine), disks, FakeVolumeBackend(plan.world, FakePool())
-    )
+    volumes = FakeVolumeBackend(plan.world, FakePool())
+    files = FakeImageFiles(plan.world, str(directory / "volume-images"))
+    return Host(name, number, wires, FakeHypervisor(plan.world, machine), disks, volumes, files)
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ async def _real_guests(plan: HostPlan, place: Place, wires: Wires) -> Host:
     from kilonova.node.hypervisor.domain_xml import Platform
     from kilonova.node.hypervisor.libvirt import LibvirtHypervisor
     from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
+    from kilonova.node.images.cache import ImageCache
     from kilonova.node.images.disks import FileLocalDisks
     from kilonova.node.volumes.files import FileVolumeBackend
 
@@ -161,7 +164,8 @@ async def _real_guests(plan: HostPlan, place: Place, wires: Wires) -> Host:
     shared = plan.state.directory / "volumes"
     shared.mkdir(exist_ok=True)
     volumes = FileVolumeBackend(plan.world, str(shared), owner=place.owner)
-    return Host(place.name, place.number, wires, hypervisor, disks, volumes)
+    files = ImageCache(plan.world, str(place.directory / "volume-images"))
+    return Host(place.name, place.number, wires, hypervisor, disks, volumes, files)
 
 
 def _qemu_owner() -> tuple[int, int]:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kilonova.block_storage import service as block_storage
+from kilonova.block_storage.client import VolumeClient
+from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
+from kilonova.block_storage.schema import journal as volume_journal
+from kilonova.bus import rpc
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import Host
 from kilonova.compute import service as compute
@@ -14,17 +19,12 @@ from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, Scheduler
 from kilonova.compute.core import Compute
 from kilonova.compute.core import Peers as ComputePeers
 from kilonova.compute.metadata import metadata_app
-from kilonova.compute.reconcile import LOOPS as COMPUTE_LOOPS
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
-from kilonova.block_storage import service as block_storage
-from kilonova.block_storage.client import VolumeClient
-from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
-from kilonova.bus import rpc
-from kilonova.http.client import AsgiTransport
 from kilonova.compute.schema import journal as compute_journal
 from kilonova.compute.server import tally_store
-from kilonova.block_storage.schema import journal as volume_journal
+from kilonova.db.sqlite import SqliteDatabase
+from kilonova.http.client import AsgiTransport
 from kilonova.identity import service as identity
 from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
 from kilonova.identity.core import IdentityService
@@ -34,10 +34,13 @@ from kilonova.network import service as network
 from kilonova.network.client import NetworkClient
 from kilonova.network.worker import NetworkWorker
 from kilonova.node.agents.compute import Peers as AgentPeers
+from kilonova.node.agents.volume import Peers as VolumePeers
+from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
 from kilonova.node.images.store import FileStore
 from kilonova.node.vswitch.metadata_proxy import MetadataAnswer, MetadataRequest
 from kilonova.placement import service as placement
 from kilonova.placement.client import PlacementClient
+from kilonova.policy.personas import network_base_rules
 from kilonova.saga.loops import Loops
 
 SERVICE_ROLES = {
@@ -88,7 +91,7 @@ class Services:
 
     def start_loops(self) -> None:
         """Reconcile loops: when hosts are there to be compared with."""
-        Loops(self.ground.world, self.conductor.compute, COMPUTE_LOOPS).start()
+        Loops(self.ground.world, self.conductor.compute, compute.LOOPS).start()
         identity_loops = Loops(self.ground.world, self.ground.identity, identity.LOOPS)
         identity_loops.start()
 
@@ -104,16 +107,17 @@ class Services:
 
     async def start_volume_agent(self, host: Host) -> None:
         """The volume agent of the host that keeps the volumes."""
-        from kilonova.db.sqlite import SqliteDatabase
-        from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
-
         ground = self.ground
         name = f"{host.name}@files"
         bus = ground.bus(f"cinder-volume.{name}")
-        path = ground.state.database(f"ledger-volume-{host.name}")
-        ledger = SqliteDatabase(f"ledger-volume-{host.name}", path, ground.world.clock, readers=1)
-        images = ImageClient(ground.world, ground.client("/image", "agent"))
-        agent = VolumeHostAgent(ground.world, bus, name, host.volumes, images, ground.token_of("agent"))
+        ledger_name = f"ledger-volume-{host.name}"
+        ledger = SqliteDatabase(ledger_name, ground.state.database(ledger_name), ground.world.clock, readers=1)
+        peers = VolumePeers(
+            images=ImageClient(ground.world, ground.client("/image", "agent")),
+            files=host.image_files,
+            own_token=ground.token_of("agent"),
+        )
+        agent = VolumeHostAgent(ground.world, bus, name, host.volumes, peers)
         await VolumeWorker(ground.world, bus, ledger, agent).start()
 
     async def forward_metadata(self, request: MetadataRequest) -> MetadataAnswer:
@@ -192,7 +196,7 @@ async def _network(ground: Ground) -> network.NetworkService:
     events = ComputeEvents(ground.client("/compute"), ground.token_of("neutron"))
     bus = ground.bus("q-plugin.node1")
     made = network.NetworkService(ground.world, db, bus, ground.network_settings(), server_events=events)
-    policy = ground.policy("network", network.POLICY)
+    policy = ground.policy("network", (*network_base_rules, *network.RULES))
     ground.mounts["/network"] = network.network_app(made, ground.validator, policy)
     return made
 
@@ -201,7 +205,7 @@ async def _block_storage(ground: Ground) -> VolumeScheduler:
     db = await ground.database("block_storage", block_storage.MIGRATIONS)
     images = ImageClient(ground.world, ground.client("/image", "cinder"))
     made = block_storage.BlockStorage(ground.world, db, ground.bus("cinder-api"), ground.sealer, images)
-    policy = ground.policy("block_storage", block_storage.POLICY)
+    policy = ground.policy("block_storage", block_storage.RULES)
     ground.mounts["/volume"] = block_storage.block_storage_app(made, ground.validator, policy)
     return VolumeScheduler(ground.world, db, ground.bus("cinder-scheduler"), ground.sealer)
 
@@ -224,4 +228,3 @@ async def _compute(ground: Ground) -> tuple[Compute, ComputeConductor]:
     policy = ground.policy("compute", compute.POLICY)
     ground.mounts["/compute"] = compute.compute_app(made, ground.validator, policy)
     return made, ComputeConductor(side("conductor"))
-

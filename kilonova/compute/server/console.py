@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -84,8 +84,10 @@ async def _vnc_url(compute: Compute, request: Request[Any], server: Server, kind
     expires_at = compute.world.clock.now() + timedelta(seconds=compute.settings.console_seconds)
     hashed = hashlib.sha256(token.encode()).hexdigest()
     await compute.db.write(console_store.insert, hashed, (server.id, server.host), kind, expires_at)
-    path = quote(f"websockify?token={token}", safe="")
-    return f"{compute.settings.console_base.rstrip('/')}/vnc_lite.html?path={path}"
+    base = compute.settings.console_base.rstrip("/")
+    mounted = urlsplit(base).path.lstrip("/")  # noVNC resolves its path against the server's root
+    path = quote(f"{mounted}/websockify?token={token}".lstrip("/"), safe="")
+    return f"{base}/vnc_lite.html?path={path}"
 
 
 _OUTPUT = "os_compute_api:os-console-output"

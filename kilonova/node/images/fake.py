@@ -12,6 +12,7 @@ from kilonova.base.units import GIB
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.node.hypervisor.fake import FakeMachine
+from kilonova.node.images.cache import CachedImage
 
 NOWHERE = "/nonexistent/kilonova-fake"
 
@@ -83,6 +84,22 @@ class FakeLocalDisks:
     async def _seam(self, verb: str) -> None:
         await self._world.clock.sleep(self._machine.verb_seconds)
         self._machine.check(verb)
+
+
+class FakeImageFiles:
+    """Images as files for a fake volume backend: fetched whole, described by their length, not converted."""
+
+    def __init__(self, world: World, directory: str) -> None:
+        self._world = world
+        self._directory = directory
+
+    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
+        """The image's file, fetched when it is missing."""
+        path = f"{self._directory}/{image_id}"
+        await self._world.blocking(_make_directory, self._directory)
+        if not await self._world.blocking(os.path.exists, path):
+            await fetch(path)
+        return CachedImage(path, "raw", await self._world.blocking(os.path.getsize, path), "")
 
 
 def _disks(server: ServerForHost, directory: str) -> list[Disk]:
