@@ -147,10 +147,10 @@ def _has_step(connection: Connection, operation_id: str, host: str) -> bool:
 
 
 def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[str]) -> ServerForHost:
-    """All that a host needs. While it is built, a user's own volume is never deleted, whatever happens to the host."""
+    """All that a host needs. While it is built, what is undone takes along what was made, never a user's own volume."""
     if server.vm_state == states.BUILDING and server.task_state != states.DELETING:
         for device in mapping:
-            device.delete_on_termination = device.delete_on_termination and device.source_type != "volume"
+            device.delete_on_termination = device.source_type != "volume"
     return ServerForHost(
         id=server.id,
         number=server.number,

@@ -201,7 +201,10 @@ class SimVolumes(_Peer):
 
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         await self._take_time("create_volume")
+        known = key in self.books.keys
         volume_id = self._once(key)
+        if known:  # as the real service: a key's volume is made once, even if it was deleted since
+            return self._volume(volume_id)
         if volume_id not in self.books.volumes:
             bootable = bool(volume.image_id)
             self.books.volumes[volume_id] = VolumeRef(

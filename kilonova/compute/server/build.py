@@ -67,7 +67,7 @@ async def build_on(op: Operation[Compute], compute: Compute, server_id: str, cho
         undo=there.detach_volumes,
         shows=states.BLOCK_DEVICE_MAPPING,
     )
-    await op.write("block devices recorded", store.set_devices, server_id, mapping)
+    await op.write("block devices recorded", store.connect_devices, server_id, mapping)
     power = await op.step(
         "host makes disks and starts the guest", there.spawn, server_id, undo=there.destroy, shows=states.SPAWNING
     )

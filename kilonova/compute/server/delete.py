@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault
 from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
-from kilonova.compute.server import states, store
+from kilonova.compute.server import console_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.hold import release_claim, release_volumes
 from kilonova.db.database import says
@@ -86,6 +86,7 @@ async def on_its_host(op: Operation[Compute], server_id: str, host: str) -> None
 
 def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:
     compute.catalogue.leave_groups(connection, server_id)
+    console_store.drop_of(connection, server_id)
     store.end_deleted(connection, server_id, operation_id, compute.world.clock.now())
 
 

@@ -394,6 +394,17 @@ def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevic
     _insert_devices(connection, server_id, mapping)
 
 
+def connect_devices(connection: Connection, server_id: str, connected: list[BlockDevice]) -> None:
+    """What block storage made of the server's devices: volume, attachment, connection; the user's wishes stay."""
+    made = {device.id: device for device in connected}
+    mapping = devices_of(connection, server_id)
+    for device in mapping:
+        if new := made.get(device.id):
+            device.volume_id, device.attachment_id = new.volume_id, new.attachment_id
+            device.connection = new.connection
+    set_devices(connection, server_id, mapping)
+
+
 def unplace(connection: Connection, server_id: str) -> None:
     """No host has the server, so it has no addresses."""
     values = {"host": "", "node": "", "availability_zone": "", "ports": []}

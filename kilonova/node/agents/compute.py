@@ -128,10 +128,10 @@ class ComputeHostAgent:
 
     async def _attach(self, token: str, server: ServerForHost, device: BlockDevice, number: int) -> None:
         if not device.volume_id:
-            device.volume_id = await self._create_volume(token, device, f"{server.id}/volume/{number}")
+            device.volume_id = await self._create_volume(token, device, f"{server.id}/{self.host}/volume/{number}")
             await self._available(token, device.volume_id)
         if not device.attachment_id:
-            key = f"{server.id}/reserve/{number}"
+            key = f"{server.id}/{self.host}/reserve/{number}"
             device.attachment_id = await self.peers.volumes.reserve(token, key, device.volume_id, server.id)
         connector = Connector(self.host, self.settings.host_ip)
         attachment = await self.peers.volumes.connect(token, device.attachment_id, connector, device.device_name)
@@ -169,11 +169,11 @@ class ComputeHostAgent:
         made_here = not device.volume_id
         if made_here:
             # A step that was cut off may have made it: the same key finds that one, or makes one to throw away.
-            device.volume_id = await self._create_volume(token, device, f"{server_id}/volume/{number}")
+            device.volume_id = await self._create_volume(token, device, f"{server_id}/{self.host}/volume/{number}")
             await self._available(token, device.volume_id)
         try:
             if made_here and not device.attachment_id:
-                key = f"{server_id}/reserve/{number}"
+                key = f"{server_id}/{self.host}/reserve/{number}"
                 device.attachment_id = await self.peers.volumes.reserve(token, key, device.volume_id, server_id)
             if device.attachment_id:
                 await self.peers.volumes.detach(token, device.attachment_id)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from kilonova.base.faults import unavailable
+from kilonova.block_storage.contract import VolumeRef
 from kilonova.compute.core import Limits
 from kilonova.sim.loop import run
 from kilonova.sim.peers import IMAGE, NETWORK
@@ -234,11 +236,44 @@ def test_boot_from_a_volume_holds_it_and_gives_it_back() -> None:
     door.balance()
 
 
+def test_a_users_volume_is_deleted_with_the_server_only_if_asked() -> None:
+    async def main(door: Door) -> None:
+        for number, asked in enumerate((True, False)):
+            volume_id = f"00000000-0000-4000-8000-00000000000{number}"
+            door.cloud.books.volumes[volume_id] = VolumeRef(volume_id, "v", "available", 2, False, False, "nova")
+            mapping = {"source_type": "volume", "uuid": volume_id, "destination_type": "volume", "boot_index": -1,
+                       "delete_on_termination": asked}  # fmt: skip
+            server_id = await door.create(block_device_mapping_v2=[mapping])
+            await door.cloud.settle()
+            shown = (await door.client.get(f"/v2.1/servers/{server_id}"))["server"]
+            attached = shown["os-extended-volumes:volumes_attached"]
+            assert attached == [{"id": volume_id, "delete_on_termination": asked}]
+            await door.delete(server_id)
+            await door.cloud.settle()
+            assert (volume_id in door.cloud.books.volumes) is not asked
+
+    in_cloud(main).balance()
+
+
+def test_a_boot_volume_is_made_anew_on_the_next_host() -> None:
+    mapping = {"source_type": "image", "uuid": IMAGE, "destination_type": "volume", "boot_index": 0,
+               "volume_size": 5}  # fmt: skip
+
+    async def main(door: Door) -> None:
+        for host in door.cloud.hosts.values():
+            host.machine.refuse("ensure_started", unavailable("No."), 1 if host.name == "node1" else 0)
+        for number in range(4):
+            server_id = await door.create(f"s{number}", imageRef="", block_device_mapping_v2=[mapping])
+            await door.cloud.settle()
+            assert door.state(server_id) == "active"
+
+    door = in_cloud(main, hosts=2)
+    assert len(door.cloud.books.volumes) == 4
+    door.balance()
+
+
 @pytest.mark.parametrize("verb", ["ensure_started", "ensure_image"])
 def test_a_users_volume_survives_a_build_that_fails(verb: str) -> None:
-    from kilonova.base.faults import unavailable
-    from kilonova.block_storage.contract import VolumeRef
-
     volume_id = "00000000-0000-4000-8000-0000000000cc"
     mapping = {"source_type": "volume", "uuid": volume_id, "destination_type": "volume", "boot_index": -1,
                "delete_on_termination": True}  # fmt: skip
