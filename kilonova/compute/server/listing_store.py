@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -84,21 +84,43 @@ SORT_COLUMNS = {
 }
 
 
+_AS_TEXT = [sa.type_coerce(c, sa.Text).label(c.name) if isinstance(c.type, sa.JSON) else c for c in servers.c]
+_JSON = [position for position, column in enumerate(servers.c) if isinstance(column.type, sa.JSON)]
+
+
+class _Reader:
+    """Rows to records; equal JSON texts (a flavor, no metadata) are read once per page and shared: do not change."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def server(self, row: Sequence[Any]) -> Server:
+        values = list(row)
+        for position in _JSON:
+            text = values[position]
+            if isinstance(text, str):
+                if text not in self._known:
+                    self._known[text] = msgspec.json.decode(text)
+                values[position] = self._known[text]
+        return as_server(values)
+
+
 def page_of(connection: Connection, filters: Filters, page: Page) -> list[Server]:
     """The servers of one page. Regular expressions are tried here, page after page, until the page is full."""
     if filters.never:
         return []
-    narrowed = _where(sa.select(servers), filters)
+    narrowed = _where(sa.select(*_AS_TEXT), filters)
+    read = _Reader()
     visible = servers.c.project_id == filters.project_id if filters.project_id else None
     matches = _matcher(filters)
     if matches is None:
         found = paged(connection, narrowed, SORT_COLUMNS, page, marker_filter=visible)
-        return [as_server(row) for row in connection.execute(found)]
+        return [read.server(row) for row in connection.execute(found)]
     unlimited = msgspec.structs.replace(page, limit=SCANNED_MOST)
     rows = connection.execute(paged(connection, narrowed, SORT_COLUMNS, unlimited, marker_filter=visible))
     made: list[Server] = []
     for row in rows:
-        server = as_server(row)
+        server = read.server(row)
         if matches(server):
             made.append(server)
             if page.limit is not None and len(made) == page.limit:
