@@ -85,6 +85,7 @@ class Storage:
         )
         callers = dict(FakeAuthenticator().callers)
         callers["server"] = replace(callers["member"], service_roles=("service",), token="server")
+        callers["bare service"] = replace(callers["service"], roles=("service",), token="bare service")
         self.app = block_storage_app(self.service, FakeAuthenticator(callers), Policy(RULES))
 
     def api(self, token: str = "member", version: str = "3.71") -> ApiClient:

@@ -202,12 +202,14 @@ async def _listed(service: BlockStorage, request: Request[Any], shape: Any) -> d
 
 
 _P, _ONE = "volume:attachment_{}", "/attachments/{attachment_id}"
+# Compute works for servers whose user's token is gone: with the service role, on attachments.
+_MEMBER, _READER = f"{VOLUME_ADMIN_OR_MEMBER} or role:service", f"{VOLUME_ADMIN_OR_READER} or role:service"
 RULES = (
-    Rule(_P.format("create"), VOLUME_ADMIN_OR_MEMBER, "Attach a volume.", (("POST", "/attachments"),)),
-    Rule(_P.format("update"), VOLUME_ADMIN_OR_MEMBER, "Connect an attachment.", (("PUT", _ONE),)),
-    Rule(_P.format("delete"), VOLUME_ADMIN_OR_MEMBER, "Delete an attachment.", (("DELETE", _ONE),)),
-    Rule(_P.format("complete"), VOLUME_ADMIN_OR_MEMBER, "Complete an attachment.", (("POST", f"{_ONE}/action"),)),
-    Rule(_P.format("get"), VOLUME_ADMIN_OR_READER, "See attachments.", (("GET", "/attachments"), ("GET", _ONE))),
+    Rule(_P.format("create"), _MEMBER, "Attach a volume.", (("POST", "/attachments"),)),
+    Rule(_P.format("update"), _MEMBER, "Connect an attachment.", (("PUT", _ONE),)),
+    Rule(_P.format("delete"), _MEMBER, "Delete an attachment.", (("DELETE", _ONE),)),
+    Rule(_P.format("complete"), _MEMBER, "Complete an attachment.", (("POST", f"{_ONE}/action"),)),
+    Rule(_P.format("get"), _READER, "See attachments.", (("GET", "/attachments"), ("GET", _ONE))),
 )
 ROUTES = (
     Route(

@@ -206,10 +206,10 @@ async def type_seen(service: BlockStorage, request: Request[Any], name_or_id: st
 
 _MEMBER, _READER, _ADMIN = VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER, "rule:admin_api"
 RULES = (
-    Rule("volume:get", _READER, "Show a volume.", (("GET", "/volumes/{volume_id}"),)),
+    Rule("volume:get", f"{_READER} or role:service", "Show a volume.", (("GET", "/volumes/{volume_id}"),)),
     Rule("volume:get_all", _READER, "List volumes.", (("GET", "/volumes"), ("GET", "/volumes/detail"))),
     Rule("volume:update", _MEMBER, "Change a volume.", (("PUT", "/volumes/{volume_id}"),)),
-    Rule("volume:delete", _MEMBER, "Delete a volume.", (("DELETE", "/volumes/{volume_id}"),)),
+    Rule("volume:delete", f"{_MEMBER} or role:service", "Delete a volume.", (("DELETE", "/volumes/{volume_id}"),)),
     Rule("volume:force_delete", _ADMIN, "Delete a volume in any state.", (("DELETE", "/volumes/{volume_id}"),)),
     Rule("volume_extension:volume_host_attribute", _ADMIN, "See a volume's host."),
     Rule("volume_extension:volume_tenant_attribute", _READER, "See a volume's project."),

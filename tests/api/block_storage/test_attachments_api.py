@@ -173,3 +173,16 @@ def test_older_actions_move_the_status() -> None:
         assert await s.status(volume_id) == "error"
 
     cloud(work)
+
+
+def test_compute_alone_cleans_up_when_the_users_token_is_gone() -> None:
+    async def work(s: Storage) -> None:
+        volume_id = await s.available()
+        attachment = await attached(s, volume_id)
+        await s.api("bare service").get("/v3/volumes?all_tenants=1", 403)
+        await compute(s).detach("bare service", attachment)
+        await compute(s).delete("bare service", volume_id)
+        await s.settle()
+        assert s.statuses() == {}
+
+    cloud(work)
