@@ -45,6 +45,12 @@ class StoredCatalogue:
         """The project's limits, without the lock."""
         return msgspec.convert(quota.limits_of(connection, project_id), Limits)
 
+    def user_limits(self, connection: Connection, project_id: str, user_id: str) -> Limits | None:
+        """The limits of one user in the project, when any were set for that user."""
+        if not quota.user_limits(connection, project_id, user_id):
+            return None
+        return msgspec.convert(quota.limits_of(connection, project_id, user_id), Limits)
+
     def zone_of(self, connection: Connection, host: str) -> str:
         """The default zone."""
         return self.default_zone

@@ -63,6 +63,10 @@ class Catalogue(Protocol):
         """The project's limits, without the lock."""
         ...
 
+    def user_limits(self, connection: Connection, project_id: str, user_id: str) -> Limits | None:
+        """The limits of one user in the project, when any were set for that user."""
+        ...
+
     def zone_of(self, connection: Connection, host: str) -> str:
         """The availability zone of a host."""
         ...

@@ -84,6 +84,10 @@ class SimCatalogue:
         """The same for everybody."""
         return self.quota
 
+    def user_limits(self, connection: Connection, project_id: str, user_id: str) -> Limits | None:
+        """None were set for anybody."""
+        return None
+
     def zone_of(self, connection: Connection, host: str) -> str:
         """All hosts are in `nova`."""
         return "nova"

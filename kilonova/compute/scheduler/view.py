@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.world import World
+from kilonova.compute.host import service_store
 from kilonova.compute.scheduler import store
 from kilonova.compute.scheduler.state import HostState
 from kilonova.db.database import Database
 
 Disabled = Callable[[Connection], Mapping[str, str]]
-
-
-def _none_disabled(_connection: Connection) -> Mapping[str, str]:
-    return {}
 
 
 class DatabaseHosts:
@@ -28,7 +26,7 @@ class DatabaseHosts:
         db: Database,
         zone_of: store.Zones,
         *,
-        disabled: Disabled = _none_disabled,
+        disabled: Disabled = service_store.disabled,
         host_down_seconds: float = 60.0,
     ) -> None:
         self._world = world
@@ -43,4 +41,6 @@ class DatabaseHosts:
 
     def _read(self, connection: Connection) -> list[HostState]:
         since = self._world.clock.now() - self._down
-        return store.host_states(connection, since, self._zone_of, self._disabled(connection))
+        found = store.host_states(connection, since, self._zone_of, self._disabled(connection))
+        down = service_store.forced_down(connection)
+        return [msgspec.structs.replace(one, up=False) if one.host in down else one for one in found]

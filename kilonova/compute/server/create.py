@@ -367,9 +367,11 @@ def _spec(plan: Plan, server: store.Server) -> RequestSpec:
 @says(lambda _c, _plan, made, _rows: f"servers: vm_state = building, task_state = scheduling; {len(made)} recorded")
 def record(connection: Connection, catalogue: Catalogue, plan: Plan, made: list[Made], rows: list[OperationRow]) -> int:
     """How many servers the quota had room for (at least min_count); they and their operations are written."""
-    project_id = made[0][0].project_id
+    project_id, user_id = made[0][0].project_id, made[0][0].user_id
     limits = catalogue.lock_limits(connection, project_id)
     fits = within_quota(store.usage(connection, project_id), limits, plan)
+    if (own := catalogue.user_limits(connection, project_id, user_id)) is not None:
+        fits = min(fits, within_quota(store.usage(connection, project_id, user_id), own, plan))
     for (server, mapping, spec), row in zip(made[:fits], rows, strict=False):
         server.operation_id = row.id
         store.insert(connection, server, mapping, plan.want.tags, spec)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.world import LiveWorld
 from kilonova.compute.contract import HostReport
+from kilonova.compute.host import service_store
 from kilonova.compute.host import store as hosts
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.server.store import servers
@@ -49,4 +50,11 @@ async def test_hosts_are_seen_with_their_servers_and_service() -> None:
     assert (one.availability_zone, one.hypervisor_type, one.cpu_info) == ("zone-1", "QEMU", {"arch": "x86_64"})
     assert (one.up, two.up, three.up) == (True, False, True)
     assert (three.enabled, three.disabled_reason) == (False, "fan")
+
+    await db.write(service_store.add, {"node1": "service-1", "node3": "service-3"})
+    await db.write(service_store.change, 1, now, {"forced_down": True})
+    await db.write(service_store.change, 2, now, {"disabled": True, "disabled_reason": "dust"})
+    one, _, three = await DatabaseHosts(world, db, lambda *_: "nova").states()
+    assert (one.up, one.enabled) == (False, True)
+    assert (three.up, three.enabled, three.disabled_reason) == (True, False, "dust")
     await world.close()
