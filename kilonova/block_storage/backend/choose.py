@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
@@ -11,8 +10,6 @@ import msgspec
 from kilonova.base.faults import no_capacity
 from kilonova.block_storage.backend.store import Service
 from kilonova.block_storage.contract import Capabilities
-
-log = logging.getLogger(__name__)
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -27,7 +24,7 @@ class Wanted(msgspec.Struct, frozen=True):
 def choose(
     services: Collection[Service], wanted: Wanted, used_gib: Mapping[str, int], tried: Collection[str], now: datetime
 ) -> str:
-    """The backend's host. NO_CAPACITY when none is left; the log says, backend by backend, why."""
+    """The backend's host. NO_CAPACITY when none is left: inside it says, backend by backend, why."""
     fitting: list[tuple[float, str]] = []
     reasons = {}
     for one in services:
@@ -38,11 +35,10 @@ def choose(
             virtual = one.capabilities.total_gib * one.capabilities.max_over_subscription_ratio
             fitting.append((virtual - used_gib.get(one.host, 0), one.host))
     if not fitting:
-        log.warning("no backend for a volume of %d GiB: %s", wanted.size_gib, reasons or "none reported")
         raise no_capacity(
             "No valid backend was found.",
             hint="Ask for a smaller volume or another volume type, or ask the operator for more storage.",
-            inside=f"{reasons}",
+            inside=f"{wanted.size_gib} GiB: {reasons or 'no backend has reported'}",
         )
     return max(fitting)[1]
 

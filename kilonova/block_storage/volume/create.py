@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from kilonova.db.idempotency import earlier, remember
 from kilonova.saga.journal import OperationRow, Superseded
 from kilonova.saga.operation import Kind, Operation, Step
 
+log = logging.getLogger(__name__)
+
 BACKENDS_TRIED = 3
 _GO_ON = (FaultKind.NO_CAPACITY, FaultKind.UNAVAILABLE, FaultKind.BUG)
 
@@ -28,7 +31,11 @@ _GO_ON = (FaultKind.NO_CAPACITY, FaultKind.UNAVAILABLE, FaultKind.BUG)
 async def choose_backend(step: Step[Services], wanted: Wanted, tried: list[str]) -> str:
     """The host of the backend that gets the volume."""
     services, used = await step.services.db.read(_backends)
-    return choose(services, wanted, used, tried, step.world.clock.now())
+    try:
+        return choose(services, wanted, used, tried, step.world.clock.now())
+    except Fault as fault:
+        log.warning("volume %s: %r", step.row.resource_id, fault)
+        raise
 
 
 def _backends(connection: Connection) -> tuple[list[backend_store.Service], dict[str, int]]:
