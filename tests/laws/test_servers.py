@@ -100,6 +100,28 @@ def test_a_silent_host_does_not_hold_up_a_delete_and_cleans_up_when_it_returns()
     assert door.cloud.guests() == {}
 
 
+def test_a_host_that_falls_silent_while_it_builds_leaves_an_error_and_cleans_up_when_it_returns() -> None:
+    for seed, task in enumerate(("networking", "spawning")):
+        door = Door(seed, hosts=1)
+
+        async def main(door: Door = door, task: str = task) -> tuple[str, str]:
+            await door.cloud.start()
+            server_id = await door.create()
+            door.cloud.hosts["node1"].machine.verb_seconds = 0.5
+            while door.state_of(server_id).task_state != task:
+                await door.cloud.api_world.clock.sleep(0.01)
+            door.cloud.crash_host("node1")
+            await door.cloud.api_world.clock.sleep(900)
+            meanwhile = door.state(server_id)
+            await door.cloud.start_host("node1")
+            await door.cloud.settle()
+            return meanwhile, door.state(server_id)
+
+        assert run(main(), seed) == ("error", "error"), seed
+        door.balance()
+        assert door.cloud.guests() == {} and door.cloud.books.ports == {}
+
+
 def test_the_checker_sees_a_guest_without_a_server() -> None:
     door = Door(2, hosts=1)
     server_id = run(do(door, "create"), 2)

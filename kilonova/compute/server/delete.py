@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
@@ -97,10 +96,6 @@ def _failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
 # ── the declaration
 
 KIND: Kind[Compute] = Kind("delete", flow, _failed, store.show_task)
-
-
-class Nothing(msgspec.Struct):
-    """The argument of an action that has none."""
 
 
 _DELETE = "os_compute_api:servers:delete"
