@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from kilonova.base.faults import Fault
+from kilonova.base.faults import Fault, not_found
 from kilonova.cli import serve
-from kilonova.cli.compose import services
 from kilonova.cli.compose.consoles import console_proxy
+from kilonova.cli.compose.embedded_ground import EmbeddedGround
+from kilonova.cli.compose.embedded_services import Services, build
 from kilonova.cli.compose.first_things import FirstThings
-from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
-from kilonova.cli.compose.services import Services
 from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, listen_address
@@ -38,7 +38,7 @@ class EmbeddedCloud:
         self.choices = choices
         self.told = told
         self.settings = read_settings(choices.config)
-        self.ground: Ground | None = None
+        self.ground: EmbeddedGround | None = None
         self.services: Services | None = None
         self.agents: list[Agents] = []
         self._closing: list[Callable[[], Awaitable[None]]] = []
@@ -48,10 +48,10 @@ class EmbeddedCloud:
     async def start(self) -> None:
         """Everything up, in the order in which it is needed; returns when the APIs answer."""
         configure_logging(self.settings.log.level, self.state.logs / "kilonova.log")
-        ground = self.ground = Ground(self.state, self.choices, self.settings)
+        ground = self.ground = EmbeddedGround(self.state, self.choices, self.settings)
         ground.collect_traces()
         ground.world.spawn(self._measure_lag(), "loop lag")
-        built = self.services = await services.build(ground)
+        built = self.services = await build(ground)
         self.told("databases at this release's schema, services composed")
         await self._listen(ground)
         self.told(f"APIs answer at {ground.url}")
@@ -59,31 +59,38 @@ class EmbeddedCloud:
         await FirstThings(ground, self.told).make()
         built.start_loops()
 
-    async def _listen(self, ground: Ground) -> None:
+    async def _listen(self, ground: EmbeddedGround) -> None:
         host, port = listen_address(self.choices.listen)
+        ground.mounts["/console"] = console_proxy(ground, self._connect)
         api = serve.Listener(Mounts(ground.mounts), host, port)
         admin = serve.Listener(serve.admin_app(self.describe, self.problems), "127.0.0.1", self.choices.admin_port)
         for listener in (api, admin):
             await listener.start()
             self._closing.insert(0, listener.close)
 
-    async def _start_hosts(self, ground: Ground, built: Services) -> None:
+    async def _start_hosts(self, ground: EmbeddedGround, built: Services) -> None:
         real = self.choices.hypervisor == "libvirt"
         accelerator = await self._accelerator(ground) if real else "tcg"
         secret = ground.secrets.metadata_secret
         plan = HostPlan(ground.world, self.state, self.choices, built.forward_metadata, secret, accelerator)
         await built.start_conductors()
         for host in await make_hosts(plan):
-            agents = await start_agents(plan, host, ground.bus, built.agent_peers())
+            agents = await start_agents(plan, host, ground, built.agent_peers())
             self.agents.append(agents)
             if host.number == 1:
                 await built.start_volume_agent(host)
             await agents.compute.report()
-        ground.mounts["/console"] = console_proxy(ground, self.agents)
         words = f"libvirt, QEMU with {accelerator}" if real else "fake hypervisor"
         self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")
 
-    async def _accelerator(self, ground: Ground) -> str:
+    async def _connect(self, host: str, address: str, port: int) -> tuple[StreamReader, StreamWriter]:
+        """A stream to an address as it is seen from a host."""
+        agents = next((one for one in self.agents if one.host.name == host), None)
+        if agents is None:
+            raise not_found("Host", host)
+        return await agents.host.wires.connect(address, port)
+
+    async def _accelerator(self, ground: EmbeddedGround) -> str:
         """kvm where a guest kernel really boots on it, else QEMU's own emulation."""
         from kilonova.node.guest.build import build_guest
         from kilonova.node.hypervisor.kvm_probe import probe
@@ -114,9 +121,8 @@ class EmbeddedCloud:
         try:
             fresh = read_settings(self.choices.config)
             configure_logging(fresh.log.level, self.state.logs / "kilonova.log")
-            for file in self.ground.policies:
-                for warning in file.load():
-                    log.warning("policy: %s", warning)
+            for warning in self.ground.reload_policies():
+                log.warning("policy: %s", warning)
             log.info("policy and log level reloaded; a change to any other setting needs a restart")
         except Fault as fault:
             log.error("nothing was reloaded: %r", fault)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kilonova.base.units import MIB
-from kilonova.cli.compose.ground import Ground
+from kilonova.cli.compose.embedded_ground import EmbeddedGround
 from kilonova.cli.guest import cache_directory
 from kilonova.http.client import Client
 
@@ -32,7 +32,7 @@ Told = Callable[[str], None]
 class FirstThings:
     """Makes them with the admin's token."""
 
-    def __init__(self, ground: Ground, told: Told) -> None:
+    def __init__(self, ground: EmbeddedGround, told: Told) -> None:
         self.ground = ground
         self.told = told
         self.token = ""

@@ -1,101 +1,85 @@
-"""The ground of the embedded cloud: databases, bus, doors in process, tokens, traces. Services are built on it."""
+"""Ground: what services and agents are built on. Two kinds: the embedded cloud's and a cluster process's.
+
+`services.py` and `hosts.py` build everything from a Ground and never ask which kind it is.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from kilonova.base.world import LiveWorld
 from kilonova.bus.contract import Bus
-from kilonova.bus.memory import MemoryBroker, MemoryBus
-from kilonova.cli.environment import base_url
 from kilonova.cli.settings import CloudSettings
-from kilonova.cli.state import VNI_BLOCK, Choices, Secrets, State
-from kilonova.cli.trace import trace_file
+from kilonova.cli.state import Secrets
 from kilonova.compute.core import ComputeSettings
-from kilonova.db.migrations import ensure_current
+from kilonova.db.database import Database
 from kilonova.db.sqlite import SqliteDatabase
-from kilonova.http.client import AsgiTransport, Client
-from kilonova.identity.core import IdentityService
+from kilonova.http.client import Client, Transport
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
 from kilonova.identity.validator import TokenValidator
 from kilonova.network.settings import NetworkSettings
 from kilonova.policy.files import PolicyFile
 from kilonova.policy.rules import Policy, Rule
 from kilonova.saga.seal import Sealer
-from kilonova.trace.collect import Batcher, SpanStore
-from kilonova.trace.spans import RING, Span
-
-TRACE_PRUNE_SECONDS = 600.0
-UNDERLAY_MTU = 1550  # of the wire between hosts, less its headers: tunnelled networks then have 1500
 
 
-class Ground:
-    """What every service of the one process stands on."""
+class Ground(ABC):
+    """Databases, bus, doors, tokens and policies of one process. `host` is the name it is known by on the bus."""
 
-    def __init__(self, state: State, choices: Choices, settings: CloudSettings) -> None:
-        self.state = state
-        self.choices = choices
+    def __init__(self, world: LiveWorld, host: str, settings: CloudSettings, secrets: Secrets, directory: Path) -> None:
+        self.world = world
+        self.host = host
         self.settings = settings
-        self.secrets: Secrets = state.secrets()
-        self.world = LiveWorld("kilonova", threads=8)
-        self.sealer = Sealer(self.secrets.deployment_keys)
-        self.broker = MemoryBroker(self.secrets.bus_secret.encode())
-        self.url = base_url(choices)
+        self.secrets = secrets
+        self.directory = directory
+        self.sealer = Sealer(secrets.deployment_keys)
         self.mounts: dict[str, Any] = {}
         self.policies: list[PolicyFile] = []
-        self.databases: dict[str, SqliteDatabase] = {}
-        self.identity: IdentityService | None = None
-        self.validator = TokenValidator(self.world, self.client("/identity"))
+        self.databases: dict[str, Database] = {}
         self._tokens: dict[str, ServiceTokens] = {}
-        self._buses: list[MemoryBus] = []
-        self._spans: SpanStore | None = None
-        self._batcher: Batcher | None = None
 
-    def network_settings(self) -> NetworkSettings:
-        """Network's settings with what `up` chose: VNIs that no cloud beside has, room for tunnels on our underlay."""
-        first = self.choices.vni_first
-        last = first + VNI_BLOCK - 1
-        return dataclasses.replace(self.settings.network, vni_first=first, vni_last=last, underlay_mtu=UNDERLAY_MTU)
+    # ── what the two kinds differ in
 
-    def compute_settings(self) -> ComputeSettings:
-        """Compute's settings with where consoles are and the metadata secret."""
-        return dataclasses.replace(
-            self.settings.compute,
-            console_base=f"{self.url}/console",
-            metadata_secret=self.secrets.metadata_secret,
-        )
-
-    async def database(self, service: str, migrations: str) -> SqliteDatabase:
+    @abstractmethod
+    async def database(self, service: str, migrations: str) -> Database:
         """The service's database, at this release's schema."""
-        db = SqliteDatabase(service, self.state.database(service), self.world.clock)
-        self.databases[service] = db
-        await ensure_current(db, migrations)
-        return db
 
+    @abstractmethod
     def bus(self, sender: str) -> Bus:
-        """The bus as one sender."""
-        bus = MemoryBus(self.world, self.broker, sender)
-        self._buses.append(bus)
-        return bus
+        """The bus as one sender: `conductor`, `compute.node1`."""
 
-    def policy(self, service: str, rules: tuple[Rule, ...], **options: Any) -> Policy:
-        """The service's rules, with the operator's overrides from STATE/policy/SERVICE.yaml."""
-        policy = Policy(rules, **options)
-        self.watch_policy(service, policy)
-        return policy
+    @abstractmethod
+    def transport(self, mount: str) -> Transport:
+        """How to reach the service mounted there."""
 
-    def watch_policy(self, service: str, policy: Policy) -> None:
-        """Load the overrides now and on SIGHUP."""
-        file = PolicyFile(self.state.policies / f"{service}.yaml", policy)
-        file.load()
-        self.policies.append(file)
+    @abstractmethod
+    def public_url(self, path: str) -> str:
+        """Where users reach `/identity/v3`: what the catalog says."""
+
+    @abstractmethod
+    def internal_url(self, path: str) -> str:
+        """Where services reach it."""
+
+    @abstractmethod
+    def network_settings(self) -> NetworkSettings:
+        """Network's settings for this cloud."""
+
+    # ── what they share
+
+    @cached_property
+    def validator(self) -> TokenValidator:
+        """Checks tokens with identity."""
+        return TokenValidator(self.world, self.client("/identity"))
 
     def client(self, mount: str, service_user: str = "") -> Client:
         """A client of the service mounted there; a `service_user`'s token goes beside the user's when named."""
-        transport = AsgiTransport(_Late(self.mounts, mount), origin=self.url, prefix=mount)
-        return Client(transport, service_token=self.token_of(service_user) if service_user else None)
+        token = self.token_of(service_user) if service_user else None
+        return Client(self.transport(mount), service_token=token)
 
     def token_of(self, service_user: str) -> Callable[[], Awaitable[str]]:
         """Gives the service user's token, renewed when needed."""
@@ -104,44 +88,31 @@ class Ground:
             self._tokens[service_user] = ServiceTokens(self.world, self.client("/identity"), user)
         return self._tokens[service_user].token
 
-    def collect_traces(self) -> None:
-        """Keep every span of this process in the collector's database."""
-        self._spans = SpanStore(trace_file(self.state))
-        self._batcher = Batcher(self._store_spans, self.world.clock)
-        RING.sinks.append(self._batcher)
-        self.world.spawn(self._batcher.run(), "trace batches")
-        self.world.spawn(self._prune_forever(), "trace retention")
+    def policy(self, service: str, rules: tuple[Rule, ...], **options: Any) -> Policy:
+        """The service's rules, with the operator's overrides from DIRECTORY/policy/SERVICE.yaml."""
+        policy = Policy(rules, **options)
+        self.watch_policy(service, policy)
+        return policy
 
-    async def _store_spans(self, spans: list[Span]) -> None:
-        if self._spans is not None:
-            await self.world.blocking(self._spans.add, spans)
+    def watch_policy(self, service: str, policy: Policy) -> None:
+        """Load the overrides now and on SIGHUP."""
+        file = PolicyFile(self.directory / "policy" / f"{service}.yaml", policy)
+        file.load()
+        self.policies.append(file)
 
-    async def _prune_forever(self) -> None:
-        while True:
-            await self.world.clock.sleep(TRACE_PRUNE_SECONDS)
-            if self._spans is not None:
-                await self.world.blocking(self._spans.prune, self.world.clock.now().timestamp())
+    def reload_policies(self) -> list[str]:
+        """Read every override file again; warnings about what they say."""
+        return [warning for file in self.policies for warning in file.load()]
 
-    async def close(self) -> None:
-        """Let go of everything, in the order in which it was leaned on."""
-        for bus in self._buses:
-            await bus.close()
-        if self._batcher is not None:
-            RING.sinks.remove(self._batcher)
-            await self._batcher.flush()
-        await self.world.close()
-        for db in self.databases.values():
-            await db.close()
-        if self._spans is not None:
-            self._spans.close()
+    def ledger(self, name: str) -> SqliteDatabase:
+        """An agent's own ledger, on this machine's disk wherever the services keep theirs."""
+        path = self.directory / "db" / f"ledger-{name}.sqlite"
+        return SqliteDatabase(f"ledger-{name}", path, self.world.clock, readers=1)
 
-
-class _Late:
-    """A service that will be mounted: looked up when it is asked, as services refer to each other."""
-
-    def __init__(self, mounts: dict[str, Any], mount: str) -> None:
-        self._mounts = mounts
-        self._mount = mount
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._mounts[self._mount](scope, receive, send)
+    def compute_settings(self) -> ComputeSettings:
+        """Compute's settings with where consoles are and the metadata secret."""
+        return dataclasses.replace(
+            self.settings.compute,
+            console_base=self.public_url("/console"),
+            metadata_secret=self.secrets.metadata_secret,
+        )

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from kilonova.base.world import World
 from kilonova.block_storage.contract import VolumeBackend
-from kilonova.bus.contract import Bus
+from kilonova.cli.compose.ground import Ground
 from kilonova.cli.state import Choices, State
 from kilonova.compute.contract import Hypervisor, LocalDisks
-from kilonova.db.sqlite import SqliteDatabase
 from kilonova.network.contract import DhcpServers, Routers, VirtualSwitch
 from kilonova.node.agents.compute import ComputeHostAgent, ComputeSettings, Machine, Peers
 from kilonova.node.agents.compute_worker import ComputeWorker
@@ -25,7 +24,6 @@ from kilonova.node.agents.volume import ImageFiles
 from kilonova.node.vswitch.metadata_proxy import Forward
 
 UNDERLAY = "172.31.255"
-BusFor = Callable[[str], Bus]
 Connect = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 Closing = Callable[[], Awaitable[None]]
 
@@ -123,18 +121,24 @@ def public_gateway(cidr: str) -> str:
 async def _make_host(plan: HostPlan, number: int) -> Host:
     name, directory = host_name(number), plan.directory(number)
     owner = _qemu_owner() if plan.real_hypervisor else None
-    wires = _real_wires(plan, number, owner) if plan.real_network else _fake_wires(plan, name)
+    prefix = plan.choices.prefix
+    wires = _real_wires(plan, number, owner) if plan.real_network else fake_wires(prefix, name)
     if owner is not None:
         return await _real_guests(plan, Place(name, number, directory, owner), wires)
+    return fake_host(plan.world, name, number, directory, wires)
+
+
+def fake_host(world: World, name: str, number: int, directory: Path, wires: Wires) -> Host:
+    """A host whose guests, disks and volumes are kept in memory."""
     from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
     from kilonova.node.images.fake import FakeImageFiles, FakeLocalDisks
     from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
 
     machine = FakeMachine(name)
-    disks = FakeLocalDisks(plan.world, machine, str(directory))
-    volumes = FakeVolumeBackend(plan.world, FakePool())
-    files = FakeImageFiles(plan.world, str(directory / "volume-images"))
-    return Host(name, number, wires, FakeHypervisor(plan.world, machine), disks, volumes, files)
+    disks = FakeLocalDisks(world, machine, str(directory))
+    volumes = FakeVolumeBackend(world, FakePool())
+    files = FakeImageFiles(world, str(directory / "volume-images"))
+    return Host(name, number, wires, FakeHypervisor(world, machine), disks, volumes, files)
 
 
 @dataclass(frozen=True)
@@ -183,10 +187,11 @@ def _real_wires(plan: HostPlan, number: int, owner: tuple[int, int] | None) -> W
     return Wires(net.switch, net.dhcp, net.routers, net.proxy, net.threads.connect, place.namespace, net.close)
 
 
-def _fake_wires(plan: HostPlan, name: str) -> Wires:
+def fake_wires(prefix: str, name: str) -> Wires:
+    """A network of which only the books exist."""
     from kilonova.node.vswitch.fake import FakeDhcpServers, FakeMetadataProxy, FakeRouters, FakeVirtualSwitch
 
-    switch = FakeVirtualSwitch(plan.choices.prefix, name)
+    switch = FakeVirtualSwitch(prefix, name)
     return Wires(switch, FakeDhcpServers(), FakeRouters(), FakeMetadataProxy(), asyncio.open_connection, "", _nothing)
 
 
@@ -194,27 +199,41 @@ async def _nothing() -> None:
     """A fake network has nothing to let go of."""
 
 
-async def start_agents(plan: HostPlan, host: Host, bus_for: BusFor, peers: Peers) -> Agents:
+NETWORK_AGENTS = ("l2", "dhcp", "l3", "metadata")
+
+
+def network_agent(kind: str, ground: Ground, host: Host, settings: AgentSettings) -> Agent:
+    """One of a host's network agents; it does nothing until it is started."""
+    bus = ground.bus(f"{kind}_agent.{host.name}")
+    wires = host.wires
+    match kind:
+        case "l2":
+            return L2Agent(ground.world, bus, host.name, wires.switch, settings)
+        case "dhcp":
+            return DhcpAgent(ground.world, bus, host.name, wires.dhcp, settings)
+        case "l3":
+            return L3Agent(ground.world, bus, host.name, wires.routers, settings)
+        case _:
+            return MetadataAgent(ground.world, bus, host.name, wires.proxy, settings)
+
+
+def compute_worker(ground: Ground, host: Host, peers: Peers, settings: ComputeSettings) -> ComputeWorker:
+    """A host's compute agent; it does nothing until it is started."""
+    bus = ground.bus(f"compute.{host.name}")
+    machine = Machine(host.hypervisor, host.disks, host.wires.switch)
+    agent = ComputeHostAgent(ground.world, bus, host.name, machine, peers, settings)
+    return ComputeWorker(ground.world, bus, ground.ledger(host.name), agent)
+
+
+async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers) -> Agents:
     """Put the host's agents on the bus: L2 and compute everywhere, L3, DHCP and metadata on the first host."""
-    world = plan.world
+    address = f"{UNDERLAY}.{host.number}"
     physical = ("public",) if host.number == 1 else ()
-    settings = AgentSettings(tunnel_ip=f"{UNDERLAY}.{host.number}", physical_networks=physical)
-    network: list[Agent] = [
-        L2Agent(world, bus_for(f"l2_agent.{host.name}"), host.name, host.wires.switch, settings),
-    ]
-    if host.number == 1:
-        network += [
-            DhcpAgent(world, bus_for(f"dhcp_agent.{host.name}"), host.name, host.wires.dhcp, settings),
-            L3Agent(world, bus_for(f"l3_agent.{host.name}"), host.name, host.wires.routers, settings),
-            MetadataAgent(world, bus_for(f"metadata_agent.{host.name}"), host.name, host.wires.proxy, settings),
-        ]
+    settings = AgentSettings(tunnel_ip=address, physical_networks=physical)
+    kinds = NETWORK_AGENTS if host.number == 1 else NETWORK_AGENTS[:1]
+    network = [network_agent(kind, ground, host, settings) for kind in kinds]
     for agent in network:
         await agent.start()
-    bus = bus_for(f"compute.{host.name}")
-    machine = Machine(host.hypervisor, host.disks, host.wires.switch)
-    agent_settings = ComputeSettings(prefix=plan.choices.prefix, host_ip=f"{UNDERLAY}.{host.number}")
-    compute = ComputeHostAgent(world, bus, host.name, machine, peers, agent_settings)
-    ledger = SqliteDatabase(f"ledger-{host.name}", plan.state.database(f"ledger-{host.name}"), world.clock, readers=1)
-    worker = ComputeWorker(world, bus, ledger, compute)
+    worker = compute_worker(ground, host, peers, ComputeSettings(prefix=plan.choices.prefix, host_ip=address))
     await worker.start()
     return Agents(host, network, worker)

@@ -1,0 +1,64 @@
+"""Traces of a whole cloud in one place: processes cast batches of spans, a collector keeps them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from kilonova.base.world import World
+from kilonova.bus import rpc
+from kilonova.bus.contract import Bus, Target
+from kilonova.trace.collect import Batcher, SpanStore
+from kilonova.trace.spans import RING, Span
+
+EXCHANGE = "kilonova"
+TRACE_TOPIC = "trace"
+KEPT_SECONDS = 60.0  # a batch that no collector took by then is dropped: a trace is never worth a full broker
+PRUNE_SECONDS = 600.0
+
+
+class TraceCollector(Protocol):
+    """Served by the process `trace-collector`."""
+
+    @rpc.cast
+    async def keep(self, spans: list[Span]) -> None: ...
+
+
+class TraceKeeper:
+    """Implements `TraceCollector`: a span store, and a loop that keeps its retention."""
+
+    def __init__(self, world: World, file: Path) -> None:
+        self._world = world
+        self._store = SpanStore(file)
+        world.spawn(self._prune_forever(), "trace retention")
+
+    async def keep(self, spans: list[Span]) -> None:
+        await self._world.blocking(self._store.add, spans)
+
+    async def serve(self, bus: Bus) -> None:
+        """Take batches until the bus closes."""
+        await bus.serve(EXCHANGE, TRACE_TOPIC, "", rpc.handlers(TraceCollector, self))
+
+    async def _prune_forever(self) -> None:
+        while True:
+            await self._world.clock.sleep(PRUNE_SECONDS)
+            await self._world.blocking(self._store.prune, self._world.clock.now().timestamp())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+
+def send_traces(world: World, bus: Bus) -> Batcher:
+    """Send this process's spans to the collector; a batch that is lost fails nothing."""
+
+    async def send(spans: list[Span]) -> None:
+        wire = {"spans": msgspec.to_builtins(spans)}
+        await bus.cast(Target(EXCHANGE, TRACE_TOPIC), "keep", wire, deadline_seconds=KEPT_SECONDS)
+
+    batcher = Batcher(send, world.clock)
+    RING.sinks.append(batcher)
+    world.spawn(batcher.run(), "trace batches")
+    return batcher
