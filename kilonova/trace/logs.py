@@ -107,6 +107,8 @@ def configure_logging(level: str = "INFO", file: Path | None = None, *, pretty: 
         handler.kilonova = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(level.upper())
+    for chatty in ("alembic", "uvicorn.error", "aiormq.connection", "httpx"):  # their INFO says nothing to an operator
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def _formatter(shared: list[Any], *, pretty: bool) -> logging.Formatter:

@@ -48,6 +48,6 @@ def test_the_walkthrough_runs_as_written(tmp_path: Path) -> None:
         )
         assert (tmp_path / "hello.svg").read_text().startswith("<")
         assert "### cloud done" in said
-        assert "nova_conductor" in said
+        assert "build_and_run_instance" in said
         assert "vdb" in said
         assert '"name": "hello"' in said or '"hello"' in said
