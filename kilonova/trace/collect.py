@@ -47,11 +47,15 @@ class TraceSummary(msgspec.Struct, frozen=True):
     seconds: float
     spans: int
     failed: bool
+    source: str = "client"  # who began it
 
     @property
     def creates(self) -> bool:
-        """Whether it made something: POST on a collection, not on one item or its actions."""
+        """Whether a client made something: POST on a collection, not on one item or its actions."""
         method, _, path = self.name.partition(" ")
+        return self.source == "client" and self._posts(method, path)
+
+    def _posts(self, method: str, path: str) -> bool:
         return (method == "POST" and not _ITEM_ID.search(path)) or self.name.startswith("create")
 
 
@@ -154,6 +158,7 @@ def _summary(spans: list[Span]) -> TraceSummary:
         seconds=max(span.end for span in spans) - spans[0].start,
         spans=len(spans),
         failed=any(span.error for span in spans),
+        source=first.source,
     )
 
 

@@ -68,8 +68,8 @@ class Cloud:
 
     def sdk(self, cloud: str = "kilonova") -> Any:
         """An unmodified openstacksdk connection: the member, or `kilonova-admin`."""
-        os.environ["OS_CLIENT_CONFIG_FILE"] = str(self.state.clouds_yaml)
-        return openstack.connect(cloud=cloud, load_envvars=False)
+        config = openstack.config.OpenStackConfig(config_files=[str(self.state.clouds_yaml)], load_envvars=False)
+        return openstack.connection.Connection(config=config.get_one(cloud))
 
     def kill(self) -> None:
         """kill -9 of the whole program."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.network.outbox import store
+from kilonova.trace import spans
 
 if TYPE_CHECKING:
     from kilonova.network.service import NetworkService
@@ -22,7 +23,8 @@ async def run(service: NetworkService) -> int:
     while events := await service.db.read(store.due, service.world.clock.now()):
         ids = [event.id for event in events]
         try:
-            await service.server_events.port_events([(e.event, e.server_id, e.port_id) for e in events])
+            with spans.within(spans.begin("neutron")):
+                await service.server_events.port_events([(e.event, e.server_id, e.port_id) for e in events])
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 log.warning("compute did not take %d port events: %r", len(events), fault)
