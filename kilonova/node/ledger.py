@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 import sqlalchemy as sa
@@ -25,6 +25,7 @@ from kilonova.bus.contract import Bus, Handler, Message, Target
 from kilonova.bus.steps import DoStep, StepDone, StepDriver, StepStatus
 from kilonova.db.database import Database
 from kilonova.db.types import Id, Name, Timestamp
+from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ _epoch = sa.Table(
 _current: ContextVar[DoStep] = ContextVar("kilonova_step")
 
 Key = tuple[str, str, int]
+T = TypeVar("T")
 
 
 def current_step() -> DoStep:
@@ -174,8 +176,8 @@ class StepServer:
     async def start(self, host: str) -> None:
         """Open the ledger; call before the bus delivers."""
         self.host = host
-        await self._db.write(metadata.create_all)
-        for entry in await self._db.write(_wake_up, self._world.clock.now()):
+        await self._write(metadata.create_all)
+        for entry in await self._write(_wake_up, self._world.clock.now()):
             self._world.spawn(self._tell(entry), "ledger tell")
         self._world.spawn(self._forget_forever(), "ledger forget")
 
@@ -183,7 +185,7 @@ class StepServer:
         while True:
             await self._world.clock.sleep(FORGET_SECONDS)
             try:
-                await self._db.write(_forget, self._world.clock.now())
+                await self._write(_forget, self._world.clock.now())
             except Fault as fault:
                 log.warning("the ledger was not tidied: %r", fault)
 
@@ -192,9 +194,18 @@ class StepServer:
         verbs = [name for name, value in vars(self._contract).items() if callable(value) and not name.startswith("_")]
         return {**dict.fromkeys(verbs, self._receive), "step_status": self._step_status}
 
+    async def _write(self, unit: Callable[..., T], *args: Any) -> T:
+        """Write to the ledger. It is the agent's own notebook, not the cloud's database: traces do not show it."""
+        with spans.within(None):
+            return await self._db.write(unit, *args)
+
+    async def _read(self, unit: Callable[..., T], *args: Any) -> T:
+        with spans.within(None):
+            return await self._db.read(unit, *args)
+
     async def _receive(self, message: Message) -> None:
         step = msgspec.convert(message.args["step"], DoStep)
-        verdict, entry = await self._db.write(_accept, step, self._world.clock.now())
+        verdict, entry = await self._write(_accept, step, self._world.clock.now())
         key = (step.operation, step.step, step.index)
         if verdict == "stale":
             log.warning("refused %s of operation %s: epoch %d is old", step.verb, step.operation, step.epoch)
@@ -213,7 +224,7 @@ class StepServer:
     async def _step_status(self, message: Message) -> Any:
         args = message.args
         key = (str(args["operation"]), str(args["step"]), int(args["index"]))
-        entry = await self._db.write(_status, key, int(args["epoch"]), self._world.clock.now())
+        entry = await self._write(_status, key, int(args["epoch"]), self._world.clock.now())
         if entry is None:
             return msgspec.to_builtins(StepStatus("unknown"))
         lost = entry.state == "running" and key not in self._running
@@ -231,7 +242,7 @@ class StepServer:
         try:
             entry.result = msgspec.to_builtins(await self._verb(step))
         except asyncio.CancelledError:
-            await self._db.write(_update, key, {"state": "lost", "updated_at": self._world.clock.now()})
+            await self._write(_update, key, {"state": "lost", "updated_at": self._world.clock.now()})
             raise
         except Exception as error:  # the edge of a verb: its fault travels to the driver
             fault = Fault.wrap(error)
@@ -241,7 +252,7 @@ class StepServer:
         finally:
             progress.cancel()
         values = {"state": entry.state, "result": entry.result, "error": entry.error, "told": False}
-        await self._db.write(_update, key, values | {"updated_at": self._world.clock.now()})
+        await self._write(_update, key, values | {"updated_at": self._world.clock.now()})
         self._running.pop(key, None)
         await self._tell(entry)
 
@@ -269,7 +280,7 @@ class StepServer:
         asked, pause = entry.asked, 0.2
         driver = rpc.client(StepDriver, self._bus, Target(asked.reply_exchange, asked.reply_type))
         while True:
-            latest = await self._db.read(_read, entry.key)
+            latest = await self._read(_read, entry.key)
             if latest is None or latest.state not in ("finished", "failed"):
                 return
             state: Any = latest.state
@@ -282,5 +293,5 @@ class StepServer:
                 await self._world.clock.sleep(pause)
                 pause = min(pause * 2, 10.0)
                 continue
-            await self._db.write(_update, entry.key, {"told": True})
+            await self._write(_update, entry.key, {"told": True})
             return

@@ -35,6 +35,7 @@ from kilonova.image.contract import Images
 from kilonova.network.contract import Networks, PortBinding, ServerNics, VirtualSwitch
 from kilonova.node.guest_spec import guest_spec
 from kilonova.node.ledger import current_step, idempotency_key
+from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
@@ -189,8 +190,10 @@ class ComputeHostAgent:
         token = secrets.token or await self.peers.own_token()
         async with self._builds, self._lock(server_id):
             local = await self.machine.disks.ensure_disks(server, secrets.admin_password)
+            spans.note("root disk over the cached image, config drive, volumes", host=self.host)
             await self._ports_up(token, server)
-            guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
+            with spans.span("libvirt", "define and start the guest", host=self.host):
+                guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
         for device in server.block_devices:
             if device.attachment_id:
                 await self.peers.volumes.complete(token, device.attachment_id)
@@ -198,7 +201,8 @@ class ComputeHostAgent:
 
     async def destroy(self, server_id: str) -> None:
         async with self._lock(server_id):
-            await self.machine.hypervisor.ensure_gone(server_id)
+            with spans.span("libvirt", "stop and undefine the guest", host=self.host):
+                await self.machine.hypervisor.ensure_gone(server_id)
             await self.machine.disks.drop_disks(server_id)
         self._locks.pop(server_id, None)
 
@@ -209,12 +213,14 @@ class ComputeHostAgent:
         async with self._lock(server_id):
             local = await self.machine.disks.ensure_disks(server, "")
             await self._ports_up(await self._token(), server)
-            guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
+            with spans.span("libvirt", "start the guest", host=self.host):
+                guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
         return guest.power
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:
         async with self._lock(server_id):
-            return (await self.machine.hypervisor.ensure_stopped(server_id, grace_seconds)).power
+            with spans.span("libvirt", "shut the guest down", host=self.host):
+                return (await self.machine.hypervisor.ensure_stopped(server_id, grace_seconds)).power
 
     # ── plain calls
 
