@@ -81,7 +81,8 @@ def test_a_create_shows_every_hop_in_order(cloud: Cloud) -> None:
     volume = sdk.block_storage.create_volume(name="traced", size=1)
     sdk.block_storage.wait_for_status(volume, "available", wait=60)
     image = sdk.image.find_image("cirros")
-    server = sdk.compute.create_server(
+    fresh = cloud.sdk()  # a token that no service has seen: its first validation is a hop to keystone
+    server = fresh.compute.create_server(
         name="traced",
         flavor_id="1",
         networks=[{"uuid": network.id}],
