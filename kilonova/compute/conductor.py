@@ -25,6 +25,7 @@ from kilonova.compute.contract import (
     BlockDevice,
     Conductor,
     HostReport,
+    Power,
     SeenGuest,
     ServerForHost,
     StepSecrets,
@@ -112,6 +113,10 @@ class ComputeConductor:
             await self.compute.db.write(_set_powers, changed)
         return unknown
 
+    async def servers_to_run(self, host: str) -> list[str]:
+        _check_sender(host)
+        return await self.compute.db.read(_to_run, host)
+
     async def check_console(self, token: str) -> tuple[str, str] | None:
         hashed = hashlib.sha256(token.encode()).hexdigest()
         return await self.compute.db.write(console_store.use_up, hashed, self.compute.world.clock.now())
@@ -190,6 +195,11 @@ def _sealed(connection: Connection, host: str, operation_id: str, epoch: int) ->
 @says(lambda said, _id, _now: f"compute_host: report of {said.host}")
 def _report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> hosts.Host:
     return hosts.report(connection, said, new_id, now)
+
+
+def _to_run(connection: Connection, host: str) -> list[str]:
+    rows = seen_store.on_host(connection, host)
+    return [row[0] for row in rows if row[1] == states.ACTIVE and row[3] == Power.RUNNING and not row[4]]
 
 
 @says(lambda changed: f"servers: power_state of {len(changed)}")

@@ -207,6 +207,11 @@ class Conductor(Protocol):
         ...
 
     @rpc.call()
+    async def servers_to_run(self, host: str) -> list[str]:
+        """Servers on the host that ran when it was last seen, and that nobody stopped: after a machine's restart."""
+        ...
+
+    @rpc.call()
     async def check_console(self, token: str) -> tuple[str, str] | None:
         """(server id, host) that a console token opens, used up by this call; None when refused."""
         ...

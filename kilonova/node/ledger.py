@@ -65,6 +65,11 @@ def current_step() -> DoStep:
     return _current.get()
 
 
+def in_step() -> bool:
+    """Whether a step's verb runs; False when the agent acts by itself."""
+    return _current.get(None) is not None
+
+
 def idempotency_key(part: str = "") -> str:
     """For a POST to another service made by the running step; `part` tells several POSTs of one step apart."""
     step = _current.get()

@@ -24,6 +24,7 @@ from kilonova.node.agents.volume import ImageFiles
 from kilonova.node.vswitch.metadata_proxy import Forward
 
 UNDERLAY = "172.31.255"
+BUILD_SECONDS = 120
 Connect = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 Closing = Callable[[], Awaitable[None]]
 
@@ -234,6 +235,8 @@ async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers)
     network = [network_agent(kind, ground, host, settings) for kind in kinds]
     for agent in network:
         await agent.start()
+    async with asyncio.timeout(BUILD_SECONDS):
+        await network[0].synced.wait()  # guests that ran need their taps before they are started again
     worker = compute_worker(ground, host, peers, ComputeSettings(prefix=plan.choices.prefix, host_ip=address))
     await worker.start()
     return Agents(host, network, worker)

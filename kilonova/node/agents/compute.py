@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,12 +34,15 @@ from kilonova.compute.contract import (
 from kilonova.image.contract import Images
 from kilonova.network.contract import Networks, PortBinding, ServerNics, VirtualSwitch
 from kilonova.node.guest_spec import guest_spec
-from kilonova.node.ledger import current_step, idempotency_key
+from kilonova.node.ledger import current_step, idempotency_key, in_step
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
 VOLUME_POLL_SECONDS = 0.5
+QUESTION_TRIES = 5
+
+T = TypeVar("T")
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -273,7 +276,18 @@ class ComputeHostAgent:
         return self._locks.setdefault(server_id, asyncio.Lock())
 
     async def _record(self, server_id: str) -> ServerForHost:
-        return await self.conductor.server_for_host(self.host, server_id)
+        return await self._asked(lambda: self.conductor.server_for_host(self.host, server_id))
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The conductor's answer to a question that may be asked again: a lost message must not fail a step."""
+        for _ in range(QUESTION_TRIES - 1):
+            try:
+                return await ask()
+            except Fault as fault:
+                if fault.kind is not Kind.UNAVAILABLE:
+                    raise
+            await self.world.clock.sleep(self.world.random.random())
+        return await ask()
 
     async def _record_or_none(self, server_id: str) -> ServerForHost | None:
         try:
@@ -284,9 +298,11 @@ class ComputeHostAgent:
             raise
 
     async def _secrets(self) -> StepSecrets:
+        if not in_step():  # guests that ran before are started again: nothing was sealed for that
+            return StepSecrets()
         step = current_step()
         try:
-            return await self.conductor.step_secrets(self.host, step.operation, step.epoch)
+            return await self._asked(lambda: self.conductor.step_secrets(self.host, step.operation, step.epoch))
         except Fault as fault:
             if fault.kind is Kind.NOT_FOUND:  # a loop's or a takeover's step: nothing was sealed
                 return StepSecrets()

@@ -38,7 +38,7 @@ class ComputeWorker:
         self._subscription = await self.bus.serve(EXCHANGE, COMPUTE_TOPIC, self.agent.host, handlers)
         self.agent.machine.hypervisor.on_power_change(self._power_changed)
         self.world.spawn(self._report_forever(), "compute report")
-        self.world.spawn(self._guests_forever(), "compute guests")
+        self.world.spawn(self._resume_then_watch(), "compute guests")
 
     async def close(self) -> None:
         """Take no more messages; guests go on."""
@@ -96,7 +96,34 @@ class ComputeWorker:
                 continue
             await self.world.clock.sleep(REPORT_SECONDS)
 
-    async def _guests_forever(self) -> None:
+    async def resume(self) -> int:
+        """Start the guests that ran before this machine, or the whole cloud, went down; returns how many.
+
+        Done before the first report of what is seen, which would tell that they are off.
+        """
+        wanted = await self.agent.conductor.servers_to_run(self.agent.host)
+        on = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+        running = {guest.id for guest in await self.agent.machine.hypervisor.guests() if guest.power in on}
+        started = 0
+        for server_id in wanted:
+            if server_id in running:
+                continue
+            try:
+                await self.agent.start(server_id)
+                started += 1
+            except Fault as fault:
+                log.error("server %s ran before and could not be started again: %r", server_id, fault)
+        return started
+
+    async def _resume_then_watch(self) -> None:
+        while True:
+            try:
+                if started := await self.resume():
+                    log.info("%d guests that ran before are started again", started)
+                break
+            except Fault as fault:
+                log.info("what ran on %s is not known yet: %r", self.agent.host, fault)
+                await self.world.clock.sleep(1.0)
         while True:
             try:
                 await self.guests()
