@@ -31,7 +31,10 @@ _encoder = msgspec.json.Encoder()
 
 
 class App:
-    """One service's API. `service` is handed to every handler; `participant` is its name in traces."""
+    """One service's API. `service` is handed to every handler; `participant` is its name in traces.
+
+    `lenient`: numbers and booleans of a body may come as strings ("1400", "True"), for services that take them so.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class App:
         versioning: Versioning | None = None,
         authenticator: Authenticator | None = None,
         enforcer: Enforcer | None = None,
+        lenient: bool = False,
     ) -> None:
         self.world = world
         self.service = service
@@ -53,6 +57,7 @@ class App:
         self.versioning = versioning or Versioning()
         self.authenticator = authenticator
         self.enforcer = enforcer
+        self.lenient = lenient
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -161,7 +166,7 @@ class App:
             if route.envelope not in value:
                 raise invalid(f"Invalid input for field body: {route.envelope!r} is a required property.")
             value = value[route.envelope]
-        return convert(value, route.body, request.version, route.envelope)
+        return convert(value, route.body, request.version, route.envelope, strict=not self.lenient)
 
     def _refusal(self, request: Request[Any], fault: Fault) -> tuple[Answer, int]:
         status = self.style.status(fault)

@@ -105,4 +105,5 @@ def network_app(service: NetworkService, authenticator: Authenticator, enforcer:
         style=NETWORK,
         authenticator=authenticator,
         enforcer=enforcer,
+        lenient=True,
     )

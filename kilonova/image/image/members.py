@@ -25,8 +25,8 @@ class AddMember(msgspec.Struct, forbid_unknown_fields=True):
     member: str
 
 
-class SetStatus(msgspec.Struct, forbid_unknown_fields=True):
-    """What the member thinks."""
+class SetStatus(msgspec.Struct):
+    """What the member thinks. openstacksdk sends the member's id along; the path has it already."""
 
     status: Literal["pending", "accepted", "rejected"]
 

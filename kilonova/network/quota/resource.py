@@ -22,7 +22,7 @@ Limit = Annotated[int, Meta(ge=-1, le=2147483647)]
 
 
 class QuotaChange(msgspec.Struct, forbid_unknown_fields=True):
-    """PUT: new limits; -1 is none."""
+    """PUT: new limits; -1 is none. `check_limit`: refuse what is below what is used, unless `force`."""
 
     network: Limit | UnsetType = UNSET
     subnet: Limit | UnsetType = UNSET
@@ -31,6 +31,11 @@ class QuotaChange(msgspec.Struct, forbid_unknown_fields=True):
     floatingip: Limit | UnsetType = UNSET
     security_group: Limit | UnsetType = UNSET
     security_group_rule: Limit | UnsetType = UNSET
+    check_limit: bool = False
+    force: bool = False
+
+
+_RESOURCES = tuple(store.COUNTED)
 
 
 async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any]:
@@ -64,8 +69,9 @@ async def show_details(service: NetworkService, request: Request[Any]) -> dict[s
 async def update(service: NetworkService, request: Request[QuotaChange]) -> dict[str, Any]:
     """PUT /quotas/{project}"""
     request.enforce(door.target(request.path["id"]))
-    values = door.given(request.body, *QuotaChange.__struct_fields__)
-    return {"quota": await service.change(store.override, request.path["id"], values)}
+    values = door.given(request.body, *_RESOURCES)
+    checked = request.body.check_limit and not request.body.force
+    return {"quota": await service.change(store.override, request.path["id"], values, checked=checked)}
 
 
 async def delete(service: NetworkService, request: Request[Any]) -> None:

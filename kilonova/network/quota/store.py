@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from kilonova.base.faults import over_quota
+from kilonova.base.faults import invalid, over_quota
 from kilonova.network import schema
 from kilonova.network.settings import QuotaDefaults
 from kilonova.network.work import Work
@@ -82,10 +82,16 @@ def details(connection: Connection, project_id: str, defaults: QuotaDefaults) ->
     }
 
 
-def override(work: Work, project_id: str, values: dict[str, int]) -> dict[str, int]:
-    """Set limits for a project; returns all of its limits."""
+def override(work: Work, project_id: str, values: dict[str, int], *, checked: bool = False) -> dict[str, int]:
+    """Set limits for a project; returns all of its limits. `checked`: INVALID when more is used already."""
     for resource, maximum in values.items():
         lock(work.connection, project_id, resource)
+        if checked and 0 <= maximum < (used := usage(work.connection, project_id, resource)):
+            raise invalid(
+                f"Quota limit {maximum} for {resource} is below what project {project_id} uses: {used}.",
+                hint="Delete some first, or set it all the same with --force.",
+                code="InvalidQuotaValue",
+            )
         mine = (_quotas.c.project_id == project_id) & (_quotas.c.resource == resource)
         work.connection.execute(_quotas.update().where(mine).values(maximum=maximum))
     return limits(work.connection, project_id, work.settings.quotas)

@@ -51,6 +51,12 @@ class RouterChange(msgspec.Struct, forbid_unknown_fields=True):
     routes: list[ExtraRoute] | UnsetType | None = UNSET
 
 
+class RoutesOnly(msgspec.Struct, forbid_unknown_fields=True):
+    """Routes to add or to take away."""
+
+    routes: list[ExtraRoute]
+
+
 class RouterWanted(RouterChange, forbid_unknown_fields=True):
     """POST: a new router."""
 
@@ -165,8 +171,7 @@ async def update(service: NetworkService, request: Request[RouterChange]) -> dic
 def _routes(service: NetworkService, asked: list[ExtraRoute]) -> list[list[str]]:
     limit = service.settings.routes_per_router
     if len(asked) > limit:
-        raise invalid(f"Unable to complete operation. The number of routes exceeds the maximum {limit}.",
-                      code="RoutesExhausted")  # fmt: skip
+        raise store.too_many_routes(limit)
     made = []
     for route in asked:
         to, via = addresses.network(route.destination), addresses.address(route.nexthop)
@@ -176,6 +181,23 @@ def _routes(service: NetworkService, asked: list[ExtraRoute]) -> list[list[str]]
             raise store.bad_routes([[str(to), str(via)]], "duplicate route")
         made.append([str(to), str(via)])
     return made
+
+
+async def add_routes(service: NetworkService, request: Request[RoutesOnly]) -> dict[str, Any]:
+    """PUT /routers/{id}/add_extraroutes: beside those that are there"""
+    return await _amend(service, request, store.add_routes)
+
+
+async def remove_routes(service: NetworkService, request: Request[RoutesOnly]) -> dict[str, Any]:
+    """PUT /routers/{id}/remove_extraroutes: one that is not there is no error"""
+    return await _amend(service, request, store.remove_routes)
+
+
+async def _amend(service: NetworkService, request: Request[RoutesOnly], amend: store.Amend) -> dict[str, Any]:
+    router = await _seen(service, request)
+    request.enforce(target(router))
+    limit = service.settings.routes_per_router
+    return {"router": _view(await service.change(amend, router.id, _routes(service, request.body.routes), limit))}
 
 
 async def delete(service: NetworkService, request: Request[Any]) -> None:
@@ -247,6 +269,8 @@ RULES = door.rules(
         "delete_router": _MEMBER,
         "add_router_interface": _MEMBER,
         "remove_router_interface": _MEMBER,
+        "add_extraroutes": _MEMBER,
+        "remove_extraroutes": _MEMBER,
         **door.each(["create_router", "update_router"], _GATEWAY),
     },
     about="routers",
@@ -263,4 +287,8 @@ ROUTES = (
           body=InterfaceBody),
     Route(method="PUT", path=f"{_ONE}/remove_router_interface", handler=remove_interface,
           policy="remove_router_interface", body=InterfaceBody),
+    Route(method="PUT", path=f"{_ONE}/add_extraroutes", handler=add_routes, policy="add_extraroutes",
+          body=RoutesOnly, envelope="router"),
+    Route(method="PUT", path=f"{_ONE}/remove_extraroutes", handler=remove_routes, policy="remove_extraroutes",
+          body=RoutesOnly, envelope="router"),
 )  # fmt: skip

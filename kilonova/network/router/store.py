@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ _routers = schema.routers
 _ports = schema.ports
 _subnets = schema.subnets
 _floating = schema.floating_ips
+Amend = Callable[..., "Router"]
 GATEWAY, INTERFACE = "network:router_gateway", "network:router_interface"
 
 
@@ -119,6 +120,28 @@ def update_router(
         _clear_gateway(work, router)
     told_store.tell_router(work, id_)
     return rows_store.tagged(work.connection, _complete(work.connection, [router]))[0]
+
+
+def add_routes(work: Work, id_: str, routes: list[list[str]], limit: int) -> Router:
+    """The router with these routes too, as one change however many ask at once."""
+    known = [list(route) for route in _lock(work, id_).routes]
+    whole = known + [route for route in routes if route not in known]
+    if len(whole) > limit:
+        raise too_many_routes(limit)
+    return update_router(work, id_, {"routes": whole}, None)
+
+
+def remove_routes(work: Work, id_: str, routes: list[list[str]], _limit: int) -> Router:
+    """The router without them."""
+    left = [list(route) for route in _lock(work, id_).routes if list(route) not in routes]
+    return update_router(work, id_, {"routes": left}, None)
+
+
+def too_many_routes(limit: int) -> Fault:
+    """More than a router holds."""
+    return invalid(
+        f"Unable to complete operation. The number of routes exceeds the maximum {limit}.", code="RoutesExhausted"
+    )
 
 
 def _check_routes(work: Work, router: Router, routes: Sequence[Sequence[str]]) -> None:
