@@ -33,7 +33,7 @@ _encoder = msgspec.json.Encoder()
 class App:
     """One service's API. `service` is handed to every handler; `participant` is its name in traces.
 
-    `lenient`: numbers and booleans of a body may come as strings ("1400", "True"), for services that take them so.
+    `lenient` (set it on the made App): numbers and booleans of a body may come as strings, "1400" or "True".
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class App:
         versioning: Versioning | None = None,
         authenticator: Authenticator | None = None,
         enforcer: Enforcer | None = None,
-        lenient: bool = False,
     ) -> None:
         self.world = world
         self.service = service
@@ -57,7 +56,7 @@ class App:
         self.versioning = versioning or Versioning()
         self.authenticator = authenticator
         self.enforcer = enforcer
-        self.lenient = lenient
+        self.lenient = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

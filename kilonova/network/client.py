@@ -158,6 +158,14 @@ class NetworkClient:
         found = await self._list(token, "ports", [("device_id", server_id), ("sort_key", "created_at")])
         return await self._bindings(token, [(port, PortRequest(port_id=port["id"])) for port in found])
 
+    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
+        """Fixed address of the port → floating addresses that stand for it."""
+        found = await self._list(token, "floatingips", [("port_id", port_id)])
+        of: dict[str, list[str]] = {}
+        for one in found:
+            of.setdefault(one["fixed_ip_address"], []).append(one["floating_ip_address"])
+        return of
+
     async def _bindings(self, token: str, bound: list[tuple[Json, PortRequest]]) -> list[PortBinding]:
         """With facts of networks and subnets, by one request each."""
         ids = sorted({port["network_id"] for port, _ in bound})

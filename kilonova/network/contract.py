@@ -346,6 +346,10 @@ class Networks(Protocol):
         """The server's ports with their status now."""
         ...
 
+    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
+        """Fixed address of the port → floating addresses that stand for it."""
+        ...
+
 
 class ServerEvents(Protocol):
     """Compute's `os-server-external-events`, as network calls it. Implemented by compute/client.py."""

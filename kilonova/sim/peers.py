@@ -185,6 +185,10 @@ class SimNetworks(_Peer):
         await self._take_time("ports_of")
         return [port.binding for port in self.books.ports.values() if port.server_id == server_id]
 
+    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
+        await self._take_time("floating_of")
+        return {}
+
 
 class SimVolumes(_Peer):
     """Volumes that are ready at once."""

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.core import Compute
 from kilonova.compute.server import store
+from kilonova.compute.server.addresses_store import set_floating
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import SERVICE_OR_ADMIN
@@ -78,6 +79,9 @@ async def _pass_on(compute: Compute, event: Event, hosts: dict[str, str]) -> int
     if not host:
         return 422
     spans.about(event.server_uuid)
+    if event.name == "network-changed" and event.tag:
+        floating = await compute.peers.networks.floating_of(await compute.peers.own_token(), event.tag)
+        await compute.db.write(set_floating, event.server_uuid, event.tag, floating)
     await compute.agent(host).external_instance_event(event.server_uuid, event.name, event.tag or "")
     return 200
 

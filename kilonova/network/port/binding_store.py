@@ -102,3 +102,5 @@ def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) 
         for row in rows:
             if row.device_owner.startswith("compute:") and row.device_id:
                 outbox.put(work, event, row.device_id, row.id)
+                if outbox.has_floating(work, row.id):  # a port that had one before it had a server
+                    outbox.put_addresses(work, row.id)
