@@ -140,11 +140,9 @@ class State:
                 hint="`kilonova status` shows it; `kilonova restart` restarts it.",
             ) from None
         try:
-            os.truncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
+            os.pwrite(handle, f"{os.getpid():<10}".encode(), 0)  # never empty: others read it while it is held
             yield
         finally:
-            os.truncate(handle, 0)
             os.close(handle)
 
     def running(self) -> int | None:
@@ -157,7 +155,7 @@ class State:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
         except BlockingIOError:
-            text = os.read(handle, 32).decode()
+            text = os.read(handle, 32).decode().strip()
             return int(text) if text.isdigit() else None
         finally:
             os.close(handle)

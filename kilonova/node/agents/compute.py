@@ -213,12 +213,18 @@ class ComputeHostAgent:
 
     async def start(self, server_id: str) -> Power:
         server = await self._record(server_id)
-        async with self._lock(server_id):
+        await self._ports_up(await self._token(), server)
+        return await self._start(server)
+
+    async def start_again(self, server_id: str) -> Power:
+        """Start a guest that ran before. Its ports are up: the L2 agent has built all by now."""
+        return await self._start(await self._record(server_id))
+
+    async def _start(self, server: ServerForHost) -> Power:
+        async with self._lock(server.id):
             local = await self.machine.disks.ensure_disks(server, "")
-            await self._ports_up(await self._token(), server)
             with spans.span("libvirt", "start the guest", host=self.host):
-                guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
-        return guest.power
+                return (await self.machine.hypervisor.ensure_started(self._spec(server, local))).power
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:
         async with self._lock(server_id):

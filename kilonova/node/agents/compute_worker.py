@@ -109,7 +109,7 @@ class ComputeWorker:
             if server_id in running:
                 continue
             try:
-                await self.agent.start(server_id)
+                await self.agent.start_again(server_id)
                 started += 1
             except Fault as fault:
                 log.error("server %s ran before and could not be started again: %r", server_id, fault)
