@@ -17,7 +17,7 @@ from kilonova.base.faults import Kind as FaultKind
 from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
-from kilonova.db.database import Database, DatabaseAway
+from kilonova.db.database import Database, DatabaseAway, says
 from kilonova.saga.hosts import HostSteps
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
@@ -161,6 +161,7 @@ class Runner(Generic[S]):
         except Exception as error:  # a background task's edge: the lease expires and the sweep tries again
             log.exception("operation %s: runner failed: %r", operation_id, error)
 
+    @says(lambda operation_id: "journal: the operation is leased")
     def _lease(self, connection: Connection, operation_id: str) -> tuple[OperationRow, list[StepRow]] | None:
         row = self.journal.lease(connection, operation_id, self.owner, self.db.now(connection))
         return None if row is None else (row, self.journal.steps_of(connection, operation_id))
@@ -296,6 +297,7 @@ class Runner(Generic[S]):
             step.state, step.error = "failed", fault.to_wire()
         await self.db.write(self._end_step, row, step)
 
+    @says(lambda row, step: f"journal: {step.step} {step.state}")
     def _end_step(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
         self.journal.end_step(connection, row.epoch, step, self.db.now(connection))
 
