@@ -12,9 +12,10 @@ help: ## list the targets
 setup: ## install what running and testing need (Debian packages, .venv); quick when nothing is missing
 	@SETUP=$(or $(SETUP),test) scripts/setup
 
-run: ## start a whole cloud on this machine: installs what running needs, then `kilonova up`; options in ARGS
+run: ## install what running needs, start a whole cloud, boot a first server; options of `kilonova up` in ARGS
 	@SETUP=run scripts/setup
-	@$(BIN)/kilonova up $(ARGS)
+	@$(BIN)/kilonova up --detach $(ARGS)
+	@$(BIN)/kilonova first-server
 
 stop: ## stop it: guests shut down cleanly, data stays (ARGS=--purge leaves nothing)
 	@$(BIN)/kilonova down $(ARGS)

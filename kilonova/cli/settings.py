@@ -21,10 +21,23 @@ class LogSettings:
 
 
 @dataclass(frozen=True)
+class UplinkSettings:
+    """The way out for guests: an address of our own on the network of one of this machine's interfaces.
+
+    Without it `--uplink auto` is `none`: no address is guessed and no rule of the machine is changed.
+    """
+
+    interface: str = ""
+    address: str = ""  # address/length
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
 class CloudSettings:
     """Every section of the file."""
 
     log: LogSettings = field(default_factory=LogSettings)
+    uplink: UplinkSettings = field(default_factory=UplinkSettings)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     image: ImageSettings = field(default_factory=ImageSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)

@@ -42,7 +42,7 @@ class Choices(msgspec.Struct):
     hosts: int = 1
     hypervisor: str = "auto"
     network: str = "auto"
-    uplink: str = "none"
+    uplink: str = "auto"
     public_cidr: str = PUBLIC_RANGES[0]
     vni_first: int = 1
     config: str = ""

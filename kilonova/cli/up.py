@@ -59,7 +59,7 @@ def choose(state: State, options: argparse.Namespace) -> Choices:
         hosts=_hosts(options.hosts, known),
         hypervisor=hypervisor,
         network=network,
-        uplink=options.uplink or (known.uplink if known else "none"),
+        uplink=options.uplink or (known.uplink if known else "auto"),
         public_cidr=known.public_cidr if known else free_public_cidr(routes_here()),
         vni_first=known.vni_first if known else machine.vni_first(str(state.directory)),
         config=str(options.config.resolve()) if options.config else (known.config if known else ""),

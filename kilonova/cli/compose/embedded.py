@@ -72,7 +72,8 @@ class EmbeddedCloud:
         real = self.choices.hypervisor == "libvirt"
         accelerator = await self._accelerator(ground) if real else "tcg"
         secret = ground.secrets.metadata_secret
-        plan = HostPlan(ground.world, self.state, self.choices, built.forward_metadata, secret, accelerator)
+        forward, uplink = built.forward_metadata, self.settings.uplink
+        plan = HostPlan(ground.world, self.state, self.choices, forward, secret, accelerator, uplink)
         await built.start_conductors()
         for host in await make_hosts(plan):
             agents = await start_agents(plan, host, ground, built.agent_peers())

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from kilonova.base.faults import invalid
 from kilonova.base.world import World
 from kilonova.block_storage.contract import VolumeBackend
 from kilonova.cli.compose.ground import Ground
+from kilonova.cli.settings import UplinkSettings
 from kilonova.cli.state import Choices, State
 from kilonova.compute.contract import Hypervisor, LocalDisks
 from kilonova.network.contract import DhcpServers, Routers, VirtualSwitch
@@ -22,6 +25,9 @@ from kilonova.node.agents.l3 import L3Agent
 from kilonova.node.agents.metadata import AsksWhoCalled, MetadataAgent
 from kilonova.node.agents.volume import ImageFiles
 from kilonova.node.vswitch.metadata_proxy import Forward
+
+if TYPE_CHECKING:
+    from kilonova.node.vswitch.external import Uplink
 
 UNDERLAY = "172.31.255"
 BUILD_SECONDS = 120
@@ -44,6 +50,7 @@ class HostPlan:
     forward: Forward  # metadata requests go there
     metadata_secret: str
     accelerator: str = "tcg"
+    uplink: UplinkSettings = UplinkSettings()
 
     @property
     def real_network(self) -> bool:
@@ -110,8 +117,24 @@ async def make_hosts(plan: HostPlan) -> list[Host]:
         places = {hosts.host_namespace(prefix, n): f"{UNDERLAY}.{n}/24" for n in numbers}
         await plan.world.blocking(hosts.connect, prefix, places)
         first, gateway = hosts.host_namespace(prefix, 1), public_gateway(cidr)
-        await plan.world.blocking(external.connect_root, prefix, first, cidr, gateway, plan.choices.uplink)
+        await plan.world.blocking(external.connect_root, prefix, first, cidr, gateway, _uplink(plan))
     return [await _make_host(plan, number) for number in numbers]
+
+
+def _uplink(plan: HostPlan) -> str | Uplink:
+    """What `--uplink` means here: nothing, or our own address on an interface's network."""
+    from kilonova.node.vswitch.external import Uplink
+
+    asked, known = plan.choices.uplink, plan.uplink
+    if asked == "none" or (asked == "auto" and not known.interface):
+        return "none"
+    interface = known.interface if asked == "auto" else asked
+    if not known.address or not known.gateway:
+        raise invalid(
+            f"Uplink {interface} needs an address of its own on that network.",
+            hint="Set address and gateway in the [uplink] section of the settings file, or use --uplink none.",
+        )
+    return Uplink(interface, known.address, known.gateway)
 
 
 def public_gateway(cidr: str) -> str:
