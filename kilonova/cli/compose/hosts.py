@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +50,7 @@ class HostPlan:
     forward: Forward  # metadata requests go there
     metadata_secret: str
     accelerator: str = "tcg"
-    uplink: UplinkSettings = UplinkSettings()
+    uplink: UplinkSettings = field(default_factory=UplinkSettings)
 
     @property
     def real_network(self) -> bool:
