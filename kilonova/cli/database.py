@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import conflict
-from kilonova.cli.state import State
+from kilonova.cli.settings import read_settings
+from kilonova.cli.state import State, secrets_of
 from kilonova.db.migrations import ensure_current, missing
 from kilonova.db.sqlite import SqliteDatabase
 
@@ -16,6 +18,8 @@ SERVICES = ("identity", "image", "placement", "compute", "network", "block_stora
 
 def run(options: argparse.Namespace) -> int:
     """Upgrade: apply what is missing. Check: list it; exit 1 when there is any."""
+    if options.config:
+        return asyncio.run(_cluster(options))
     state = State(options.state)
     state.need()
     if options.what == "upgrade" and state.running() is not None:
@@ -36,7 +40,34 @@ async def _each(state: State, *, upgrade: bool) -> int:
             todo = await ensure_current(db, package) if upgrade else await db.read(missing, package)
         finally:
             await db.close()
-        word = "applied" if upgrade else "missing"
-        print(f"  {service:14} {'current' if not todo else f'{word}: ' + ', '.join(todo)}")
+        _tell(service, todo, upgrade=upgrade)
         behind += len(todo)
+    return 1 if behind and not upgrade else 0
+
+
+def _tell(service: str, todo: list[str], *, upgrade: bool) -> None:
+    word = "applied" if upgrade else "missing"
+    print(f"  {service:14} {'current' if not todo else f'{word}: ' + ', '.join(todo)}")
+
+
+async def _cluster(options: argparse.Namespace) -> int:
+    """The same for a cluster's database servers. The first upgrade makes the secrets, and what identity begins with."""
+    from kilonova.cli.compose import services
+    from kilonova.cli.compose.cluster_ground import ClusterGround
+
+    settings, upgrade = read_settings(str(options.config)), options.what == "upgrade"
+    secrets = secrets_of(Path(settings.cluster.secrets), make=upgrade)
+    ground = ClusterGround("db", "db", settings, secrets)
+    behind = 0
+    try:
+        for service in SERVICES:
+            package = f"kilonova.{service}.migrations"
+            todo = await ground.upgrade(service, package) if upgrade else await ground.missing(service, package)
+            _tell(service, todo, upgrade=upgrade)
+            behind += len(todo)
+        if upgrade:
+            await services.bootstrap_identity(ground, await services.identity_api(ground))
+            print("  administrator, service users and catalog are as the settings say")
+    finally:
+        await ground.close()
     return 1 if behind and not upgrade else 0

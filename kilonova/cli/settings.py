@@ -33,6 +33,24 @@ class UplinkSettings:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """What the processes of a cluster share: `kilonova service NAME --config FILE`. docs/guide/cluster.md."""
+
+    url: str = ""  # where users reach all APIs, each at its path; "": each at its endpoint
+    endpoints: dict[str, str] = field(default_factory=dict)  # mount → where services reach it; else below `url`
+    database: str = ""  # postgresql://user:password@host/kilonova_{service}, or mysql://…
+    database_connections: int = 8  # for reads, and as many for writes, of each process and database
+    brokers: tuple[str, ...] = ()  # amqp://user:password@host/; the first that answers
+    secrets: str = "/etc/kilonova/secrets.json"
+    directory: str = "/var/lib/kilonova"  # of this machine: ledgers, images, policy overrides, traces
+    user: str = ""  # whom control processes become when root starts them
+    admin_port: int = 0  # /healthz, /readyz and /metrics on loopback; 0: none
+    hypervisor: str = "fake"
+    network: str = "fake"
+    host_ip: str = "127.0.0.1"  # of this host, where console proxies and other hosts reach it
+
+
+@dataclass(frozen=True)
 class CloudSettings:
     """Every section of the file."""
 
@@ -42,6 +60,7 @@ class CloudSettings:
     image: ImageSettings = field(default_factory=ImageSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 
 def read_settings(path: str) -> CloudSettings:

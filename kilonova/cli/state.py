@@ -102,18 +102,7 @@ class State:
 
     def secrets(self) -> Secrets:
         """The cloud's secrets, generated at first use."""
-        if self.secrets_file.exists():
-            return msgspec.json.decode(self.secrets_file.read_bytes(), type=Secrets)
-        made = Secrets(
-            deployment_keys=[Sealer.new_key()],
-            admin_password=randomness.token_urlsafe(15),
-            member_password=randomness.token_urlsafe(15),
-            metadata_secret=randomness.token_urlsafe(32),
-            bus_secret=randomness.token_urlsafe(32),
-            service_passwords={name: randomness.token_urlsafe(32) for name in SERVICE_USERS},
-        )
-        write_private(self.secrets_file, msgspec.json.format(msgspec.json.encode(made)))
-        return made
+        return secrets_of(self.secrets_file, make=True)
 
     def choices(self) -> Choices:
         """What was chosen."""
@@ -159,6 +148,30 @@ class State:
             return int(text) if text.isdigit() else None
         finally:
             os.close(handle)
+
+
+def secrets_of(path: Path, *, make: bool = False) -> Secrets:
+    """The secrets of a file that only its owner reads; generated when there is none and `make` allows it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if not make or not isinstance(error, FileNotFoundError):
+            hint = "`kilonova db upgrade --config FILE` makes it; the cluster's other machines get a copy."
+            raise conflict(f"The secrets file {path} cannot be read: {error.strerror}.", hint=hint) from None
+    else:
+        if path.stat().st_mode & 0o077:
+            raise conflict(f"Others may read the secrets file {path}.", hint=f"chmod 600 {path}")
+        return msgspec.json.decode(data, type=Secrets)
+    made = Secrets(
+        deployment_keys=[Sealer.new_key()],
+        admin_password=randomness.token_urlsafe(15),
+        member_password=randomness.token_urlsafe(15),
+        metadata_secret=randomness.token_urlsafe(32),
+        bus_secret=randomness.token_urlsafe(32),
+        service_passwords={name: randomness.token_urlsafe(32) for name in SERVICE_USERS},
+    )
+    write_private(path, msgspec.json.format(msgspec.json.encode(made)))
+    return made
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -22,9 +22,17 @@ def trace_file(state: State) -> Path:
 
 def run(options: argparse.Namespace) -> int:
     """Draw one trace, or list those about the id."""
-    state = State(options.state)
-    state.need()
-    store = SpanStore(trace_file(state))
+    if options.config:
+        from kilonova.cli.settings import read_settings
+
+        file = trace_file(State(Path(read_settings(str(options.config)).cluster.directory)))
+        if not file.exists():
+            raise not_found("Trace store", str(file))
+    else:
+        state = State(options.state)
+        state.need()
+        file = trace_file(state)
+    store = SpanStore(file)
     try:
         if options.list:
             return _list(store, options.id)

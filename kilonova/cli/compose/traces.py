@@ -9,7 +9,7 @@ import msgspec
 
 from kilonova.base.world import World
 from kilonova.bus import rpc
-from kilonova.bus.contract import Bus, Target
+from kilonova.bus.contract import Bus, Subscription, Target
 from kilonova.trace.collect import Batcher, SpanStore
 from kilonova.trace.spans import RING, Span
 
@@ -37,9 +37,9 @@ class TraceKeeper:
     async def keep(self, spans: list[Span]) -> None:
         await self._world.blocking(self._store.add, spans)
 
-    async def serve(self, bus: Bus) -> None:
-        """Take batches until the bus closes."""
-        await bus.serve(EXCHANGE, TRACE_TOPIC, "", rpc.handlers(TraceCollector, self))
+    async def serve(self, bus: Bus) -> Subscription:
+        """Take batches until closed."""
+        return await bus.serve(EXCHANGE, TRACE_TOPIC, "", rpc.handlers(TraceCollector, self))
 
     async def _prune_forever(self) -> None:
         while True:

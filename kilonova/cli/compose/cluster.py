@@ -1,0 +1,212 @@
+"""A cluster's processes: every name of `kilonova service NAME`, what it starts, and the groups of them.
+
+A part is built by the same functions as in the embedded cloud; here is only which of them one process runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from kilonova.base.faults import conflict, invalid
+from kilonova.cli.compose import services
+from kilonova.cli.compose.cluster_ground import ClusterGround
+from kilonova.cli.compose.consoles import console_proxy
+from kilonova.cli.compose.hosts import Host, compute_worker, fake_host, fake_wires, network_agent
+from kilonova.cli.compose.traces import TraceKeeper
+from kilonova.cli.machine import prefix_of
+from kilonova.cli.state import State
+from kilonova.cli.trace import trace_file
+from kilonova.compute import service as compute
+from kilonova.compute.metadata import metadata_app
+from kilonova.identity import service as identity
+from kilonova.network.worker import NetworkWorker
+from kilonova.node.agents.compute import ComputeSettings
+from kilonova.node.agents.frame import AgentSettings
+from kilonova.node.console_proxy import Stream
+from kilonova.saga.loops import Loops
+
+
+class Process:
+    """One process of the cluster while its parts are started: the ground, and the host that its agents share."""
+
+    def __init__(self, ground: ClusterGround) -> None:
+        self.ground = ground
+        self._host: Host | None = None
+
+    @property
+    def host(self) -> Host:
+        """This host's machinery."""
+        if self._host is None:
+            cluster, name = self.ground.cluster, self.ground.host
+            if (cluster.hypervisor, cluster.network) != ("fake", "fake"):
+                raise conflict(
+                    f"A cluster's agents cannot drive hypervisor {cluster.hypervisor!r} on network"
+                    f" {cluster.network!r} yet.",
+                    hint="Leave both at fake; `kilonova up --hosts N` runs real hosts on one machine.",
+                )
+            wires = fake_wires(self.prefix, name)
+            self._host = fake_host(self.ground.world, name, 1, self.ground.directory / "hosts" / name, wires)
+        return self._host
+
+    @property
+    def prefix(self) -> str:
+        """What the names of everything that is made on this host begin with."""
+        return prefix_of(str(self.ground.directory))
+
+
+Start = Callable[[Process], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One name. `sender`: the agent it speaks as on the bus, for agents; they stay root."""
+
+    start: Start
+    sender: str = ""
+
+
+async def _identity_api(process: Process) -> None:
+    made = await services.identity_api(process.ground)
+    Loops(process.ground.world, made, identity.LOOPS).start()
+
+
+async def _image_api(process: Process) -> None:
+    await services.image_api(process.ground)
+
+
+async def _placement_api(process: Process) -> None:
+    await services.placement_api(process.ground)
+
+
+async def _compute_api(process: Process) -> None:
+    services.compute_api(process.ground, await services.compute_side(process.ground, "nova-api"))
+
+
+async def _conductor(process: Process) -> None:
+    made = await services.conductor(process.ground)
+    await made.start()
+    process.ground.closing.append(made.close)
+    Loops(process.ground.world, made.compute, compute.LOOPS).start()
+
+
+async def _scheduler(process: Process) -> None:
+    ground = process.ground
+    subscription = await (await services.scheduler(ground)).serve(ground.bus("scheduler"), ground.host)
+    ground.closing.append(subscription.close)
+
+
+async def _console_proxy(process: Process) -> None:
+    import asyncio
+
+    async def connect(host: str, address: str, port: int) -> Stream:
+        return await asyncio.open_connection(address, port)
+
+    process.ground.mounts["/console"] = console_proxy(process.ground, connect)
+
+
+async def _metadata_api(process: Process) -> None:
+    process.ground.mounts[""] = metadata_app(await services.compute_side(process.ground, "nova-metadata"))
+
+
+async def _network_api(process: Process) -> None:
+    services.network_api(process.ground, await services.network_service(process.ground))
+
+
+async def _network_worker(process: Process) -> None:
+    worker = NetworkWorker(await services.network_service(process.ground), process.ground.host)
+    await worker.start()
+    process.ground.closing.append(worker.close)
+
+
+async def _volume_api(process: Process) -> None:
+    await services.volume_api(process.ground)
+
+
+async def _volume_scheduler(process: Process) -> None:
+    made = await services.volume_scheduler(process.ground)
+    await made.start()
+    process.ground.closing.append(made.close)
+
+
+async def _trace_collector(process: Process) -> None:
+    ground = process.ground
+    keeper = TraceKeeper(ground.world, trace_file(State(ground.directory)))
+    subscription = await keeper.serve(ground.bus("trace-collector"))
+
+    async def close() -> None:
+        await subscription.close()
+        keeper.close()
+
+    ground.closing.append(close)
+
+
+async def _network_agent(kind: str, process: Process) -> None:
+    settings = AgentSettings(
+        tunnel_ip=process.ground.cluster.host_ip, physical_networks=("public",) if kind == "l3" else ()
+    )
+    agent = network_agent(kind, process.ground, process.host, settings)
+    await agent.start()
+    process.ground.closing.append(agent.close)
+
+
+async def _compute_agent(process: Process) -> None:
+    ground = process.ground
+    settings = ComputeSettings(prefix=process.prefix, host_ip=ground.cluster.host_ip)
+    worker = compute_worker(ground, process.host, services.agent_peers(ground), settings)
+    await worker.start()
+    ground.closing.append(worker.close)
+
+
+async def _volume_agent(process: Process) -> None:
+    worker = services.volume_agent(process.ground, process.host)
+    await worker.start()
+    process.ground.closing.append(worker.close)
+
+
+PARTS: Final[dict[str, Part]] = {
+    "identity-api": Part(_identity_api),
+    "image-api": Part(_image_api),
+    "placement-api": Part(_placement_api),
+    "compute-api": Part(_compute_api),
+    "conductor": Part(_conductor),
+    "scheduler": Part(_scheduler),
+    "console-proxy": Part(_console_proxy),
+    "metadata-api": Part(_metadata_api),
+    "network-api": Part(_network_api),
+    "network-worker": Part(_network_worker),
+    "volume-api": Part(_volume_api),
+    "volume-scheduler": Part(_volume_scheduler),
+    "trace-collector": Part(_trace_collector),
+    "compute-agent": Part(_compute_agent, sender="compute.{host}"),
+    "l2-agent": Part(partial(_network_agent, "l2"), sender="l2_agent.{host}"),
+    "l3-agent": Part(partial(_network_agent, "l3"), sender="l3_agent.{host}"),
+    "dhcp-agent": Part(partial(_network_agent, "dhcp"), sender="dhcp_agent.{host}"),
+    "metadata-agent": Part(partial(_network_agent, "metadata"), sender="metadata_agent.{host}"),
+    "volume-agent": Part(_volume_agent, sender="cinder-volume.{host}@files"),
+}
+GROUPS: Final[dict[str, tuple[str, ...]]] = {
+    "controller": tuple(name for name, part in PARTS.items() if not part.sender),
+    "network": ("l2-agent", "l3-agent", "dhcp-agent", "metadata-agent"),
+    "compute": ("l2-agent", "compute-agent"),
+}
+
+
+def parts_of(name: str) -> list[Part]:
+    """The parts that a process of this name runs. INVALID lists what there is."""
+    if name not in PARTS and name not in GROUPS:
+        raise invalid(
+            f"There is no service {name!r}.", hint=f"Services: {', '.join(PARTS)}. Groups: {', '.join(GROUPS)}."
+        )
+    return [PARTS[one] for one in GROUPS.get(name, (name,))]
+
+
+async def start(ground: ClusterGround) -> None:
+    """Start every part of the process; APIs are mounted, not yet listened for."""
+    parts = parts_of(ground.name)
+    process = Process(ground)
+    ground.send_traces(parts[0].sender.format(host=ground.host) or ground.name)
+    for part in parts:
+        await part.start(process)

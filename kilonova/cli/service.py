@@ -1,0 +1,122 @@
+"""`kilonova service NAME --config FILE`: one process of a cluster, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import pwd
+import re
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from kilonova.base.faults import Fault, conflict, invalid
+from kilonova.cli import serve
+from kilonova.cli.compose.cluster import parts_of, start
+from kilonova.cli.compose.cluster_ground import ClusterGround
+from kilonova.cli.settings import CloudSettings, read_settings
+from kilonova.cli.state import Secrets, State, listen_address, secrets_of
+from kilonova.http.app import Mounts
+from kilonova.trace.logs import configure_logging
+
+log = logging.getLogger(__name__)
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Root reads the settings and secrets; then a control process becomes `[cluster] user`, and an agent stays root."""
+    import uvloop
+
+    parts = parts_of(options.name)
+    settings = read_settings(str(options.config))
+    secrets = secrets_of(Path(settings.cluster.secrets))
+    host = options.host or socket.gethostname().partition(".")[0]
+    if not HOST_NAME.fullmatch(host):
+        raise invalid(f"--host {host!r} is not a host name.", hint="Letters, digits and dashes; no domain.")
+    if settings.cluster.user and not any(part.sender for part in parts):
+        become(settings.cluster.user)
+    State(Path(settings.cluster.directory)).make()
+    uvloop.run(_serve(options, settings, secrets, host))
+    return 0
+
+
+def become(user: str) -> None:
+    """Give root up for good; without root there is nothing to give up."""
+    if os.geteuid() != 0:
+        return
+    try:
+        account = pwd.getpwnam(user)
+    except KeyError:
+        raise conflict(f"There is no user {user!r} on this machine.", hint="Make it, or mend [cluster] user.") from None
+    os.initgroups(user, account.pw_gid)
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+
+
+async def _serve(options: argparse.Namespace, settings: CloudSettings, secrets: Secrets, host: str) -> None:
+    configure_logging(settings.log.level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    ground = ClusterGround(options.name, host, settings, secrets)
+    loop.add_signal_handler(signal.SIGHUP, _reload, ground, str(options.config))
+    try:
+        await start(ground)
+        await _listen(ground, options.listen)
+        print(f"kilonova service {options.name}: ready on {host}", flush=True)
+        await stop.wait()
+    finally:
+        await ground.close()
+
+
+async def _listen(ground: ClusterGround, asked: str) -> None:
+    """The APIs' port, when the process has any API, and the admin port."""
+    listeners = []
+    if ground.mounts:
+        listeners.append(serve.Listener(Mounts(ground.mounts), *_address(ground, asked)))
+    if ground.cluster.admin_port:
+        admin = serve.admin_app(_describe(ground), ground.problems)
+        listeners.append(serve.Listener(admin, "127.0.0.1", ground.cluster.admin_port))
+    for listener in listeners:
+        await listener.start()
+        ground.closing.insert(0, listener.close)
+
+
+def _address(ground: ClusterGround, asked: str) -> tuple[str, int]:
+    """What --listen says; else where the endpoint of its first API points."""
+    if asked:
+        return listen_address(asked)
+    mount = next(iter(ground.mounts)) or "/metadata"
+    url = urlsplit(ground.internal_url(mount))
+    return url.hostname or "127.0.0.1", url.port or 80
+
+
+def _describe(ground: ClusterGround) -> Callable[[], Awaitable[dict[str, Any]]]:
+    async def describe() -> dict[str, Any]:
+        problems = await ground.problems()
+        return {
+            "service": ground.name,
+            "host": ground.host,
+            "ready": not problems,
+            "problems": problems,
+            "memory_mb": serve.memory_mb(),
+        }
+
+    return describe
+
+
+def _reload(ground: ClusterGround, config: str) -> None:
+    """SIGHUP: policy and log level."""
+    try:
+        configure_logging(read_settings(config).log.level)
+        for warning in ground.reload_policies():
+            log.warning("policy: %s", warning)
+        log.info("policy and log level reloaded; a change to any other setting needs a restart")
+    except (Fault, OSError) as error:  # the settings may be root's, and we are not root any more
+        log.error("nothing was reloaded: %r", error)
