@@ -14,7 +14,7 @@ from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.reconcile import orphan_allocations, power_sync, retention
+from kilonova.compute.reconcile import addresses, orphan_allocations, power_sync, retention
 from kilonova.compute.server import (
     actions,
     console,
@@ -42,7 +42,12 @@ VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-
 _SERVER = (resource, create, delete, start_stop, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, services, hypervisors)
 _NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
-LOOPS: tuple[Loop, ...] = (power_sync.LOOP, orphan_allocations.LOOP, *retention.LOOPS)
+LOOPS: tuple[Loop, ...] = (
+    power_sync.LOOP,
+    addresses.LOOP,
+    orphan_allocations.LOOP,
+    *retention.LOOPS,
+)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

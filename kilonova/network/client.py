@@ -158,23 +158,37 @@ class NetworkClient:
         found = await self._list(token, "ports", [("device_id", server_id), ("sort_key", "created_at")])
         return await self._bindings(token, [(port, PortRequest(port_id=port["id"])) for port in found])
 
-    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
-        """Fixed address of the port → floating addresses that stand for it."""
-        found = await self._list(token, "floatingips", [("port_id", port_id)])
-        of: dict[str, list[str]] = {}
-        for one in found:
-            of.setdefault(one["fixed_ip_address"], []).append(one["floating_ip_address"])
-        return of
-
     async def _bindings(self, token: str, bound: list[tuple[Json, PortRequest]]) -> list[PortBinding]:
-        """With facts of networks and subnets, by one request each."""
+        """With facts of networks, subnets, floating IPs and security groups, by one request each."""
         ids = sorted({port["network_id"] for port, _ in bound})
         if not ids:
             return []
         networks = {one["id"]: one for one in await self._list(token, "networks", [("id", id_) for id_ in ids])}
         found = await self._list(token, "subnets", [("network_id", id_) for id_ in ids])
         subnets = {one["id"]: one for one in found}
-        return [_binding(port, request, networks[port["network_id"]], subnets) for port, request in bound]
+        made = [_binding(port, request, networks[port["network_id"]], subnets) for port, request in bound]
+        floating = await self._floating(token, [port["id"] for port, request in bound if request.port_id])
+        names = await self._group_names(token, {group for port, _ in bound for group in port["security_groups"]})
+        for binding, (port, _) in zip(made, bound, strict=True):
+            binding.floating = floating.get(binding.id, [])
+            binding.security_groups = sorted({names[one] for one in port["security_groups"] if one in names})
+        return made
+
+    async def _floating(self, token: str, port_ids: list[str]) -> dict[str, list[tuple[str, str]]]:
+        """Port → [(floating address, fixed address)]; a port just made has none and is not asked for."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        if port_ids:
+            for one in await self._list(token, "floatingips", [("port_id", id_) for id_ in port_ids]):
+                found.setdefault(one["port_id"], []).append((one["floating_ip_address"], one["fixed_ip_address"]))
+        return found
+
+    async def _group_names(self, token: str, ids: set[str]) -> dict[str, str]:
+        """Id → name of security groups."""
+        if not ids:
+            return {}
+        query = [("id", id_) for id_ in sorted(ids)] + [("fields", "id"), ("fields", "name")]
+        return {one["id"]: one["name"] for one in await self._list(
+            token, "security-groups", query, key="security_groups")}  # fmt: skip
 
     async def _get(self, token: str, noun: str, id_: str) -> Json:
         reply = await self._client.request("GET", f"/v2.0/{noun}s/{id_}", token=token)
@@ -246,4 +260,5 @@ def _binding(port: Json, request: PortRequest, network: Json, subnets: dict[str,
         made_by_us=not request.port_id or marked,
         dns=list(dict.fromkeys(server for subnet in of_port for server in subnet["dns_nameservers"])),
         host_routes=[(route["destination"], route["nexthop"]) for subnet in of_port for route in subnet["host_routes"]],
+        revision=port["revision_number"],
     )

@@ -297,6 +297,9 @@ class PortBinding(msgspec.Struct):
     made_by_us: bool = False  # created for the server, so deleted with it
     dns: list[str] = []
     host_routes: list[tuple[str, str]] = []
+    floating: list[tuple[str, str]] = []  # (floating address, the fixed address it stands for)
+    security_groups: list[str] | None = None  # names; None: not known
+    revision: int = 0  # grows with every change of the port and of what stands for it
 
 
 class PortRequest(msgspec.Struct, frozen=True):
@@ -346,14 +349,10 @@ class Networks(Protocol):
         """The server's ports with their status now."""
         ...
 
-    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
-        """Fixed address of the port → floating addresses that stand for it."""
-        ...
-
 
 class ServerEvents(Protocol):
     """Compute's `os-server-external-events`, as network calls it. Implemented by compute/client.py."""
 
     async def port_events(self, events: list[tuple[str, str, str]]) -> None:
-        """(event, server id, port id): `network-vif-plugged`, `network-vif-unplugged`, `network-changed`."""
+        """(event, server id, port id): `network-vif-plugged`, `-unplugged`, `-deleted`, or `network-changed`."""
         ...

@@ -6,6 +6,8 @@ a simulation interleaves, and POSTs are idempotent by key, as the real services'
 
 from __future__ import annotations
 
+import copy
+
 import msgspec
 
 from kilonova.base.faults import Fault, Kind, conflict, not_found
@@ -157,7 +159,7 @@ class SimNetworks(_Peer):
 
     async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
         await self._take_time("bind")
-        return [self._bound(key, nics, number, request) for number, request in enumerate(nics.requests)]
+        return copy.deepcopy([self._bound(key, nics, number, one) for number, one in enumerate(nics.requests)])
 
     def _bound(self, key: str, nics: ServerNics, number: int, request: PortRequest) -> PortBinding:
         port_id = request.port_id or self._once(f"{key}/{number}")
@@ -168,6 +170,7 @@ class SimNetworks(_Peer):
             ip = FixedIp(f"10.0.{count // 250}.{count % 250 + 2}", "subnet", "10.0.0.0/16", "10.0.0.1")
             mac = f"fa:16:3e:00:{count // 250:02x}:{count % 250:02x}"
             binding = PortBinding(port_id, NETWORK, "private", mac, [ip], 1450, "ACTIVE", request.tag, True)
+            binding.security_groups = list(nics.security_groups)
             port = self.books.ports[port_id] = Port(binding, nics.server_id, nics.host)
         port.server_id, port.host = nics.server_id, nics.host
         return port.binding
@@ -183,11 +186,8 @@ class SimNetworks(_Peer):
 
     async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
         await self._take_time("ports_of")
-        return [port.binding for port in self.books.ports.values() if port.server_id == server_id]
-
-    async def floating_of(self, token: str, port_id: str) -> dict[str, list[str]]:
-        await self._take_time("floating_of")
-        return {}
+        mine = [port.binding for port in self.books.ports.values() if port.server_id == server_id]
+        return copy.deepcopy(mine)
 
 
 class SimVolumes(_Peer):

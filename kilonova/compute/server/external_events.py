@@ -1,4 +1,8 @@
-"""Events that other services tell compute of: POST /os-server-external-events. Each goes to its server's host."""
+"""Events that other services tell compute of: POST /os-server-external-events.
+
+What network says of addresses changes compute's own copy before the answer, so that whoever told may forget it; every
+other event goes to its server's host.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.core import Compute
-from kilonova.compute.server import store
-from kilonova.compute.server.addresses_store import set_floating
+from kilonova.compute.server import addresses, store
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import SERVICE_OR_ADMIN
@@ -50,11 +53,15 @@ async def create(compute: Compute, request: Request[Events]) -> Answer:
     for event in request.body.events:
         _check(event, request)
     hosts = await compute.db.read(_hosts, sorted({event.server_uuid for event in request.body.events}))
-    shown = []
+    shown, changed = [], dict[str, None]()
     for event in request.body.events:
         code = await _pass_on(compute, event, hosts)
+        if code == 200 and event.name == "network-changed":
+            changed[event.server_uuid] = None
         one = {"name": event.name, "server_uuid": event.server_uuid, "status": event.status, "tag": event.tag}
         shown.append({**one, "code": code, "status": event.status if code == 200 else "failed"})
+    for server_id in changed:  # last: a host that waits for its ports does not wait for these
+        await addresses.refresh(compute, server_id)
     codes = {one["code"] for one in shown}
     if 200 not in codes:
         raise Fault(Kind.NOT_FOUND, "No instances found for any event")
@@ -79,9 +86,10 @@ async def _pass_on(compute: Compute, event: Event, hosts: dict[str, str]) -> int
     if not host:
         return 422
     spans.about(event.server_uuid)
-    if event.name == "network-changed" and event.tag:
-        floating = await compute.peers.networks.floating_of(await compute.peers.own_token(), event.tag)
-        await compute.db.write(set_floating, event.server_uuid, event.tag, floating)
+    if event.name == "network-changed":
+        return 200
+    if event.name == "network-vif-deleted" and event.tag:
+        await addresses.drop(compute, event.server_uuid, event.tag)
     await compute.agent(host).external_instance_event(event.server_uuid, event.name, event.tag or "")
     return 200
 

@@ -188,6 +188,7 @@ def _matcher(filters: Filters) -> Any:
         if filters.flavor and server.flavor["id"] != filters.flavor:
             return False
         found = [fixed["address"] for port in server.ports for fixed in port["fixed_ips"]]
+        found += [floating for port in server.ports for floating, _ in port.get("floating", ())]
         if ip and not any(ip.search(one) for one in found if ":" not in one):
             return False
         return not ip6 or any(ip6.search(one) for one in found if ":" in one)

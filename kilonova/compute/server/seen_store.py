@@ -26,6 +26,25 @@ def set_power(connection: Connection, server_id: str, power: str) -> None:
     connection.execute(servers.update().where(servers.c.id == server_id).values(power_state=power))
 
 
+# ── whose addresses are compared
+
+
+def _settled() -> tuple[sa.ColumnElement[bool], ...]:
+    """On a host, and no operation works on it."""
+    return (servers.c.host != "", servers.c.operation_id == "", servers.c.deleted_at.is_(None))
+
+
+def count_placed(connection: Connection) -> int:
+    """How many servers are on hosts and left in peace."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(servers).where(*_settled())) or 0
+
+
+def placed(connection: Connection, turn: int, turns: int) -> list[str]:
+    """Ids of those whose turn it is."""
+    found = sa.select(servers.c.id).where(*_settled(), servers.c.number % turns == turn)
+    return list(connection.scalars(found.order_by(servers.c.number)))
+
+
 # ── for checkers and operators
 
 

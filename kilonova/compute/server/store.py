@@ -69,6 +69,7 @@ class Server(msgspec.Struct):
     launched_at: datetime | None = None
     terminated_at: datetime | None = None
     deleted_at: datetime | None = None
+    ports_revision: int = 0  # counts what was written to `ports`
 
     def now(self) -> states.Now:
         """What decides what may be done to it."""
@@ -133,6 +134,7 @@ servers = sa.Table(
     sa.Column("launched_at", Timestamp()),
     sa.Column("terminated_at", Timestamp()),
     sa.Column("deleted_at", Timestamp(), index=True),
+    sa.Column("ports_revision", sa.Integer, nullable=False),
     sqlite_autoincrement=True,
 )
 devices = sa.Table(
@@ -384,8 +386,25 @@ def place(connection: Connection, server_id: str, operation_id: str, host: tuple
 def set_ports(
     connection: Connection, server_id: str, operation_id: str, ports: list[PortBinding], now: datetime
 ) -> None:
-    """The server's addresses, as network gave them."""
-    owned(connection, server_id, operation_id, now, {"ports": msgspec.to_builtins(ports)})
+    """The server's addresses, as network gave them; what network told of them meanwhile stays."""
+    server = get(connection, server_id, deleted=True, lock=True)
+    newer = {port.id: port for port in ports_of(server)}
+    for port in ports:
+        if (told := newer.get(port.id)) and told.revision > port.revision:
+            port.fixed_ips, port.floating, port.security_groups = told.fixed_ips, told.floating, told.security_groups
+            port.revision = told.revision
+    owned(connection, server_id, operation_id, now, ports_as(ports))
+
+
+def ports_as(ports: list[PortBinding]) -> dict[str, Any]:
+    """The columns to write for these ports."""
+    return {"ports": msgspec.to_builtins(ports), "ports_revision": servers.c.ports_revision + 1}
+
+
+def replace_ports(connection: Connection, server_id: str, revision: int, ports: list[PortBinding]) -> bool:
+    """Write the server's ports if nobody did since `revision`; whether that was so."""
+    unchanged = (servers.c.id == server_id, servers.c.ports_revision == revision, servers.c.deleted_at.is_(None))
+    return connection.execute(servers.update().where(*unchanged).values(**ports_as(ports))).rowcount > 0
 
 
 def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
@@ -407,7 +426,7 @@ def connect_devices(connection: Connection, server_id: str, connected: list[Bloc
 
 def unplace(connection: Connection, server_id: str) -> None:
     """No host has the server, so it has no addresses."""
-    values = {"host": "", "node": "", "availability_zone": "", "ports": []}
+    values = {"host": "", "node": "", "availability_zone": "", **ports_as([])}
     connection.execute(servers.update().where(servers.c.id == server_id).values(**values))
 
 
@@ -444,7 +463,7 @@ def end_deleted(connection: Connection, server_id: str, operation_id: str, now: 
     """Deleted: the record stays for lists that ask for changes, without anything that it held."""
     kept = connection.scalar(sa.select(servers.c.deleted_at).where(servers.c.id == server_id)) or now
     values = {"vm_state": states.DELETED, "deleted_at": kept, "terminated_at": kept, "task_state": ""}
-    values |= {"operation_id": "", "ports": [], "user_data": "", "power_state": "nostate", "locked": False}
+    values |= {"operation_id": "", **ports_as([]), "user_data": "", "power_state": "nostate", "locked": False}
     owned(connection, server_id, operation_id, now, values)
     for table in (devices, tags, specs):
         connection.execute(table.delete().where(table.c.server_id == server_id))

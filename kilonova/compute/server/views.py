@@ -69,8 +69,9 @@ def addresses(server: Server) -> dict[str, list[dict[str, Any]]]:
         shown = found.setdefault(port["network_name"], [])
         for fixed in port["fixed_ips"]:
             shown.append(_address(fixed["address"], port["mac"], "fixed"))
-            for floating in fixed.get("floating", ()):
-                shown.append(_address(floating, port["mac"], "floating"))
+            for floating, stands_for in port.get("floating", ()):
+                if stands_for == fixed["address"]:
+                    shown.append(_address(floating, port["mac"], "floating"))
     return found
 
 
@@ -129,7 +130,11 @@ def _fault(shown: Shown) -> Any:
 
 
 def _security_groups(shown: Shown) -> Any:
-    return [{"name": name} for name in shown.server.security_groups]
+    """The groups of its ports; until it has some, those that were asked for."""
+    server = shown.server
+    known = [groups for port in server.ports if (groups := port.get("security_groups")) is not None]
+    names = dict.fromkeys(name for groups in known for name in groups) if known else server.security_groups
+    return [{"name": name} for name in names]
 
 
 _F = Field[Shown]

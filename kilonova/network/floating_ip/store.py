@@ -10,7 +10,7 @@ from kilonova.base.faults import Fault, conflict, invalid, not_found
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.allocation_store import Ask, Held
 from kilonova.network.door import absent
-from kilonova.network.outbox import store as outbox
+from kilonova.network.port import binding_store
 from kilonova.network.port import store as ports
 from kilonova.network.port.store import Port
 from kilonova.network.quota import store as quota
@@ -126,8 +126,9 @@ def _leave(work: Work, row: FloatingIp) -> None:
     if row.router_id:
         told_store.tell_router(work, row.router_id)
     if row.port_id:
-        outbox.put_addresses(work, row.port_id)
+        port_id = row.port_id
         rows_store.change(work, _floating, row, {"port_id": None, "fixed_ip": None, "router_id": "", "status": "DOWN"})
+        binding_store.floating_changed(work, port_id)
 
 
 def associate(work: Work, row: FloatingIp, wanted: Association) -> None:
@@ -149,8 +150,8 @@ def associate(work: Work, row: FloatingIp, wanted: Association) -> None:
     router_id, host = _router_between(work, port, held, row.network_id)
     values = {"port_id": port.id, "fixed_ip": held.address, "router_id": router_id}
     rows_store.change(work, _floating, row, {**values, "status": "ACTIVE" if host else "DOWN"})
-    outbox.put_addresses(work, port.id)
     told_store.tell_router(work, router_id)
+    binding_store.floating_changed(work, port.id)
 
 
 def _inside(port: Port, fixed_ip: str) -> Held:

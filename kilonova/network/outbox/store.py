@@ -14,6 +14,7 @@ from kilonova.network.work import Work
 
 _outbox = schema.outbox
 TRIES = 20
+CHANGED, DELETED = "network-changed", "network-vif-deleted"
 LONGEST_SECONDS = 60.0
 
 
@@ -30,27 +31,13 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def put(work: Work, event: str, server_id: str, port_id: str) -> None:
-    """Compute must hear of it; an older opposite that still waits is overtaken."""
-    waiting = (_outbox.c.port_id == port_id) & (_outbox.c.event.like("network-vif-%"))
-    work.connection.execute(_outbox.delete().where(waiting))
-    _put(work, event, server_id, port_id)
-
-
-def put_addresses(work: Work, port_id: str) -> None:
-    """The floating addresses of the port changed: its server, when it has one, shows others."""
-    ports = schema.ports
-    found = sa.select(ports.c.device_id).where(ports.c.id == port_id, ports.c.device_owner.like("compute:%"))
-    if server_id := work.connection.scalar(found):
-        _put(work, "network-changed", server_id, port_id)
-
-
-def has_floating(work: Work, port_id: str) -> bool:
-    """Whether a floating address stands for the port."""
-    found = sa.select(schema.floating_ips.c.id).where(schema.floating_ips.c.port_id == port_id)
-    return work.connection.scalar(found.limit(1)) is not None
-
-
-def _put(work: Work, event: str, server_id: str, port_id: str) -> None:
+    """Compute must hear of it; what still waits and says less, or the opposite, is overtaken."""
+    overtaken = sa.and_(_outbox.c.port_id == port_id, _outbox.c.server_id == server_id)
+    if event == CHANGED:
+        overtaken &= _outbox.c.event == CHANGED
+    elif event != DELETED:
+        overtaken &= _outbox.c.event != CHANGED
+    work.connection.execute(_outbox.delete().where(overtaken))
     now = work.draw.now()
     values = {"id": work.draw.id(), "event": event, "server_id": server_id, "port_id": port_id}
     work.connection.execute(_outbox.insert().values(**values, tries=0, due_at=now, created_at=now))

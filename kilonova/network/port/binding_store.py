@@ -86,6 +86,22 @@ def release_floating(work: Work, port_id: str) -> None:
     )
 
 
+def tell_compute(work: Work, event: str, device: tuple[str, str], port_id: str) -> None:
+    """The server that has the port, when (device id, device owner) is a server, must show something else."""
+    device_id, owner = device
+    if device_id and owner.startswith("compute:"):
+        outbox.put(work, event, device_id, port_id)
+
+
+def floating_changed(work: Work, port_id: str) -> None:
+    """A floating IP stands for the port now, or does not any more: that is a new revision of what a server shows."""
+    at = _ports.c.id == port_id
+    work.connection.execute(_ports.update().where(at).values(revision=_ports.c.revision + 1))
+    row = work.connection.execute(sa.select(_ports.c.device_id, _ports.c.device_owner).where(at)).first()
+    if row is not None:
+        tell_compute(work, outbox.CHANGED, (row[0], row[1]), port_id)
+
+
 def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) -> None:
     """The host says which of its ports are built; servers' ports are told to compute when that is news."""
     for ids, status, event in ((up, "ACTIVE", "network-vif-plugged"), (down, "DOWN", "network-vif-unplugged")):
@@ -100,7 +116,4 @@ def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) 
         changed = _ports.update().where(_ports.c.id.in_([row.id for row in rows]))
         work.connection.execute(changed.values(status=status, revision=_ports.c.revision + 1))
         for row in rows:
-            if row.device_owner.startswith("compute:") and row.device_id:
-                outbox.put(work, event, row.device_id, row.id)
-                if outbox.has_floating(work, row.id):  # a port that had one before it had a server
-                    outbox.put_addresses(work, row.id)
+            tell_compute(work, event, (row.device_id, row.device_owner), row.id)

@@ -15,6 +15,7 @@ from kilonova.network import addresses, allocation_store, rows_store, schema
 from kilonova.network.agent import store as agents
 from kilonova.network.allocation_store import Ask, Held, Owner
 from kilonova.network.door import absent
+from kilonova.network.outbox import store as outbox
 from kilonova.network.port import binding_store
 from kilonova.network.quota import store as quota
 from kilonova.network.rows_store import Listing, Standard, Wanted
@@ -25,6 +26,7 @@ _ports = schema.ports
 _taken = schema.addresses
 _networks = schema.networks
 MAC_TRIES = 16
+_COMPUTES = {"host", "device_id", "device_owner", "profile"}  # compute writes these itself: no news to it
 
 
 class Port(Standard, kw_only=True):
@@ -197,7 +199,8 @@ def update_port(
     """Write the values; `asked` and `groups` replace what it has unless None. Old and new host hear of it."""
     row = rows_store.need(work.connection, _ports, Port, id_, no_port, lock=True)
     [row] = _complete(work.connection, [row])
-    host, before = row.host, list(row.security_groups)
+    host, before, device = row.host, list(row.security_groups), (row.device_id, row.device_owner)
+    shown = bool(set(values) - _COMPUTES) or asked is not None or groups is not None
     if "mac" in values and values["mac"] != row.mac:
         if row.host:
             raise conflict(
@@ -215,6 +218,8 @@ def update_port(
         security_groups.put_in(work, id_, groups)
         row.security_groups = sorted(groups)
     binding_store.tell(work, row, host, {*before, *row.security_groups})
+    if shown or row.device_id != device[0]:
+        binding_store.tell_compute(work, outbox.CHANGED, device, id_)
     return rows_store.tagged(work.connection, [row])[0]
 
 
@@ -275,6 +280,7 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False) -> None:
     rows_store.remove(work, _ports, id_)
     host, row.host = row.host, ""
     binding_store.tell(work, row, host, row.security_groups)
+    binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
 
 
 def delete_dhcp_ports(work: Work, network_id: str) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, conflict
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.door import absent
+from kilonova.network.outbox import store as outbox
 from kilonova.network.quota import store as quota
 from kilonova.network.rows_store import Listing, Standard, Wanted
 from kilonova.network.work import Work
@@ -199,9 +200,20 @@ def update_group(work: Work, id_: str, values: dict[str, Any]) -> Group:
         if work.connection.scalar(sa.select(_members.c.port_id).where(_members.c.group_id == id_).limit(1)):
             raise conflict(f"Security Group {id_} in use.", code="SecurityGroupInUse")
         told_store.tell_group(work, id_)
+    if values.get("name", row.name) != row.name:
+        _tell_servers(work, id_)
     if values:
         rows_store.change(work, _groups, row, values)
     return rows_store.tagged(work.connection, _with_rules(work.connection, [row]))[0]
+
+
+def _tell_servers(work: Work, group_id: str) -> None:
+    """Servers show the names of their ports' groups."""
+    ports = schema.ports.c
+    found = sa.select(ports.id, ports.device_id).join(_members, _members.c.port_id == ports.id)
+    ours = (_members.c.group_id == group_id, ports.device_owner.like("compute:%"), ports.device_id != "")
+    for port_id, server_id in work.connection.execute(found.where(*ours)).all():
+        outbox.put(work, outbox.CHANGED, server_id, port_id)
 
 
 def delete_group(work: Work, id_: str, *, as_admin: bool) -> None:
