@@ -1,0 +1,127 @@
+"""One cluster: every service a process of its own; a server becomes ACTIVE; a conductor dies amid builds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.cloud_rig import APIS, Cluster, cluster
+from tests.services import PostgreSQL, RabbitMQ
+
+pytestmark = pytest.mark.cluster
+
+CONTROL = [
+    *((name, "node0") for name in APIS),
+    ("conductor", "node0"),
+    ("conductor", "node9"),
+    ("scheduler", "node0"),
+    ("network-worker", "node0"),
+    ("volume-scheduler", "node0"),
+    ("trace-collector", "node0"),
+]
+AGENTS = [
+    ("l3-agent", "node0"),
+    ("dhcp-agent", "node0"),
+    ("metadata-agent", "node0"),
+    ("compute-agent", "node1"),
+    ("l2-agent", "node1"),
+    ("compute", "node2"),  # the group: both in one process
+    ("volume-agent", "node1"),
+]
+QUEUES = {
+    *("conductor", "scheduler", "scheduler.node0", "compute", "compute.node1", "compute.node2"),
+    *("q-plugin", "q-plugin.node0", "l2_agent.node1", "l2_agent.node2", "l3_agent.node0", "dhcp_agent.node0"),
+    *("cinder-scheduler", "cinder-volume", "cinder-volume.node1@files", "trace"),
+}
+
+PARTICIPANTS = {"nova_api", "nova_conductor", "nova_scheduler", "nova_compute", "placement", "neutron", "glance"}
+
+
+def wait(what: str, seconds: float, look: Callable[[], Any]) -> Any:
+    """What `look` answers once it is true."""
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cloud(rabbitmq: RabbitMQ, postgresql: PostgreSQL) -> Iterator[Cluster]:
+    with cluster(rabbitmq, postgresql) as made:
+        assert "identity       applied: m0001" in made.run("db", "upgrade")
+        made.run("db", "check")
+        made.start(*CONTROL, *AGENTS)
+        yield made
+        assert made.stop() == {}, "every process leaves politely"
+
+
+@pytest.fixture(scope="module")
+def member(cloud: Cluster) -> Any:
+    """The member's connection, once there is a flavor, an image and two hosts."""
+    admin = cloud.sdk("admin")
+    admin.compute.create_flavor(name="tiny", vcpus=1, ram=64, disk=1)
+    bare = {"disk_format": "raw", "container_format": "bare", "visibility": "public"}
+    image = admin.image.create_image(name="blank", **bare, data=bytes(1 << 20))
+    assert admin.image.get_image(image.id).status == "active"
+    wait("two hosts", 60, lambda: len(list(admin.compute.hypervisors())) == 2)
+    member = cloud.sdk("demo")
+    network = member.network.create_network(name="private")
+    member.network.create_subnet(network_id=network.id, cidr="10.9.0.0/24", ip_version=4)
+    return member
+
+
+def build(member: Any, name: str) -> Any:
+    image, network = member.image.find_image("blank"), member.network.find_network("private")
+    flavor = member.compute.find_flavor("tiny")
+    wanted = {"name": name, "image_id": image.id, "flavor_id": flavor.id, "networks": [{"uuid": network.id}]}
+    return member.compute.create_server(**wanted)
+
+
+def test_a_server_becomes_active(cloud: Cluster, member: Any) -> None:
+    server = build(member, "first")
+    server = member.compute.wait_for_server(server, interval=0.2, wait=60)
+    assert server.status == "ACTIVE"
+    assert server.addresses["private"][0]["addr"].startswith("10.9.0.")
+    wait("its whole trace", 30, lambda: participants(cloud, server.id) >= PARTICIPANTS)
+
+
+def participants(cloud: Cluster, id_: str) -> set[str]:
+    """Who takes part in the drawn creation, as far as the collector heard of it."""
+    try:
+        drawn = cloud.run("trace", id_, "--format", "wsd")
+    except AssertionError:  # nothing of it has come yet
+        return set()
+    return {name for name in PARTICIPANTS if name in drawn}
+
+
+def test_a_volume_is_made_by_its_agent(member: Any) -> None:
+    volume = member.block_storage.create_volume(name="data", size=1)
+    assert member.block_storage.wait_for_status(volume, "available", interval=0.2, wait=60).status == "available"
+
+
+def test_queues_have_the_names_that_operators_know(cloud: Cluster, member: Any) -> None:
+    assert set(cloud.broker.queues()) >= QUEUES
+
+
+def test_control_processes_are_not_root(cloud: Cluster) -> None:
+    if not cloud.user:
+        pytest.skip("root: needs it, and a Python and a tree that `nobody` can read")
+    assert [one for one in CONTROL if cloud.user_of(*one) == 0] == []
+    assert {cloud.user_of(*one) for one in AGENTS} == {os.geteuid()}
+
+
+def test_a_conductor_killed_during_builds_leaves_none_unfinished(cloud: Cluster, member: Any) -> None:
+    built = [build(member, f"during-{number}") for number in range(5)]
+    cloud.kill("conductor", "node9")
+
+    def ended() -> list[str] | None:
+        found = {one.id: (one.status, one.task_state) for one in member.compute.servers()}
+        states = [found[one.id] for one in built]
+        return [status for status, _ in states] if all(not task for _, task in states) else None
+
+    assert set(wait("all five at an end", 90, ended)) <= {"ACTIVE", "ERROR"}
