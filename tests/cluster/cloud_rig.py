@@ -133,7 +133,7 @@ user = "{self.user}"
             for one, process in leaving.items():
                 del self.processes[one]
                 try:
-                    process.wait(20)
+                    process.wait(40)
                 except subprocess.TimeoutExpired:
                     process.kill()
                 if code := process.wait():
