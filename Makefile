@@ -29,8 +29,8 @@ test-full: setup ## all of that and what takes longer: chaos, attacks, long seed
 lint: setup ## ruff (lint and format), mypy --strict, import layers, budgets
 	@$(BIN)/python -m pytest tests/tidy
 
-bench: setup ## measure what the guide promises; writes output/bench/
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: setup ## measure what the guide promises (BENCH="login create": those phases); writes output/bench/
+	@BENCH="$(BENCH)" $(BIN)/python -m tests.bench $(ARGS)
 
 conformance: setup ## the field's own suites: AREA=compute|network|… HYPERVISOR=fake|libvirt SHARD=i/n MIN=count FAILED=1
 	@AREA="$(AREA)" HYPERVISOR="$(HYPERVISOR)" SHARD="$(SHARD)" MIN="$(MIN)" FAILED="$(FAILED)" scripts/conformance

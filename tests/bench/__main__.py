@@ -1,0 +1,49 @@
+"""`make bench [BENCH="login create …"]`: all phases, or those named; exit 1 when a promise is not kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.bench import report
+from tests.bench.load import Driver
+from tests.bench.phases import ORDER, Bench, Result
+from tests.fake_cloud import FakeCloud, fake_cloud
+
+
+async def measure(cloud: FakeCloud, chosen: list[str]) -> list[Result]:
+    """The results of the chosen phases, printed as they come."""
+    driver = Driver(cloud)
+    await driver.prepare()
+    bench = Bench(cloud, driver, cloud.pid)
+    results = []
+    for name in chosen:
+        result: Result = await getattr(bench, name)()
+        promise = report.PROMISES[name]
+        print(f"{name:12} {result.value:9.3f} {promise.unit:10} (promised {promise.budget:g}; {result.operations} "
+              f"in {result.wall_seconds:.1f} s)", flush=True)  # fmt: skip
+        results.append(result)
+    await driver.close()
+    return results
+
+
+def main() -> int:
+    """Start a cloud, measure, write."""
+    words = [*sys.argv[1:], *os.environ.get("BENCH", "").replace(",", " ").split()]
+    if unknown := set(words) - set(ORDER):
+        print(f"no such phase: {', '.join(sorted(unknown))}; there are {', '.join(ORDER)}", file=sys.stderr)
+        return 2
+    chosen = [name for name in ORDER if not words or name in words]
+    with tempfile.TemporaryDirectory(prefix="kilonova-bench-") as folder, fake_cloud(Path(folder) / "state") as cloud:
+        results = asyncio.run(measure(cloud, chosen))
+    print(f"\n{report.table(results)}\n\n{report.write(results, page=not words)}")
+    if missed := report.missed(results):
+        print(f"missed: {', '.join(missed)}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""The phases: each does one operation many times and says what it cost the cloud's process."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from tests.bench.load import Driver
+from tests.bench.process import cpu_seconds, pss_mib
+from tests.fake_cloud import ROOT, FakeCloud
+
+
+@dataclass
+class Result:
+    """What one phase measured; `value` is in the unit of its promise."""
+
+    phase: str
+    value: float
+    operations: int = 1
+    wall_seconds: float = 0.0
+
+
+@dataclass
+class Bench:
+    """A cloud under load."""
+
+    cloud: FakeCloud
+    driver: Driver
+    pid: int
+
+    async def cost(self, phase: str, operations: int, one: Callable[[int], Awaitable[Any]]) -> Result:
+        """CPU milliseconds per operation, one after the other; the cloud's background work is in it."""
+        await one(-1)
+        began, used = time.monotonic(), cpu_seconds(self.pid)
+        for number in range(operations):
+            await one(number)
+        spent = cpu_seconds(self.pid) - used
+        return Result(phase, spent * 1000 / operations, operations, time.monotonic() - began)
+
+    async def memory(self) -> Result:
+        """The process' PSS in MiB, at rest."""
+        await asyncio.sleep(3)
+        return Result("memory", pss_mib(self.pid))
+
+    async def login(self) -> Result:
+        """A token by password, from verifying it to the catalog."""
+        return await self.cost("login", 60, lambda _: self.driver.login())
+
+    async def validate(self) -> Result:
+        """GET /v3/auth/tokens of a token, without its catalog."""
+        subject = {"X-Subject-Token": self.driver.token}
+        path = "/identity/v3/auth/tokens?nocatalog"
+        return await self.cost("validate", 600, lambda _: self.driver.ask("GET", path, headers=subject))
+
+    async def image_list(self) -> Result:
+        """GET /v2/images."""
+        return await self.cost("image_list", 400, lambda _: self.driver.ask("GET", "/image/v2/images"))
+
+    async def port_create(self) -> Result:
+        """POST /v2.0/ports: an address from a subnet, the default security group."""
+        body = {"port": {"network_id": self.driver.network}}
+        return await self.cost("port_create", 200, lambda _: self.driver.ask("POST", "/network/v2.0/ports", body))
+
+    async def create(self) -> Result:
+        """POST /servers to ACTIVE with one port; a poll every 50 ms is in it."""
+        return await self.cost("create", 40, lambda number: self.driver.boot(f"one-{number}"))
+
+    async def get(self) -> Result:
+        """GET /servers/{id}."""
+        server_id = await self.driver.boot("shown")
+        path = f"/compute/v2.1/servers/{server_id}"
+        return await self.cost("get", 800, lambda _: self.driver.ask("GET", path))
+
+    async def delete(self) -> Result:
+        """DELETE /servers/{id} until it is gone; a poll every 50 ms is in it."""
+        ids = [await self.driver.boot(f"gone-{number}") for number in range(31)]
+        return await self.cost("delete", 30, lambda _: self.driver.delete(ids.pop()))
+
+    async def burst(self) -> Result:
+        """100 boots asked for by 16 at a time: servers per second until the last is ACTIVE."""
+        before = await self.driver.count("ACTIVE")
+        gate = asyncio.Semaphore(16)
+        began = time.monotonic()
+
+        async def one(number: int) -> None:
+            async with gate:
+                await self.driver.create(f"burst-{number}")
+
+        await asyncio.gather(*(one(number) for number in range(100)))
+        await self.driver.until_active(before + 100)
+        wall = time.monotonic() - began
+        return Result("burst", 100 / wall, 100, wall)
+
+    async def list_1000(self) -> Result:
+        """GET /servers/detail of 1000 servers, in one page."""
+        while missing := 1000 - await self.driver.count():
+            await self.driver.create("crowd", min(100, missing))
+        await self.driver.until_active(1000)
+        path = "/compute/v2.1/servers/detail?limit=1000"
+        return await self.cost("list_1000", 25, lambda _: self.driver.ask("GET", path))
+
+    async def idle(self) -> Result:
+        """CPU milliseconds per second with whatever was made, while nobody asks anything."""
+        used, began = cpu_seconds(self.pid), time.monotonic()
+        await asyncio.sleep(15)
+        wall = time.monotonic() - began
+        return Result("idle", (cpu_seconds(self.pid) - used) * 1000 / wall, 1, wall)
+
+    async def restart(self) -> Result:
+        """Seconds from `up` with this state to the first answered login."""
+        await asyncio.to_thread(self.cloud.down)
+        began = time.monotonic()
+        command = [sys.executable, "-m", "kilonova.cli.main", "up", "--detach", "--state", str(self.cloud.state)]
+        door = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        while True:
+            try:
+                self.driver.token = await self.driver.login()
+                break
+            except httpx.TransportError:  # nothing listens yet
+                await asyncio.sleep(0.02)
+        wall = time.monotonic() - began
+        await door.wait()
+        self.pid = self.cloud.pid
+        return Result("restart", wall, 1, wall)
+
+
+ORDER = ("memory", "login", "validate", "image_list", "port_create", "create", "get", "delete", "burst", "list_1000",
+         "idle", "restart")  # fmt: skip

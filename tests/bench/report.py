@@ -1,0 +1,87 @@
+"""What the guide promises, what was measured, and the table that shows both."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.bench.phases import Result
+from tests.fake_cloud import ROOT
+
+PAGE = ROOT / "docs/benchmarks.md"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A budget; `at_least` turns it around. `openstack` is the same on OpenStack 2026.2, all its services added up."""
+
+    what: str
+    unit: str
+    budget: float
+    openstack: str = ""
+    at_least: bool = False
+
+    def kept(self, value: float) -> bool:
+        """Whether the measured value is within it."""
+        return value >= self.budget if self.at_least else value <= self.budget
+
+
+PROMISES = {
+    "login": Promise("password login", "CPU ms", 30, "242"),
+    "validate": Promise("token validation", "CPU ms", 0.3, "4–6"),
+    "get": Promise("GET one server", "CPU ms", 0.6, "65"),
+    "list_1000": Promise("GET 1000 servers in detail", "CPU ms", 30, "5900 at 600"),
+    "create": Promise("create a server with one port, to ACTIVE", "CPU ms", 25, "1500–2280"),
+    "delete": Promise("delete it, until it is gone", "CPU ms", 20, "655–1115"),
+    "port_create": Promise("create a port", "CPU ms", 5, "124–197"),
+    "image_list": Promise("list images", "CPU ms", 1, "6"),
+    "burst": Promise("100 boots, 16 at a time", "servers/s", 30, "1.1", at_least=True),
+    "memory": Promise("memory of the idle cloud", "MiB PSS", 120, "3800"),
+    "restart": Promise("`up` with 1000 servers, to the first login", "s", 3),
+    "idle": Promise("at rest with 1000 servers", "CPU ms/s", 20, "260"),
+}
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown, in the order of the promises."""
+    by_phase = {result.phase: result for result in results}
+    rows = ["| | unit | Kilonova | promised | | OpenStack |", "|---|---|---:|---:|---|---:|"]
+    for phase, promise in PROMISES.items():
+        if (result := by_phase.get(phase)) is None:
+            continue
+        sign, word = ("≥" if promise.at_least else "≤"), ("kept" if promise.kept(result.value) else "**missed**")
+        rows.append(
+            f"| {promise.what} | {promise.unit} | {result.value:.3g} | {sign} {promise.budget:g} | {word} "
+            f"| {promise.openstack} |"
+        )
+    return "\n".join(rows)
+
+
+def missed(results: Sequence[Result]) -> list[str]:
+    """The phases whose promise is not kept."""
+    return [r.phase for r in results if r.phase in PROMISES and not PROMISES[r.phase].kept(r.value)]
+
+
+def write(results: Sequence[Result], *, page: bool) -> Path:
+    """output/bench/TIME.json, and with `page` the table in docs/benchmarks.md."""
+    now = datetime.now(UTC)
+    ask = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    folder = ROOT / "output/bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{now:%Y%m%d-%H%M%S}.json"
+    whole = {"commit": commit.strip(), "at": now.isoformat(), "machine": machine, "load": os.getloadavg()}
+    file.write_text(json.dumps({**whole, "results": [asdict(result) for result in results]}, indent=2))
+    if page:
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        head = f"Measured {now:%Y-%m-%d} at {commit.strip()} on {machine}; load average {os.getloadavg()[0]:.1f}."
+        PAGE.write_text(f"{before}{BEGIN}\n{head}\n\n{table(results)}\n{END}{rest.partition(END)[2]}")
+    return file
