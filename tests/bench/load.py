@@ -35,12 +35,15 @@ class Driver:
         await self.ask("POST", "/network/v2.0/subnets", {"subnet": subnet})
         self.image = (await self.ask("GET", "/image/v2/images?name=cirros"))["images"][0]["id"]
 
-    async def login(self) -> str:
-        """A new token, by password."""
+    def credentials(self) -> dict[str, Any]:
+        """The body of a login by password."""
         user = {"name": "admin", "domain": {"id": "default"}, "password": self._password}
         scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
-        body = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
-        answer = await self.http.post("/identity/v3/auth/tokens", json=body)
+        return {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}}
+
+    async def login(self) -> str:
+        """A new token, by password."""
+        answer = await self.http.post("/identity/v3/auth/tokens", json=self.credentials())
         answer.raise_for_status()
         return str(answer.headers["X-Subject-Token"])
 
