@@ -1,6 +1,6 @@
 """`make diagrams`: every operation once, on a cloud without guests, drawn from the trace that the run left.
 
-Writes output/SERVICE/VERB.{txt,svg,mmd,wsd}. Arguments choose: `make diagrams ARGS="compute/create_server image/upload"`.
+Writes output/SERVICE/VERB.{txt,svg,mmd,wsd}. Arguments choose: `make diagrams ARGS="compute/create_server"`.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Story:
         made = await self.network()
         base = "/network/v2.0"
 
-        async def floating(server_id: str) -> None:
+        async def float_it(server_id: str) -> None:
             port = (await self.driver.ask("GET", f"{base}/ports?device_id={server_id}"))["ports"][0]["id"]
             body = {"floatingip": {"floating_network_id": made["public"], "port_id": port}}
             floating_ip = (await self.ask("network/create_floating_ip", "POST", f"{base}/floatingips", body))[
@@ -149,7 +149,7 @@ class Story:
             ]
             await self.ask("network/delete_floating_ip", "DELETE", f"{base}/floatingips/{floating_ip['id']}")
 
-        await self.server(made["network"], floating)
+        await self.server(made["network"], float_it)
         leg = {"subnet_id": made["subnet"]}
         path = f"{base}/routers/{made['router']}"
         await self.ask("network/remove_router_interface", "PUT", f"{path}/remove_router_interface", leg)
