@@ -38,7 +38,7 @@ class Run:
 
     def configure(self) -> None:
         """Prepare the cloud and write the workspace."""
-        subprocess.run([PROGRAMS / "tempest", "init", self.home], check=True, capture_output=True)
+        self._tempest("init", "--workspace-path", str(self.home.with_name("workspaces.yaml")), str(self.home))
         real = chosen("HYPERVISOR", "fake") == "libvirt"
         at_least = chosen("MIN_MICROVERSION")
         values = prepare(self.cloud) | {
@@ -92,7 +92,8 @@ class Run:
 
     def _tempest(self, *words: str) -> str:
         command = [PROGRAMS / "tempest", *words]
-        done = subprocess.run(command, cwd=self.home, capture_output=True, text=True, check=False, timeout=300)
+        where = self.home if self.home.exists() else self.home.parent
+        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False, timeout=300)
         if done.returncode:
             raise RuntimeError(f"tempest {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
