@@ -19,6 +19,8 @@ from tests.fake_cloud import ROOT, FakeCloud, fake_cloud
 
 PROGRAMS = ROOT / ".venv-conformance/bin"
 RUN_SECONDS = 45 * 60
+# stestr starts its workers with $PYTHON, or else with the first `python`: it must be the suites' own.
+ENVIRONMENT = {**os.environ, "PYTHON": str(PROGRAMS / "python"), "PATH": f"{PROGRAMS}:{os.environ.get('PATH', '')}"}
 
 
 def chosen(name: str, otherwise: str = "") -> str:
@@ -69,7 +71,7 @@ class Run:
         command = [PROGRAMS / "tempest", "run", "--load-list", chosen_tests, "--concurrency", workers]
         log = self.kept / "run.log"
         with log.open("w") as written:
-            done = subprocess.Popen(command, cwd=self.home, stdout=written, stderr=subprocess.STDOUT)
+            done = subprocess.Popen(command, cwd=self.home, env=ENVIRONMENT, stdout=written, stderr=subprocess.STDOUT)
             try:
                 done.wait(RUN_SECONDS)
             except subprocess.TimeoutExpired:
@@ -93,7 +95,9 @@ class Run:
     def _tempest(self, *words: str) -> str:
         command = [PROGRAMS / "tempest", *words]
         where = self.home if self.home.exists() else self.home.parent
-        done = subprocess.run(command, cwd=where, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            command, cwd=where, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300
+        )
         if done.returncode:
             raise RuntimeError(f"tempest {' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
         return done.stdout
