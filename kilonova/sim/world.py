@@ -46,6 +46,14 @@ class SimWorld:
         self.ids: Ids = SeededIds(self.random)
         self.clock: Clock = SimClock(self)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._died: asyncio.Future[None] | None = None
+
+    @property
+    def died(self) -> asyncio.Future[None]:
+        """Done once the process has crashed: what those see who wait for it."""
+        if self._died is None:
+            self._died = asyncio.get_running_loop().create_future()
+        return self._died
 
     async def seam(self) -> None:
         """A place where the process may be found dead: then this never returns."""
@@ -71,6 +79,8 @@ class SimWorld:
     def crash(self) -> None:
         """The process is gone, as by kill -9."""
         self.dead = True
+        if self._died is not None and not self._died.done():
+            self._died.set_result(None)
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             _graveyard.append(task.get_coro())

@@ -1,0 +1,55 @@
+"""What survives every process of the whole cloud: hosts with their guests, wires, volumes and ledgers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kilonova.base.world import World
+from kilonova.db.inline import InlineDatabase
+from kilonova.http.client import Client
+from kilonova.image.client import ImageClient
+from kilonova.node.hypervisor.fake import FakeMachine
+from kilonova.node.images.cache import CachedImage
+from kilonova.node.volumes.fake import FakePool
+from kilonova.node.vswitch.fake import FakeDhcpServers, FakeRouters, FakeVirtualSwitch
+
+IMAGE_BYTES = 1 << 16
+
+
+class WholeHost:
+    """One host's machinery and its agents' ledgers."""
+
+    def __init__(self, name: str, world: World) -> None:
+        self.name = name
+        self.machine = FakeMachine(name, vcpus=64, memory_mb=256 << 10, disk_gb=10_000)
+        self.machine.verb_seconds = 0.2
+        self.switch = FakeVirtualSwitch(host=name)
+        self.dhcp = FakeDhcpServers()
+        self.routers = FakeRouters()
+        self.pool = FakePool("files", total_gib=500)
+        self.pool.verb_seconds = 0.2
+        self.ledger = InlineDatabase(f"ledger {name}", world.clock)
+        self.volume_ledger = InlineDatabase(f"ledger volume {name}", world.clock)
+
+
+class SimImages(ImageClient):
+    """Image over REST; what is downloaded is read to its end and kept nowhere."""
+
+    def __init__(self, world: World, client: Client) -> None:
+        super().__init__(world, client)
+        self._reader = client
+
+    async def download(self, token: str, image_id: str, path: str) -> None:
+        """All bytes came, or a fault."""
+        async for _ in self._reader.stream(f"/v2/images/{image_id}/file", token=token):
+            pass
+
+
+class SimImageFiles:
+    """Images as files for a backend without bytes: fetched every time."""
+
+    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
+        """What the image would be as a file."""
+        await fetch("/nonexistent")
+        return CachedImage("/nonexistent", "raw", IMAGE_BYTES, "")

@@ -1,0 +1,167 @@
+"""A user of the whole simulated cloud, and one who breaks it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from kilonova.base.faults import Fault
+from kilonova.saga.runner import Seams
+from kilonova.sim import whole_books
+from kilonova.sim.first_cloud import first_cloud
+from kilonova.sim.whole_cloud import WholeCloud
+
+VERSIONS = {"openstack-api-version": "compute 2.90, volume 3.71"}
+
+
+class Whole:
+    """One run: a cloud, what a user made in it, and chance."""
+
+    def __init__(self, seed: int, *, faulty: bool = False, seams: Seams | None = None) -> None:
+        first = first_cloud()
+        self.first = first
+        self.cloud = WholeCloud(seed, first.databases, faulty=faulty, seams=seams)
+        self.cloud.store.images.update(first.files)
+        self.chance = random.Random(f"work {seed}")
+        self.servers: list[str] = []
+        self.volumes: list[str] = []
+        self.floating_ips: list[str] = []
+        self.ports: list[str] = []
+        self.history: list[str] = []
+
+    # ── what users do
+
+    async def ask(self, mount: str, method: str, path: str, body: Any = None) -> Any:
+        """The answer; None when the cloud refused or was not there. Either goes into the history."""
+        now = self.cloud.user.clock.monotonic()
+        client = self.cloud.client(self.cloud.user, mount)
+        version = VERSIONS["openstack-api-version"].split(", ")[mount == "volume"]
+        headers = {"openstack-api-version": version} if mount != "network" else {}
+        try:
+            reply = await client.request(method, path, token="member", json=body, headers=headers)
+        except Fault as fault:
+            self.history.append(f"{now:8.2f} {method} {mount}{path}: {fault.kind}: {fault.message}")
+            return None
+        answer = reply.json() or {}
+        made = next((one.get("id", "") for one in answer.values() if isinstance(one, dict)), "")
+        self.history.append(f"{now:8.2f} {method} {mount}{path} {body or ''}: {reply.status} {made}")
+        return answer
+
+    async def create_server(self, *, volume: str = "", port: str = "", volume_from_image: bool = False) -> str:
+        """The new server's id, or "" when it was refused."""
+        wanted: dict[str, Any] = {"name": "s", "flavorRef": "1", "networks": [{"uuid": self.first.network_id}]}
+        if port:
+            wanted["networks"] = [{"port": port}]
+        devices = []
+        if volume_from_image:
+            devices.append(_device(self.first.image_id, "image", boot_index=0, volume_size=1,
+                                   delete_on_termination=True))  # fmt: skip
+        else:
+            wanted["imageRef"] = self.first.image_id
+            if volume:
+                devices.append({"boot_index": 0, "uuid": self.first.image_id, "source_type": "image",
+                                "destination_type": "local", "delete_on_termination": True})  # fmt: skip
+        if volume:
+            devices.append(_device(volume, "volume", boot_index=-1))
+        if devices:
+            wanted["block_device_mapping_v2"] = devices
+        answer = await self.ask("compute", "POST", "/v2.1/servers", {"server": wanted})
+        if answer is None:
+            return ""
+        self.servers.append(answer["server"]["id"])
+        return self.servers[-1]
+
+    async def delete_server(self, server_id: str) -> None:
+        await self.ask("compute", "DELETE", f"/v2.1/servers/{server_id}")
+
+    async def act(self, server_id: str, action: str) -> None:
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", {action: None})
+
+    async def create_volume(self, size: int = 1) -> str:
+        """The new volume's id, or ""."""
+        answer = await self.ask("volume", "POST", "/v3/volumes", {"volume": {"size": size, "name": "v"}})
+        if answer is None:
+            return ""
+        self.volumes.append(answer["volume"]["id"])
+        return self.volumes[-1]
+
+    async def delete_volume(self, volume_id: str) -> None:
+        await self.ask("volume", "DELETE", f"/v3/volumes/{volume_id}")
+
+    async def extend_volume(self, volume_id: str, size: int) -> None:
+        await self.ask("volume", "POST", f"/v3/volumes/{volume_id}/action", {"os-extend": {"new_size": size}})
+
+    async def create_port(self) -> str:
+        """The new port's id, or ""."""
+        answer = await self.ask("network", "POST", "/v2.0/ports", {"port": {"network_id": self.first.network_id}})
+        if answer is None:
+            return ""
+        self.ports.append(answer["port"]["id"])
+        return self.ports[-1]
+
+    async def create_floating_ip(self, port_id: str = "") -> None:
+        wanted = {"floating_network_id": self.first.public_id} | ({"port_id": port_id} if port_id else {})
+        answer = await self.ask("network", "POST", "/v2.0/floatingips", {"floatingip": wanted})
+        if answer is not None:
+            self.floating_ips.append(answer["floatingip"]["id"])
+
+    # ── how it ends
+
+    async def sleep(self, seconds: float) -> None:
+        await self.cloud.user.clock.sleep(seconds)
+
+    async def settle(self, limit_seconds: float = 900.0) -> None:
+        """Everything up again, then until the books balance; else AssertionError with what does not."""
+        await self.cloud.start_all()
+        end = self.cloud.user.clock.monotonic() + limit_seconds
+        while found := whole_books.check(self.cloud):
+            if self.cloud.user.clock.monotonic() > end:
+                raise AssertionError("\n".join([f"seed {self.cloud.seed}", *found, "history:", *self.history]))
+            await self.sleep(5)
+            await self.cloud.start_all()
+
+
+def _device(uuid: str, source: str, **more: Any) -> dict[str, Any]:
+    return {"uuid": uuid, "source_type": source, "destination_type": "volume", **more}
+
+
+async def mixed_work(whole: Whole, rounds: int) -> None:
+    """What users and bad luck do, by chance."""
+    chance = whole.chance
+    await whole.cloud.start_all()
+    await whole.sleep(2)
+    for _ in range(rounds):
+        await _one_deed(whole)
+        await whole.sleep(chance.random() * 3)
+        if chance.random() < 0.35:
+            name = chance.choice(whole.cloud.names())
+            whole.history.append(f"{whole.cloud.user.clock.monotonic():8.2f} {name} crashes")
+            whole.cloud.crash(name)
+            if chance.random() < 0.5:
+                await whole.sleep(chance.random() * 8)
+            if chance.random() < 0.7:
+                await whole.cloud.start_all()
+    await whole.settle()
+
+
+async def _one_deed(whole: Whole) -> None:
+    chance = whole.chance
+    pick = chance.random()
+    if pick < 0.3 or not whole.servers:
+        volume = chance.choice([*whole.volumes, ""]) if chance.random() < 0.5 else ""
+        port = chance.choice([*whole.ports, ""]) if chance.random() < 0.4 else ""
+        await whole.create_server(volume=volume, port=port, volume_from_image=chance.random() < 0.25)
+    elif pick < 0.45:
+        await whole.delete_server(chance.choice(whole.servers))
+    elif pick < 0.6:
+        await whole.act(chance.choice(whole.servers), chance.choice(["os-stop", "os-start"]))
+    elif pick < 0.75:
+        await whole.create_volume()
+    elif pick < 0.82 and whole.volumes:
+        await whole.delete_volume(chance.choice(whole.volumes))
+    elif pick < 0.86 and whole.volumes:
+        await whole.extend_volume(chance.choice(whole.volumes), 3)
+    elif pick < 0.93:
+        await whole.create_port()
+    else:
+        await whole.create_floating_ip(chance.choice([*whole.ports, ""]))
