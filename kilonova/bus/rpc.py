@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -39,7 +39,8 @@ def handling(message: Message) -> Iterator[None]:
     try:
         yield
     finally:
-        _handled.reset(token)
+        with suppress(ValueError):  # a task that was dropped is closed in a context that is not its own
+            _handled.reset(token)
 
 
 def sender() -> str:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 UNDO_TRIES = 3
+UNDOABLE = ("finished", "running", "failed")
 
 
 class Seams(Protocol):
@@ -312,8 +313,8 @@ class Runner(Generic[S]):
         await self.db.write(end)
 
     async def undo_step(self, row: OperationRow, kind: Kind[S] | None, step: StepRow) -> None:
-        """Undo one step if there is something to undo, and journal it."""
-        if step.undo and step.state in ("finished", "running"):
+        """Undo one step if there may be something to undo, and journal it. A step that failed may have done half."""
+        if step.undo and step.state in UNDOABLE:
             await self._undo(row, kind, step, step.operation_id)
             step.state = "undone"
             await self.db.write(self._end_step, row, step)
@@ -325,7 +326,7 @@ class Runner(Generic[S]):
             return
         kind = self.kinds.get(old.kind)
         for step in reversed(await self.db.read(self.journal.steps_of, operation_id)):
-            if step.undo and step.state in ("finished", "running"):
+            if step.undo and step.state in UNDOABLE:
                 try:
                     await self._undo(old, kind, step, operation_id)
                 except Fault as fault:

@@ -20,6 +20,8 @@ from kilonova.sim.whole_cloud import WholeCloud
 
 POWER = {states.ACTIVE: Power.RUNNING, states.STOPPED: Power.SHUTDOWN}
 
+SETTLED = ("available", "in-use", "error", "error_deleting")
+
 
 def check(cloud: WholeCloud) -> list[str]:
     """Everything that does not add up, in words."""
@@ -71,10 +73,14 @@ def _nothing_under_way(seen: Seen) -> list[str]:
         for server in seen.servers
         if server.task_state or server.operation_id
     ]
+    in_error = {server.id for server in seen.live.values() if server.vm_state == states.ERROR}
+    kept = {
+        one.volume_id for one in seen.ask("block_storage", rows.all_attachments) if one.instance_id in in_error
+    }  # a server in error keeps what its user gave it, until it is deleted
     told += [
         f"volume {one.id} is {one.status}, owned by {one.operation_id or 'nobody'}"
         for one in seen.ask("block_storage", rows.all_volumes)
-        if one.operation_id or one.status not in ("available", "in-use", "error", "error_deleting")
+        if one.operation_id or (one.status not in SETTLED and one.id not in kept)
     ]
     for database, journal in (("compute", server_journal), ("block_storage", volume_journal)):
         unfinished, _ = seen.ask(database, journal.under_way)

@@ -52,7 +52,7 @@ async def reserve_volumes(step: Step[Compute], server_id: str) -> None:
         if device.volume_id and not device.attachment_id:
             key = f"{step.key}/{position}"
             device.attachment_id = await compute.peers.volumes.reserve(token, key, device.volume_id, server_id)
-    await compute.db.write(store.set_devices, server_id, mapping)
+            await compute.db.write(store.set_devices, server_id, mapping)
 
 
 async def release_volumes(step: Step[Compute], server_id: str) -> None:

@@ -37,12 +37,12 @@ from kilonova.node.guest_spec import guest_spec
 from kilonova.node.ledger import current_step, idempotency_key, in_step
 from kilonova.trace import spans
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 VOLUME_POLL_SECONDS = 0.5
 QUESTION_TRIES = 5
-
-T = TypeVar("T")
+REFUSALS = (Kind.OVER_QUOTA, Kind.INVALID, Kind.FORBIDDEN, Kind.NO_CAPACITY, Kind.TOO_LARGE)
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -151,13 +151,17 @@ class ComputeHostAgent:
         return (await self.peers.volumes.create(token, key, wanted)).id
 
     async def _available(self, token: str, volume_id: str) -> None:
+        if await self._made(token, volume_id) == "error":
+            raise unavailable(f"Volume {volume_id} could not be created.", hint="See the volume's messages.")
+
+    async def _made(self, token: str, volume_id: str) -> str:
+        """The volume's status, once it is not being made any more."""
         deadline = self.world.clock.monotonic() + self.settings.volume_timeout_seconds
         while (volume := await self.peers.volumes.show(token, volume_id)).status in ("creating", "downloading"):
             if self.world.clock.monotonic() > deadline:
                 raise unavailable(f"Volume {volume_id} was not ready in time.", hint="See the volume's status.")
             await self.world.clock.sleep(VOLUME_POLL_SECONDS)
-        if volume.status == "error":
-            raise unavailable(f"Volume {volume_id} could not be created.", hint="See the volume's messages.")
+        return volume.status
 
     async def detach_volumes(self, server_id: str) -> None:
         server = await self._record_or_none(server_id)
@@ -171,21 +175,28 @@ class ComputeHostAgent:
 
     async def _detach(self, token: str, server_id: str, device: BlockDevice, number: int) -> None:
         made_here = not device.volume_id
-        if made_here:
-            # A step that was cut off may have made it: the same key finds that one, or makes one to throw away.
-            device.volume_id = await self._create_volume(token, device, f"{server_id}/{self.host}/volume/{number}")
-            await self._available(token, device.volume_id)
         try:
-            if made_here and not device.attachment_id:
-                key = f"{server_id}/{self.host}/reserve/{number}"
-                device.attachment_id = await self.peers.volumes.reserve(token, key, device.volume_id, server_id)
+            if made_here:
+                await self._find_made(token, server_id, device, number)
             if device.attachment_id:
                 await self.peers.volumes.detach(token, device.attachment_id)
-            if made_here or device.delete_on_termination:
+            if device.volume_id and (made_here or device.delete_on_termination):
                 await self.peers.volumes.delete(token, device.volume_id)
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 raise
+
+    async def _find_made(self, token: str, server_id: str, device: BlockDevice, number: int) -> None:
+        """A step that was cut off may have made a volume: the same key finds it, or makes one to throw away."""
+        try:
+            device.volume_id = await self._create_volume(token, device, f"{server_id}/{self.host}/volume/{number}")
+        except Fault as fault:
+            if fault.kind not in REFUSALS:
+                raise
+            return  # what is refused now was not made before: a key's volume is found without asking again
+        if await self._made(token, device.volume_id) != "error":
+            key = f"{server_id}/{self.host}/reserve/{number}"
+            device.attachment_id = await self.peers.volumes.reserve(token, key, device.volume_id, server_id)
 
     async def spawn(self, server_id: str) -> Power:
         server = await self._record(server_id)
