@@ -53,9 +53,7 @@ async def _image(cloud: WholeCloud) -> str:
     image_id: str = (await _post(cloud, "image", "/v2/images", wanted))["id"]
     headers = {"content-type": "application/octet-stream"}
     client = cloud.client(cloud.user, "image")
-    await client.send_bytes(
-        "PUT", f"/v2/images/{image_id}/file", bytes(IMAGE_BYTES), token="admin", headers=headers
-    )
+    await client.send_bytes("PUT", f"/v2/images/{image_id}/file", bytes(IMAGE_BYTES), token="admin", headers=headers)
     return image_id
 
 

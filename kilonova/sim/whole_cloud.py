@@ -76,9 +76,7 @@ class WholeCloud:
         faults = SeededFaults(random.Random(seed), loss=0.05, delay=0.3, double=0.1) if faulty else None
         self.broker = MemoryBroker(faults=faults)
         self.user = SimWorld("user", seed)
-        self.databases = {
-            name: InlineDatabase(name, self.user.clock, image=images.get(name, b"")) for name in SCHEMAS
-        }
+        self.databases = {name: InlineDatabase(name, self.user.clock, image=images.get(name, b"")) for name in SCHEMAS}
         self.hosts = {f"node{number}": WholeHost(f"node{number}", self.user) for number in range(1, hosts + 1)}
         self.store = MemoryStore()
         self.tokens = Tokens()
@@ -218,9 +216,7 @@ class WholeCloud:
 
     async def _compute_agent(self, world: SimWorld, name: str) -> None:
         host = self.hosts[name]
-        machine = Machine(
-            FakeHypervisor(world, host.machine), FakeLocalDisks(world, host.machine), host.switch
-        )
+        machine = Machine(FakeHypervisor(world, host.machine), FakeLocalDisks(world, host.machine), host.switch)
         peers = AgentPeers(
             SimImages(world, self.client(world, "image", "agent")),
             NetworkClient(self.client(world, "network", "agent")),
@@ -252,7 +248,9 @@ class WholeCloud:
         images = SimImages(world, self.client(world, "image", "agent"))
         bus = self._bus(world, f"cinder-volume.{name}@files")
         backend = FakeVolumeBackend(world, host.pool)
-        agent = VolumeHostAgent(world, bus, f"{name}@files", backend, VolumePeers(images, SimImageFiles(), _token("agent")))
+        agent = VolumeHostAgent(
+            world, bus, f"{name}@files", backend, VolumePeers(images, SimImageFiles(), _token("agent"))
+        )
         await VolumeWorker(world, bus, host.volume_ledger.seen_by(world.seam, world.seam), agent).start()
 
 
