@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from kilonova.base.faults import not_found
+from kilonova.base.faults import forbidden, not_found
 from kilonova.base.world import World
 from kilonova.block_storage.backend import store as backend_store
 from kilonova.block_storage.contract import (
     EXCHANGE,
     SCHEDULER_TOPIC,
+    VOLUME_TOPIC,
     Capabilities,
     StepSecrets,
     VolumeScheduler,
@@ -81,11 +82,13 @@ class Scheduler:
         await self.runner.wake(operation_id)
 
     async def report_capabilities(self, host: str, capabilities: Capabilities) -> None:
+        _check_sender(host)
         now = self.world.clock.now()
         binary = backend_store.VOLUME_BINARY
         await self.db.write(backend_store.report, binary, host, self.zone, now, capabilities)
 
     async def step_secrets(self, host: str, operation_id: str, epoch: int) -> StepSecrets:
+        _check_sender(host)
         row = await self.db.read(journal.get, operation_id)
         steps = await self.db.read(journal.steps_of, operation_id)
         mine = any(step.host == host and step.state == "running" for step in steps)
@@ -94,10 +97,18 @@ class Scheduler:
         return StepSecrets(str(self._sealer.open(row.sealed).get("token", "")))
 
     async def volumes_seen(self, host: str, volume_ids: list[str]) -> list[str]:
+        _check_sender(host)
         unknown = await self.db.read(_deleted_among, volume_ids)
         for volume_id in unknown:
             log.warning("volume %s on %s was deleted here: its backend must remove it", volume_id, host)
         return unknown
+
+
+def _check_sender(host: str) -> None:
+    """A backend's agent speaks for itself only: nobody else gets its secrets or reports in its name."""
+    if rpc.sender() != f"{VOLUME_TOPIC}.{host}":
+        log.warning("refused: %r asked as host %r", rpc.sender(), host)
+        raise forbidden("A host may ask about itself only.", code="NotYourHost")
 
 
 def _deleted_among(connection: Connection, volume_ids: list[str]) -> list[str]:

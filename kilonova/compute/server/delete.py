@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, states, store
@@ -22,6 +24,7 @@ from kilonova.saga.journal import OperationRow, Parked
 from kilonova.saga.operation import Kind, Operation
 from kilonova.trace import spans
 
+AGAIN_SECONDS = (1.0, 4.0, 15.0)
 SILENT_SECONDS = 20.0  # noticed when the host was asked twice: the user waits 30 s at most
 
 
@@ -64,23 +67,39 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, host: s
         if over:
             host = await op.write("which host still has it", store.host_of, server_id)
         if host:
-            await on_its_host(op, server_id, host)
+            await on_its_host(op, compute, server_id, host)
     except (HostSilent, Parked) as silence:
         await op.write(
             "the host is silent: deleted for the user", store.hide, server_id, op.id, compute.world.clock.now()
         )
         raise Parked(f"delete of {server_id} waits for host {host}") from silence
-    await op.step("volumes that no host holds go back", release_volumes, server_id)
-    await op.step("placement gets the claim back", release_claim, server_id)
+    await _insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
+    await _insist(op, compute, "placement gets the claim back", release_claim, server_id)
     await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
 
 
-async def on_its_host(op: Operation[Compute], server_id: str, host: str) -> None:
+async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str) -> None:
     """The host's part, newest first; each accepts "already gone"."""
     there = on_host(host)
-    await op.step("host destroys the guest", there.destroy, server_id, patience_seconds=SILENT_SECONDS)
-    await op.step("host asks block storage to detach", there.detach_volumes, server_id, patience_seconds=SILENT_SECONDS)
-    await op.step("host asks network to unbind", there.unbind_ports, server_id, patience_seconds=SILENT_SECONDS)
+    await _insist(op, compute, "host destroys the guest", there.destroy, server_id)
+    await _insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
+    await _insist(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
+
+
+async def _insist(
+    op: Operation[Compute], compute: Compute, title: str, act: Callable[..., Awaitable[None]], server_id: str
+) -> None:
+    """The step, again when a peer did not answer: one lost message must not leave a server in error."""
+    for pause_seconds in AGAIN_SECONDS:
+        try:
+            return await op.step(title, act, server_id, patience_seconds=SILENT_SECONDS)
+        except HostSilent:
+            raise
+        except Fault as fault:
+            if fault.kind is not FaultKind.UNAVAILABLE or fault.code == "HostSilent":
+                raise
+        await compute.world.clock.sleep(pause_seconds)
+    return await op.step(title, act, server_id, patience_seconds=SILENT_SECONDS)
 
 
 def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:
