@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
+from kilonova.base.faults import invalid
 from kilonova.compute.availability_zone import resource as availability_zone
 from kilonova.compute.core import Compute
 from kilonova.compute.extension import resource as extension
@@ -21,6 +24,7 @@ from kilonova.compute.server import (
     create,
     delete,
     external_events,
+    lock,
     metadata,
     resource,
     start_stop,
@@ -39,7 +43,7 @@ from kilonova.saga.loops import Loop
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
-_SERVER = (resource, create, delete, start_stop, metadata, tags, actions, console, external_events)
+_SERVER = (resource, create, delete, start_stop, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, services, hypervisors)
 _NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
@@ -83,7 +87,22 @@ _DISCOVERY = (
 
 def _mounted(routes: tuple[Route, ...]) -> tuple[Route, ...]:
     """The routes below /v2.1, and below /v2.1/{project_id} as catalogs of older clouds have it."""
-    return tuple(replace(r, path=f"{prefix}{r.path}") for prefix in ("/v2.1", "/v2.1/{project_id}") for r in routes)
+    below = (replace(r, path=f"/v2.1/{{project_id}}{r.path}", handler=_of_project(r.handler)) for r in routes)
+    return (*(replace(r, path=f"/v2.1{r.path}") for r in routes), *below)
+
+
+def _of_project(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """The handler, once the project in the path is the caller's own."""
+
+    @functools.wraps(handler)
+    async def checked(compute: Compute, request: Request[Any]) -> Any:
+        named, own = request.path["project_id"], request.caller.project_id
+        if own and named != own:
+            raise invalid(f"Malformed request URL: URL's project_id '{named[:64]}' doesn't match Context's "
+                          f"project_id '{own}'")  # fmt: skip
+        return await handler(compute, request)
+
+    return checked
 
 
 ROUTES: tuple[Route, ...] = (*_DISCOVERY, *_mounted(tuple(route for noun in _NOUNS for route in noun.ROUTES)))

@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from kilonova.http.request import Request
 from kilonova.http.versions import Version, within
 
@@ -30,7 +28,7 @@ class Route:
     policy: str = ""
     open_because: str = ""
     needs_token: bool = True
-    body: type[msgspec.Struct] | None = None
+    body: type[Any] | None = None
     envelope: str = ""
     action: str = ""
     raw: bool = False

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
-from kilonova.base.faults import Fault, Kind, invalid, over_quota
+from kilonova.base.faults import Fault, Kind, conflict, invalid, over_quota
 from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
 from kilonova.compute.core import Catalogue, Compute, Limits
-from kilonova.compute.schema import journal
+from kilonova.compute.schema import idempotency, journal
 from kilonova.compute.server import states, store
 from kilonova.compute.server.begin import new_operation
 from kilonova.compute.server.boot_source import ROOT, BootSource, choose, devices_from, truth, with_root
@@ -34,6 +34,7 @@ from kilonova.compute.server.create_checks import (
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text, hostname_of
 from kilonova.compute.server.views import links
 from kilonova.db.database import says
+from kilonova.db.idempotency import earlier, remember
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import convert, since, until
@@ -122,6 +123,9 @@ async def create(compute: Compute, request: Request[CreateBody]) -> Answer:
     request.enforce()
     spans.note("policy: create is allowed")
     want = convert(request.body.server, CreateServer, request.version, "server")
+    check_rights(request, want)
+    if request.idempotency_key and (before := await compute.db.read(_earlier, request)):
+        return _answer(request, want, before[0], compute.sealer.open(before[1]).get("admin_password"))
     plan = await check(compute, request, want, request.body.hints or request.body.old_hints)
     password = checked_password(want.admin_pass) or compute.world.ids.secret(9)
     ids = [compute.world.ids.uuid() for _ in range(plan.count[1])]
@@ -130,16 +134,17 @@ async def create(compute: Compute, request: Request[CreateBody]) -> Answer:
     made = [record_of(request, plan, (one, number, len(ids)), reservation, now) for number, one in enumerate(ids)]
     rows = [_operation(compute, request, spec, password) for _, _, spec in made]
     try:
-        kept = await compute.db.write(record, compute.catalogue, plan, made, rows)
+        kept = await compute.db.write(record, compute.catalogue, plan, made, rows, request.idempotency_key)
     except Fault:
         await unreserve(compute, request, reserved)
         raise
+    if not kept:  # the same request, sent twice at once: the other one made it
+        await unreserve(compute, request, reserved)
+        raise conflict("The same request is being served.", hint="Send it again to have its answer.")
     spans.note(f"quota: {kept} fit; records and action written", over="")
     for row in rows[:kept]:
         await compute.conductor.build_instances(row.id)
-    if truth(want.return_reservation_id, "return_reservation_id"):
-        return Answer({"reservation_id": reservation})
-    return _accepted(request, plan, ids[0], password)
+    return _answer(request, want, made[0][0], password)
 
 
 def _operation(compute: Compute, request: Request[Any], spec: RequestSpec, password: str) -> OperationRow:
@@ -147,16 +152,40 @@ def _operation(compute: Compute, request: Request[Any], spec: RequestSpec, passw
     return new_operation(compute, request, "create", spec.server_id, args, {"admin_password": password})
 
 
-def _accepted(request: Request[Any], plan: Plan, server_id: str, password: str) -> Answer:
-    found = links(request.origin, server_id)
+def _answer(request: Request[Any], want: CreateServer, server: store.Server, password: str | None) -> Answer:
+    """What was accepted. A repeat has no password once the server is built: it is kept no longer than that."""
+    if truth(want.return_reservation_id, "return_reservation_id"):
+        return Answer({"reservation_id": server.reservation_id})
+    found = links(request.origin, server.id)
     body = {
-        "id": server_id,
+        "id": server.id,
         "links": found,
-        "OS-DCF:diskConfig": plan.want.disk_config,
-        "security_groups": [{"name": group} for group in plan.groups],
-        "adminPass": password,
+        "OS-DCF:diskConfig": server.disk_config,
+        "security_groups": [{"name": group} for group in server.security_groups],
     }
+    if password:
+        body["adminPass"] = password
     return Answer({"server": body}, headers={"Location": found[0]["href"]})
+
+
+def _earlier(connection: Connection, request: Request[Any]) -> tuple[store.Server, bytes | None] | None:
+    """(the first server, its operation's secrets) that an earlier request with this key made."""
+    server_id = earlier(connection, idempotency, request.idempotency_key, request.caller.user_id)
+    server = store.find(connection, server_id, deleted=True) if server_id else None
+    if server is None:
+        return None
+    operation = journal.get(connection, server.operation_id) if server.operation_id else None
+    return server, operation.sealed if operation else None
+
+
+def check_rights(request: Request[Any], want: CreateServer) -> None:
+    """Some parts of a request have rules of their own."""
+    if want.block_device_mapping_v2:
+        request.enforce(rule=f"{_CREATE}:attach_volume")
+    if want.networks and want.networks != "none":
+        request.enforce(rule=f"{_CREATE}:attach_network")
+    if want.trusted_image_certificates is not None:
+        request.enforce(rule=f"{_CREATE}:trusted_certs")
 
 
 # ── the checks, all before anything is written
@@ -364,11 +393,19 @@ def _spec(plan: Plan, server: store.Server) -> RequestSpec:
     )
 
 
-@says(lambda _c, _plan, made, _rows: f"servers: vm_state = building, task_state = scheduling; {len(made)} recorded")
-def record(connection: Connection, catalogue: Catalogue, plan: Plan, made: list[Made], rows: list[OperationRow]) -> int:
-    """How many servers the quota had room for (at least min_count); they and their operations are written."""
+@says(lambda _c, _plan, made, *_: f"servers: vm_state = building, task_state = scheduling; {len(made)} recorded")
+def record(
+    connection: Connection, catalogue: Catalogue, plan: Plan, made: list[Made], rows: list[OperationRow], key: str
+) -> int:
+    """How many servers the quota had room for (at least min_count); they and their operations are written.
+
+    0: a request with the same idempotency key made them before.
+    """
     project_id, user_id = made[0][0].project_id, made[0][0].user_id
     limits = catalogue.lock_limits(connection, project_id)
+    if earlier(connection, idempotency, key, user_id) is not None:
+        return 0
+    remember(connection, idempotency, key, user_id, made[0][0].id, made[0][0].created_at)
     fits = within_quota(store.usage(connection, project_id), limits, plan)
     if (own := catalogue.user_limits(connection, project_id, user_id)) is not None:
         fits = min(fits, within_quota(store.usage(connection, project_id, user_id), own, plan))

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.compute.schema import journal
+from kilonova.compute.server import states
 from kilonova.compute.server.store import Server, as_server, servers
 
 # ── what hosts say
@@ -24,6 +25,26 @@ def on_host(connection: Connection, host: str) -> list[tuple[str, str, str, str,
 def set_power(connection: Connection, server_id: str, power: str) -> None:
     """What the hypervisor sees."""
     connection.execute(servers.update().where(servers.c.id == server_id).values(power_state=power))
+
+
+def _is_stopped(runs: tuple[str, ...], settled: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """Stopped for a while, in peace, with a guest that is in one of the power states `runs`."""
+    s = servers.c
+    still = (s.vm_state == states.STOPPED, s.power_state.in_(runs), s.operation_id == "", s.task_state == "")
+    return (*still, s.deleted_at.is_(None), s.updated_at < settled)
+
+
+def runs_though_stopped(connection: Connection, runs: tuple[str, ...], settled: datetime) -> list[str]:
+    """Ids of servers that are stopped and whose guests run."""
+    return list(connection.scalars(sa.select(servers.c.id).where(*_is_stopped(runs, settled))))
+
+
+def admit_that_it_runs(
+    connection: Connection, server_id: str, runs: tuple[str, ...], settled: datetime, now: datetime
+) -> bool:
+    """The record says active, as the guest is; False when that is not so (any more)."""
+    admitted = servers.update().where(servers.c.id == server_id, *_is_stopped(runs, settled))
+    return connection.execute(admitted.values(vm_state=states.ACTIVE, updated_at=now)).rowcount > 0
 
 
 # ── whose addresses are compared

@@ -144,6 +144,46 @@ def test_a_guest_that_shuts_itself_down_is_stopped_in_the_record() -> None:
     in_cloud(main)
 
 
+def test_a_guest_that_runs_though_its_user_stopped_it_is_stopped_again() -> None:
+    async def main(door: Door) -> None:
+        server_id = await active(door)
+        await door.act(server_id, "os-stop")
+        await door.cloud.settle()
+        machine = door.cloud.hosts["node1"].machine
+        machine.set_power(machine.guest(server_id), Power.RUNNING)
+        await door.cloud.api_world.clock.sleep(30)
+        assert await power_sync.run(door.cloud.api) == 1
+        await door.cloud.settle()
+        assert machine.guests[server_id].power == Power.SHUTDOWN
+        assert (await door.client.get(f"/v2.1/servers/{server_id}"))["server"]["status"] == "SHUTOFF"
+        assert await power_sync.run(door.cloud.api) == 0
+
+    in_cloud(main)
+
+
+def test_a_locked_server_is_changed_by_operators_only() -> None:
+    async def main(door: Door) -> None:
+        server_id = await active(door)
+        path = f"/v2.1/servers/{server_id}"
+        await door.client.post(f"{path}/action", {"lock": {"locked_reason": "mine"}}, 202)
+        shown = (await door.client.get(path))["server"]
+        assert (shown["locked"], shown["locked_reason"]) == (True, "mine")
+        await door.act(server_id, "os-stop", 409)
+        await door.delete(server_id, 409)
+        await door.client.as_("other").post(f"{path}/action", {"unlock": None}, 404)
+        await door.act(server_id, "unlock")
+        operator = door.client.as_("admin")
+        await operator.post(f"{path}/action", {"lock": None}, 202)
+        await door.act(server_id, "lock")
+        await door.act(server_id, "unlock", 403)
+        await door.client.at("compute 2.72").post(f"{path}/action", {"lock": {"locked_reason": "no"}}, 400)
+        await operator.post(f"{path}/action", {"unlock": None}, 202)
+        await door.act(server_id, "os-stop")
+        await door.cloud.settle()
+
+    in_cloud(main)
+
+
 def test_a_guest_whose_server_is_gone_is_destroyed() -> None:
     async def main(door: Door) -> None:
         server_id = await active(door)

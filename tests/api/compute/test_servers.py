@@ -12,8 +12,11 @@ import pytest
 from kilonova.base.faults import unavailable
 from kilonova.block_storage.contract import VolumeRef
 from kilonova.compute.core import Limits
+from kilonova.compute.service import POLICY, compute_app
+from kilonova.policy.rules import Policy
 from kilonova.sim.loop import run
 from kilonova.sim.peers import IMAGE, NETWORK
+from tests.api.support import OTHER_PROJECT, PROJECT, ApiClient, FakeAuthenticator
 from tests.laws.servers import Door
 
 BODY = {"name": "web", "flavorRef": "1", "imageRef": IMAGE, "networks": [{"uuid": NETWORK}]}
@@ -291,3 +294,53 @@ def test_a_users_volume_survives_a_build_that_fails(verb: str) -> None:
     door = in_cloud(main, hosts=2)
     assert door.cloud.books.volumes[volume_id].status == "available"
     door.balance()
+
+
+def test_the_project_in_the_path_is_the_callers_own() -> None:
+    async def main(door: Door) -> None:
+        assert (await door.client.get(f"/v2.1/{PROJECT}/servers"))["servers"] == []
+        assert b"Malformed request URL" in (await door.client.send("GET", f"/v2.1/{OTHER_PROJECT}/servers")).content
+        await door.client.get(f"/v2.1/{OTHER_PROJECT}/servers", 400)
+
+    in_cloud(main)
+
+
+def test_a_request_sent_twice_makes_one_server() -> None:
+    async def main(door: Door) -> None:
+        body = {"name": "one", "flavorRef": "1", "imageRef": IMAGE, "networks": [{"uuid": NETWORK}]}
+
+        async def send(client: ApiClient) -> dict[str, Any]:
+            reply = await client.send("POST", "/v2.1/servers", {"server": body}, idempotency_key="once")
+            assert reply.status == 202
+            found: dict[str, Any] = reply.json()["server"]
+            return found
+
+        first = await send(door.client)
+        assert await send(door.client) == first
+        await door.cloud.settle()
+        again = await send(door.client)
+        assert (again["id"], "adminPass" in again) == (first["id"], False)
+        assert (await send(door.client.as_("manager")))["id"] != first["id"], "a key is its user's"
+        await door.cloud.settle()
+        assert len((await door.client.get("/v2.1/servers"))["servers"]) == 2
+
+    in_cloud(main)
+
+
+def test_parts_of_a_request_have_rules_of_their_own() -> None:
+    """An operator who forbids named networks and volumes to members forbids just these."""
+    rules = {f"os_compute_api:servers:create:attach_{what}": "role:admin" for what in ("network", "volume")}
+
+    async def main(door: Door) -> None:
+        policy = Policy(POLICY)
+        policy.override(rules)
+        client = ApiClient(compute_app(door.cloud.api, FakeAuthenticator(), policy)).at("compute 2.90")
+        body = {"name": "one", "flavorRef": "1", "imageRef": IMAGE}
+        await client.post("/v2.1/servers", {"server": body | {"networks": [{"uuid": NETWORK}]}}, 403)
+        mapping = [{"boot_index": 0, "uuid": IMAGE, "source_type": "image", "volume_size": 5}]
+        volume = {"name": "v", "flavorRef": "1", "networks": "none", "block_device_mapping_v2": mapping}
+        await client.post("/v2.1/servers", {"server": volume}, 403)
+        await client.post("/v2.1/servers", {"server": body | {"networks": "none"}}, 202)
+        await door.cloud.settle()
+
+    in_cloud(main)
