@@ -212,6 +212,23 @@ def free_port(host: str, first: int) -> int:
     raise conflict(f"No free port from {first} to {first + 499} on {host}.", hint="Choose one with --listen.")
 
 
+def claim_public_cidr(directory: Path) -> str:
+    """A floating range for the cloud in `directory` that no other cloud of this machine has or is about to take."""
+    claims_file = Path("/run/kilonova/public-ranges.json")
+    try:
+        claims_file.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(claims_file.with_suffix(".lock"), "w")  # noqa: SIM115 - held until the end of the block below
+    except OSError:  # without root nothing real is built, so no range is routed
+        return PUBLIC_RANGES[0]
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        claims = {cidr: owner for cidr, owner in read_json(claims_file).items() if Path(str(owner)).exists()}
+        others = [cidr for cidr, owner in claims.items() if owner != str(directory)]
+        chosen = free_public_cidr([*routes_here(), *others])
+        claims_file.write_text(json.dumps({**claims, chosen: str(directory)}))
+    return chosen
+
+
 def free_public_cidr(taken: list[str]) -> str:
     """A floating range that no address or route of this machine overlaps."""
     used = [ipaddress.ip_network(cidr, strict=False) for cidr in taken]

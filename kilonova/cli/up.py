@@ -20,11 +20,10 @@ from kilonova.cli.state import (
     DEFAULT_PORT,
     Choices,
     State,
+    claim_public_cidr,
     free_port,
-    free_public_cidr,
     listen_address,
     port_is_free,
-    routes_here,
 )
 
 READY_SECONDS = 600
@@ -60,7 +59,7 @@ def choose(state: State, options: argparse.Namespace) -> Choices:
         hypervisor=hypervisor,
         network=network,
         uplink=options.uplink or (known.uplink if known else "auto"),
-        public_cidr=known.public_cidr if known else free_public_cidr(routes_here()),
+        public_cidr=known.public_cidr if known else claim_public_cidr(state.directory),
         vni_first=known.vni_first if known else machine.vni_first(str(state.directory)),
         config=str(options.config.resolve()) if options.config else (known.config if known else ""),
     )

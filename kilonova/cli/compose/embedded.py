@@ -66,10 +66,22 @@ class EmbeddedCloud:
             self.state.save(self.choices)
         ground.mounts["/console"] = console_proxy(ground, self._connect)
         api = serve.Listener(Mounts(ground.mounts), host, port)
-        admin = serve.Listener(serve.admin_app(self.describe, self.problems), "127.0.0.1", self.choices.admin_port)
-        for listener in (api, admin):
-            await listener.start()
-            self._closing.insert(0, listener.close)
+        await api.start()
+        self._closing.insert(0, api.close)
+        await self._listen_for_admin()
+
+    async def _listen_for_admin(self) -> None:
+        """On the port that `up` chose, or on the next one when another program was quicker."""
+        app = serve.admin_app(self.describe, self.problems)
+        while True:
+            admin = serve.Listener(app, "127.0.0.1", self.choices.admin_port)
+            try:
+                await admin.start()
+                break
+            except Fault:
+                self.choices.admin_port = free_port("127.0.0.1", self.choices.admin_port + 1)
+                self.state.save(self.choices)
+        self._closing.insert(0, admin.close)
 
     async def _start_hosts(self, ground: EmbeddedGround, built: Services) -> None:
         real = self.choices.hypervisor == "libvirt"

@@ -36,7 +36,7 @@ def test_lines_are_json_with_the_request_and_without_secrets(
     configure_logging("INFO", tmp_path / "kilonova.log", pretty=False)  # again, as SIGHUP does
     with within(begin("nova_api", request_id="req-1")):
         structlog.get_logger("kilonova").info("server made", server="s1", adminPass="hunter2", token=FERNET)
-        logging.getLogger("uvicorn").warning("GET /x %s", FERNET)
+        logging.getLogger("some.library").warning("GET /x %s", FERNET)
         structlog.get_logger("kilonova").debug("not shown")
         try:
             raise ValueError("amqp://guest:hunter2@broker refused")
