@@ -61,7 +61,7 @@ _TRACEPARENT: Final = re.compile(
 )
 _current: ContextVar[Context | None] = ContextVar("kilonova_trace", default=None)
 _resource: ContextVar[str] = ContextVar("kilonova_trace_resource", default="")
-_random: Final = random.SystemRandom()
+_random: Final = random.Random()  # seeded by the system once: ids are no secrets, and a call each would be dear
 
 Sink = Callable[[Span], None]
 

@@ -202,6 +202,7 @@ def _may_publish(request: Request[Any], image: Image) -> None:
 
 def _apply(image: Image, change: Any) -> None:
     """One operation of a JSON patch (RFC 6902: add, replace, remove on one level)."""
+    change = _of_today(change)
     if not isinstance(change, dict) or change.get("op") not in ("add", "replace", "remove"):
         raise invalid("Operations must be objects with op add, replace or remove.")
     path = change.get("path")
@@ -216,6 +217,15 @@ def _apply(image: Image, change: Any) -> None:
     if change["op"] == "replace" and name not in WRITABLE | READ_ONLY | {"id"} and name not in image.properties:
         raise conflict(f"Property {name} does not exist.", hint="Use add.")
     _assign(image, name, change["value"], creating=False)
+
+
+def _of_today(change: Any) -> Any:
+    """An operation as the older media type `openstack-images-v2.0-json-patch` writes it, {"add": "/name", "value": …},
+    in today's form."""
+    if not isinstance(change, dict) or "op" in change:
+        return change
+    named = [op for op in ("add", "replace", "remove") if op in change]
+    return {**change, "op": named[0], "path": change[named[0]]} if len(named) == 1 else change
 
 
 def _remove(image: Image, name: str) -> None:

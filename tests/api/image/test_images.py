@@ -153,6 +153,11 @@ async def test_patch(api: ApiClient) -> None:
     ]:
         assert (await api.send("PATCH", path, [change], content_type=kind)).status == status, change
     assert (await api.send("PATCH", path, changes, content_type="application/json")).status == 415
+    older = [{"replace": "/name", "value": "old"}, {"add": "/shape", "value": "round"}, {"remove": "/size_class"}]
+    kind = "application/openstack-images-v2.0-json-patch"
+    shown = (await api.send("PATCH", path, older, content_type=kind)).json()
+    assert (shown["name"], shown["shape"], "size_class" in shown) == ("old", "round", False)
+    assert (await api.send("PATCH", path, [{"add": "/a", "remove": "/b"}], content_type=kind)).status == 400
 
 
 async def test_lists_filter_sort_and_page(api: ApiClient) -> None:
