@@ -17,7 +17,7 @@ from kilonova.cli.compose.first_things import FirstThings
 from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
 from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
-from kilonova.cli.state import Choices, State, free_port, listen_address, port_is_free
+from kilonova.cli.state import Choices, State, free_port, listen_address
 from kilonova.http.app import Mounts
 from kilonova.trace import metrics
 from kilonova.trace.logs import configure_logging
@@ -61,9 +61,6 @@ class EmbeddedCloud:
 
     async def _listen(self, ground: EmbeddedGround) -> None:
         host, port = listen_address(self.choices.listen)
-        if not port_is_free("127.0.0.1", self.choices.admin_port):  # another cloud that starts now chose the same
-            self.choices.admin_port = free_port("127.0.0.1", self.choices.admin_port)
-            self.state.save(self.choices)
         ground.mounts["/console"] = console_proxy(ground, self._connect)
         api = serve.Listener(Mounts(ground.mounts), host, port)
         await api.start()

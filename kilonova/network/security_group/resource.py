@@ -127,6 +127,8 @@ async def update(service: NetworkService, request: Request[GroupChange]) -> dict
     group = await _seen(service, request, request.path["id"])
     request.enforce(door.target(group.project_id))
     values = door.given(request.body, "name", "description", "stateful")
+    if not group.is_default and str(values.get("name", "")).lower() == "default":
+        raise store.default_is_there()
     return {"security_group": _view(await service.change(store.update_group, group.id, values))}
 
 

@@ -102,9 +102,9 @@ def _check_ports(protocol: str, low: int | None, high: int | None) -> None:
     if low is None and high is None:
         return
     if protocol in _ICMP:
-        for value, field in ((low, "port_range_min"), (high, "port_range_max")):
+        for value, field in ((low, "type (port_range_min)"), (high, "code (port_range_max)")):
             if value is not None and not 0 <= value <= 255:
-                raise invalid(f"Invalid value for ICMP {field}: {value}. It must be 0 to 255.",
+                raise invalid(f"Invalid value for ICMP {field} {value}. It must be 0 to 255.",
                               code="SecurityGroupInvalidIcmpValue")  # fmt: skip
         if low is None:
             raise invalid(f"ICMP code (port-range-max) {high} is provided but ICMP type (port-range-min) is missing.",

@@ -32,6 +32,8 @@ async def test_new_groups_let_everything_out_and_nothing_in(cloud: Cloud) -> Non
     inward = [r for r in listed[0]["security_group_rules"] if r["direction"] == "ingress"]
     assert {r["remote_group_id"] for r in inward} == {listed[0]["id"]}
     assert (await cloud.other.send("GET", f"/v2.0/security-groups/{made['id']}")).status == 404
+    renamed = {"security_group": {"name": "Default"}}
+    assert (await cloud.member.send("PUT", f"/v2.0/security-groups/{made['id']}", renamed)).status == 409
     default = f"/v2.0/security-groups/{listed[0]['id']}"
     assert (await cloud.member.send("DELETE", default)).status == 409
     assert (await cloud.member.send("PUT", default, {"security_group": {"name": "x"}})).status == 409
