@@ -34,7 +34,7 @@ from kilonova.compute.core import Compute, ComputeSettings
 from kilonova.compute.host import store as hosts
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
-from kilonova.compute.server.build import KIND as CREATE
+from kilonova.compute.server.create import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.db.database import says

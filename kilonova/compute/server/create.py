@@ -1,119 +1,50 @@
-"""Create servers: POST /servers checks everything, records the servers, and hands each to a conductor.
+"""Create servers: POST /servers checks everything, records the servers, and hands each to a conductor, whose flow takes
+it from the scheduler's answer to a running guest, host after host if need be.
 
-The flow that builds them is in build.py; what they boot from is checked in boot_source.py.
+What the body may say and how it is checked is in create_request.py; the steps that hold things elsewhere in hold.py.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from kilonova.base.faults import Fault, Kind, conflict, invalid, over_quota
-from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
-from kilonova.compute.core import Catalogue, Compute, Limits
+from kilonova.base.faults import Fault, conflict, invalid, no_capacity, over_quota
+from kilonova.base.faults import Kind as FaultKind
+from kilonova.compute.contract import BlockDevice, Destination, Power, RequestSpec
+from kilonova.compute.core import Catalogue, Compute, Limits, on_host
 from kilonova.compute.schema import idempotency, journal
 from kilonova.compute.server import states, store
 from kilonova.compute.server.begin import new_operation
-from kilonova.compute.server.boot_source import ROOT, BootSource, choose, devices_from, truth, with_root
+from kilonova.compute.server.boot_source import ROOT, truth
 from kilonova.compute.server.create_checks import (
-    checked_group,
-    checked_ip,
-    checked_metadata,
-    checked_networks,
     checked_password,
-    checked_personality,
-    checked_tags,
-    checked_user_data,
-    counts,
     resources_of,
-    zone_and_host,
 )
-from kilonova.compute.server.names import checked_hostname, checked_name, checked_text, hostname_of
+from kilonova.compute.server.create_request import ZERO_DISK, CreateBody, CreateServer, Plan, check
+from kilonova.compute.server.hold import (
+    claim_alternate,
+    give_back_claim,
+    reserve_volumes,
+    select_destinations,
+    unplace,
+    unreserve_volumes,
+)
+from kilonova.compute.server.names import hostname_of
 from kilonova.compute.server.views import links
 from kilonova.db.database import says
 from kilonova.db.idempotency import earlier, remember
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
-from kilonova.http.schema import convert, since, until
-from kilonova.network.contract import PortRequest
+from kilonova.http.schema import convert
 from kilonova.policy.personas import ADMIN, PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
 from kilonova.saga.journal import OperationRow
+from kilonova.saga.operation import Kind, Operation, Step
 from kilonova.trace import spans
-
-_RENAMED = {
-    "disk_config": "OS-DCF:diskConfig",
-    "admin_pass": "adminPass",
-    "flavor_ref": "flavorRef",
-    "image_ref": "imageRef",
-    "access_ip_v4": "accessIPv4",
-    "access_ip_v6": "accessIPv6",
-}
-
-
-class GroupName(msgspec.Struct, forbid_unknown_fields=True):
-    """One of security_groups."""
-
-    name: str = ""
-
-
-class CreateServer(msgspec.Struct, forbid_unknown_fields=True, rename=_RENAMED):
-    """{"server": {…}} of POST /servers."""
-
-    name: str
-    flavor_ref: str | int
-    image_ref: str = ""
-    admin_pass: str = ""
-    networks: list[dict[str, Any]] | str | None = None
-    access_ip_v4: str | None = None
-    access_ip_v6: str | None = None
-    disk_config: str = "MANUAL"
-    metadata: dict[str, Any] = {}
-    availability_zone: str = ""
-    block_device_mapping_v2: list[dict[str, Any]] = []
-    config_drive: bool | str | None = None
-    min_count: int | str = 1
-    max_count: int | str | None = None
-    return_reservation_id: bool | str = False
-    key_name: str | None = None
-    security_groups: list[GroupName] = []
-    user_data: str | None = None
-    personality: Annotated[list[dict[str, Any]], until("2.56")] = []
-    description: Annotated[str | None, since("2.19")] = None
-    tags: Annotated[list[str], since("2.52")] = []
-    trusted_image_certificates: Annotated[list[str] | None, since("2.63")] = None
-    host: Annotated[str, since("2.74")] = ""
-    hypervisor_hostname: Annotated[str, since("2.74")] = ""
-    hostname: Annotated[str, since("2.90")] = ""
-
-
-class CreateBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The whole body; scheduler hints stand beside the server, under either name."""
-
-    server: dict[str, Any]
-    hints: dict[str, Any] = msgspec.field(default={}, name="os:scheduler_hints")
-    old_hints: dict[str, Any] = msgspec.field(default={}, name="OS-SCH-HNT:scheduler_hints")
-
-
-class Plan(msgspec.Struct):
-    """The request, checked: everything that the record needs."""
-
-    want: CreateServer
-    flavor: Flavor
-    boot: BootSource
-    ports: list[PortRequest]
-    groups: list[str]
-    zone: str
-    host: str
-    count: tuple[int, int]
-    hints: dict[str, Any]
-    public_key: str = ""
-    group_id: str = ""
-    personality: list[tuple[str, str]] = []
-
 
 # ── the handler
 
@@ -188,107 +119,6 @@ def check_rights(request: Request[Any], want: CreateServer) -> None:
         request.enforce(rule=f"{_CREATE}:trusted_certs")
 
 
-# ── the checks, all before anything is written
-
-
-async def check(compute: Compute, request: Request[Any], want: CreateServer, hints: dict[str, Any]) -> Plan:
-    """The request as a plan; the first thing wrong raises."""
-    caller = request.caller
-    checked_name(want.name)
-    checked_text(want.description, "server.description")
-    checked_user_data(want.user_data)
-    if want.disk_config not in ("AUTO", "MANUAL"):
-        raise invalid("Invalid input for field server.OS-DCF:diskConfig: use AUTO or MANUAL.")
-    if want.hostname:
-        checked_hostname(want.hostname, dotted=request.version >= (2, 94))
-    want.access_ip_v4 = checked_ip(want.access_ip_v4, 4, "server.accessIPv4")
-    want.access_ip_v6 = checked_ip(want.access_ip_v6, 6, "server.accessIPv6")
-    count = counts(want.min_count, want.max_count)
-    if count[1] > compute.settings.max_servers_per_request:
-        raise invalid(f"max_count must be at most {compute.settings.max_servers_per_request}.")
-    key_owner = caller.user_id
-    flavor, public_key, limits, zones = await compute.db.read(
-        _lookups, compute.catalogue, _last(want.flavor_ref), (key_owner, want.key_name or ""), caller.project_id
-    )
-    checked_metadata(want.metadata, limits.metadata_items)
-    want.tags = checked_tags(want.tags)
-    zone, host = zone_and_host(request, want.availability_zone, want.host or want.hypervisor_hostname, zones)
-    boot = await boot_source(compute, request, want, flavor)
-    ports = await network_plan(compute, request, want)
-    groups = list(dict.fromkeys(group.name for group in want.security_groups)) or ["default"]
-    await _found(compute.peers.networks.check_security_groups(caller.token, caller.project_id, groups))
-    return Plan(
-        want=want,
-        flavor=flavor,
-        boot=boot,
-        ports=ports,
-        groups=groups,
-        zone=zone,
-        host=host,
-        count=_possible(count, boot.devices, ports),
-        hints=hints,
-        public_key=public_key,
-        group_id=checked_group(hints),
-        personality=checked_personality(want.personality, limits),
-    )
-
-
-def _lookups(
-    connection: Connection, catalogue: Catalogue, flavor_id: str, key: tuple[str, str], project_id: str
-) -> tuple[Flavor, str, Limits, set[str]]:
-    flavor = catalogue.flavor(connection, flavor_id, project_id)
-    public_key = catalogue.public_key(connection, *key) if key[1] else ""
-    return flavor, public_key, catalogue.limits(connection, project_id), catalogue.zones(connection)
-
-
-def _last(reference: str | int) -> str:
-    """The id at the end of a reference, which may be a whole URL."""
-    return str(reference).rstrip("/").rsplit("/", 1)[-1]
-
-
-async def boot_source(compute: Compute, request: Request[Any], want: CreateServer, flavor: Flavor) -> BootSource:
-    """What it boots from; a flavor without a disk needs a volume, or the right to have the image's size."""
-    token, ids = request.caller.token, compute.world.ids
-    devices = devices_from(want.block_device_mapping_v2, request.version, ids.uuid)
-    devices = with_root(devices, _last(want.image_ref) if want.image_ref else "", ids.uuid())
-    boot = await choose(
-        devices,
-        flavor,
-        lambda image_id: compute.peers.images.show(token, image_id),
-        lambda volume_id: compute.peers.volumes.show(token, volume_id),
-    )
-    if not boot.from_volume and flavor.root_gb == 0:
-        request.enforce(rule=_ZERO_DISK)
-    return boot
-
-
-async def network_plan(compute: Compute, request: Request[Any], want: CreateServer) -> list[PortRequest]:
-    """What is asked of network for each NIC; network itself says whether it can be had."""
-    wanted = checked_networks(want.networks, request.version)
-    if wanted is None:
-        return []
-    checking = compute.peers.networks.check(request.caller.token, request.caller.project_id, wanted)
-    return list(await _found(checking))
-
-
-async def _found(asked: Any) -> Any:
-    """What a peer answers; what it does not find is the request's mistake."""
-    try:
-        return await asked
-    except Fault as fault:
-        if fault.kind is Kind.NOT_FOUND:
-            raise invalid(fault.message, hint=fault.hint) from fault
-        raise
-
-
-def _possible(count: tuple[int, int], devices: list[BlockDevice], ports: list[PortRequest]) -> tuple[int, int]:
-    if count[1] > 1 and any(device.source_type == "volume" for device in devices):
-        raise invalid("Cannot attach one or more volumes to multiple instances.")
-    if count[1] > 1 and any(port.port_id or port.fixed_ip for port in ports):
-        raise invalid("Ports and fixed addresses cannot be used with several servers.")
-    return count
-
-
 # ── volumes are reserved before the record stands, and given back when it cannot
 
 
@@ -303,7 +133,7 @@ async def reserve(compute: Compute, request: Request[Any], plan: Plan, server_id
                 attachment = await volumes.reserve(request.caller.token, key, device.volume_id, server_id)
             except Fault as fault:
                 await unreserve(compute, request, made)
-                if fault.kind is Kind.CONFLICT:
+                if fault.kind is FaultKind.CONFLICT:
                     raise invalid(fault.message, hint=fault.hint) from fault
                 raise
             device.attachment_id = attachment
@@ -433,17 +263,117 @@ def within_quota(used: tuple[int, int, int], limits: Limits, plan: Plan) -> int:
     return fits
 
 
+# ── the flow, run by a conductor
+
+
+async def flow(op: Operation[Compute], compute: Compute, server_id: str, spec: RequestSpec) -> None:
+    """Read down: the life of a create, from the queue to a running guest."""
+    hosts = await op.step(
+        "scheduler picks a host, placement claims it",
+        select_destinations,
+        spec,
+        undo=give_back_claim,
+        shows=states.SCHEDULING,
+    )
+    refused: list[tuple[str, Fault]] = []
+    for number, destination in enumerate(hosts):
+        start = op.mark()
+        try:
+            if number == 0 or await op.step(
+                "placement claims the next host", claim_alternate, spec, destination, undo=give_back_claim
+            ):
+                await build_on(op, compute, server_id, destination)
+                return
+            refused.append((destination.host, _full()))
+        except Fault as fault:
+            refused.append((destination.host, fault))
+            if number + 1 < len(hosts):
+                await op.undo_since(start)
+    raise no_host_built(refused)
+
+
+async def build_on(op: Operation[Compute], compute: Compute, server_id: str, chosen: Destination) -> None:
+    """One host's attempt; when it fails, all of it can be undone and another host tried."""
+    there, now = on_host(chosen.host), compute.world.clock.now
+    await op.step("the record names the chosen host", place, server_id, chosen, undo=unplace)
+    await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
+    await op.step("host fetches the record and brings the image", there.build_and_run_instance, server_id)
+    ports = await op.step(
+        "host asks network for ports", there.bind_ports, server_id, undo=there.unbind_ports, shows=states.NETWORKING
+    )
+    await op.write("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
+    mapping = await op.step(
+        "host asks block storage to attach",
+        there.attach_volumes,
+        server_id,
+        undo=there.detach_volumes,
+        shows=states.BLOCK_DEVICE_MAPPING,
+    )
+    await op.write("block devices recorded", store.connect_devices, server_id, mapping)
+    power = await op.step(
+        "host makes disks and starts the guest", there.spawn, server_id, undo=there.destroy, shows=states.SPAWNING
+    )
+    await op.finish("servers: vm_state = active, task_state = None", set_active, server_id, op.id, power, now())
+
+
+# ── what the steps need
+
+
+async def place(step: Step[Compute], server_id: str, chosen: Destination) -> None:
+    """The record names the host, its node and its availability zone."""
+    await step.services.db.write(_place, step.services.catalogue, server_id, step.row.id, chosen)
+
+
+@says(lambda _catalogue, _server_id, _operation_id, chosen: f"servers: host = {chosen.host}")
+def _place(
+    connection: Connection, catalogue: Catalogue, server_id: str, operation_id: str, chosen: Destination
+) -> None:
+    zone = catalogue.zone_of(connection, chosen.host)
+    store.place(connection, server_id, operation_id, (chosen.host, chosen.node, zone))
+
+
+def set_active(connection: Connection, server_id: str, operation_id: str, power: Power, now: datetime) -> None:
+    """Active, launched now."""
+    values = {"vm_state": states.ACTIVE, "power_state": str(power), "launched_at": now}
+    store.end(connection, server_id, operation_id, "create", now, values)
+
+
+def _full() -> Fault:
+    return no_capacity("It had no room left when its turn came.")
+
+
+def no_host_built(refused: list[tuple[str, Fault]]) -> Fault:
+    """Why no host could build the server: for the user without hosts' names, for operators with them and all."""
+    if len(refused) == 1:
+        told = refused[0][1].told
+    else:
+        told = " ".join(f"Host {number}: {fault.told}" for number, (_, fault) in enumerate(refused, 1))
+    return Fault(
+        FaultKind.NO_CAPACITY,
+        f"No host could build the server. {told}",
+        hint="Delete it and try again later, or ask your operator.",
+        code="BuildFailed",
+        data={"details": [f"{host}: {fault!r}" for host, fault in refused]},
+    )
+
+
+def failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
+    """The server is in error, with the reasons."""
+    store.to_error(connection, row.resource_id, row.id, row.updated_at or row.created_at, fault)
+
+
 # ── the declaration
 
+KIND: Kind[Compute] = Kind("create", flow, failed, store.show_task, (give_back_claim, unplace, unreserve_volumes))
+
 _CREATE = "os_compute_api:servers:create"
-_ZERO_DISK = "os_compute_api:servers:create:zero_disk_flavor"
 _FORCED = "os_compute_api:servers:create:forced_host"
 _HOST = "os_compute_api:compute:servers:create:requested_destination"
 _POST = (("POST", "/servers"),)
 ROUTES = (Route(method="POST", path="/servers", handler=create, policy=_CREATE, body=CreateBody, success=202),)
 RULES = (
     Rule(_CREATE, PROJECT_MEMBER_OR_ADMIN, "Create a server", _POST),
-    Rule(_ZERO_DISK, ADMIN, "Create a server from an image with a flavor that has no disk", _POST),
+    Rule(ZERO_DISK, ADMIN, "Create a server from an image with a flavor that has no disk", _POST),
     Rule(_FORCED, ADMIN, "Create a server on a named host, without asking the scheduler's filters", _POST),
     Rule(_HOST, ADMIN, "Create a server on a named host or node", _POST),
     Rule(f"{_CREATE}:attach_volume", PROJECT_MEMBER_OR_ADMIN, "Create a server with a volume attached", _POST),
