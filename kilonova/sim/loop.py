@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 import random
 import selectors
 from collections import deque
@@ -85,5 +86,8 @@ def run(main: Coroutine[Any, Any, T], seed: int, *, shuffle: bool = True) -> T:
     finally:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+            work = task.get_coro()
+            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
+                work.close()  # it never began: dropped as it is, Python would warn of it
         asyncio.set_event_loop(None)
         loop.close()
