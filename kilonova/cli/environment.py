@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
 
 from kilonova.cli.state import Choices, Secrets, State, write_private
 
@@ -32,6 +36,14 @@ def variables(choices: Choices, secrets: Secrets, *, member: bool) -> dict[str, 
 def shell_lines(values: dict[str, str]) -> str:
     """`export` lines; OS_CLOUD must not win over them."""
     return "unset OS_CLOUD OS_TOKEN\n" + "".join(f"export {name}='{value}'\n" for name, value in values.items())
+
+
+def program() -> str:
+    """How to call us again: by name when the shell finds it, else by the path of this environment."""
+    if shutil.which("kilonova"):
+        return "kilonova"
+    mine = Path(sys.executable).with_name("kilonova")
+    return os.path.relpath(mine) if mine.is_relative_to(Path.cwd()) else str(mine)
 
 
 def write_files(state: State, choices: Choices, secrets: Secrets) -> None:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 from kilonova.base.faults import Fault, Kind, not_found, unavailable
-from kilonova.cli.environment import base_url
-from kilonova.cli.state import State
+from kilonova.cli.environment import base_url, program
+from kilonova.cli.state import State, default_directory
 from kilonova.http.client import Client, HttpTransport
 
 NAME = "first"
@@ -210,20 +209,14 @@ class _FirstServer:
             self.told(f"its creation is drawn in {path}")
 
     def next_steps(self, server_id: str, address: str) -> None:
-        where = "" if self.state.directory == _default() else f" --state {self.state.directory}"
-        program = "kilonova" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/kilonova"
+        where = "" if self.state.directory == default_directory() else f" --state {self.state.directory}"
+        call = program()
         print(
             f"""
   ACTIVE  server {NAME}  {server_id}
   ssh     {" ".join(self.ssh_command(address))}
-  trace   {program} trace{where} {server_id}
-  client  eval "$({program} env{where} --member)"; openstack server list
-  stop    {program} down{where}            (everything stays; add --purge and nothing does)
+  trace   {call} trace{where} {server_id}
+  client  eval "$({call} env{where} --member)"; openstack server list
+  stop    {call} down{where}            (everything stays; add --purge and nothing does)
 """
         )
-
-
-def _default() -> Path:
-    from kilonova.cli.state import default_directory
-
-    return default_directory()

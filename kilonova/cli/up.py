@@ -15,12 +15,13 @@ from collections.abc import Callable
 
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.cli import machine
-from kilonova.cli.environment import base_url, write_files
+from kilonova.cli.environment import base_url, program, write_files
 from kilonova.cli.state import (
     DEFAULT_PORT,
     Choices,
     State,
     claim_public_cidr,
+    default_directory,
     free_port,
     listen_address,
     port_is_free,
@@ -190,12 +191,14 @@ def _follow(readable: int, child: subprocess.Popen[bytes], state: State) -> None
 
 def next_steps(state: State, choices: Choices) -> str:
     """What to type next."""
-    where = f" --state {state.directory}"
+    where = "" if state.directory == default_directory() else f" --state {state.directory}"
+    call = program()
     return f"""
   The cloud is up at {base_url(choices)} (state in {state.directory}).
 
-    eval "$(kilonova env{where} --member)"       then any openstack command, as the member of project demo
+    eval "$({call} env{where} --member)"       then any openstack command, as the member of project demo
     export OS_CLIENT_CONFIG_FILE={state.clouds_yaml} OS_CLOUD=kilonova-admin    as the admin
-    kilonova first-server{where}                 boot a server, ssh in
-    kilonova status{where}    kilonova down{where}
+    {call} first-server{where}                 boot a server, ssh in
+    {call} status{where}
+    {call} down{where}
 """
