@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from kilonova.base.faults import forbidden, invalid
+from kilonova.base.faults import Fault, Kind, forbidden
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
@@ -62,7 +62,7 @@ async def create(service: IdentityService, request: Request[CreateGroup]) -> dic
     request.enforce({"target": {"group": {"domain_id": domain_id}}})
     name = checked_name(body.name, "group.name", 64)
     if await service.db.read(store.get, domains, Domain, domain_id) is None:
-        raise invalid(f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
+        raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
     group = Group(service.world.ids.hex32(), domain_id, name, body.description or "")
     await service.db.write(store.insert, groups, group, _taken(name))
     return {"group": show_group(request, group)}

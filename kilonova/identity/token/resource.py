@@ -63,7 +63,7 @@ async def _subject(service: IdentityService, request: Request[None], *, allow_ex
     except Fault as fault:
         if fault.kind is not Kind.UNAUTHENTICATED:
             raise
-        request.enforce({})
+        request.enforced = True  # a token that is none tells nobody anything: 404 for everyone, as its owner expects
         raise Fault(Kind.NOT_FOUND, "Could not find token.", inside=fault.inside) from None
     user = known.info.user
     request.enforce({"target": {"token": {"user_id": user.id, "user": {"domain": {"id": user.domain.id}}}}})

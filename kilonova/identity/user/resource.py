@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from kilonova.base.faults import forbidden, invalid, unauthenticated
+from kilonova.base.faults import Fault, Kind, forbidden, invalid, unauthenticated
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
@@ -97,7 +97,7 @@ async def create(service: IdentityService, request: Request[UserBody]) -> dict[s
     request.enforce({"target": {"user": {"domain_id": domain_id}}})
     name = checked_name(body.name, "user.name")
     if await service.db.read(store.get, domains, Domain, domain_id) is None:
-        raise invalid(f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
+        raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
     hashed = await service.passwords.hash(body.password) if body.password is not None else ""
     user = NewUser(
         service.world.ids.hex32(),

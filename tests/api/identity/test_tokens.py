@@ -91,6 +91,8 @@ async def test_validate_check_revoke(cloud: Cloud) -> None:
     assert (await cloud.send("DELETE", "/v3/auth/tokens", token=demo, x_subject_token=demo)).status == 204
     assert (await cloud.send("GET", "/v3/auth/tokens", token=admin, x_subject_token=demo)).status == 404
     assert (await cloud.send("GET", "/v3/auth/projects", token=demo)).status == 401
+    again = await cloud.login("demo", DEMO_PASSWORD)
+    assert (await cloud.send("GET", "/v3/auth/tokens", token=again, x_subject_token=demo)).status == 404
 
 
 async def test_what_the_holder_may_ask_about_itself(cloud: Cloud) -> None:
