@@ -56,6 +56,7 @@ def become(user: str) -> None:
     os.initgroups(user, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
+    os.environ["HOME"] = account.pw_dir  # libraries look for their files there, and must not try root's
 
 
 async def _serve(options: argparse.Namespace, settings: CloudSettings, secrets: Secrets, host: str) -> None:
