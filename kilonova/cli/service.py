@@ -38,21 +38,35 @@ def run(options: argparse.Namespace) -> int:
     host = options.host or socket.gethostname().partition(".")[0]
     if not HOST_NAME.fullmatch(host):
         raise invalid(f"--host {host!r} is not a host name.", hint="Letters, digits and dashes; no domain.")
+    make_directory(Path(settings.cluster.directory), settings.cluster.user)
     if settings.cluster.user and not any(part.sender for part in parts):
         become(settings.cluster.user)
-    State(Path(settings.cluster.directory)).make()
     uvloop.run(_serve(options, settings, secrets, host))
     return 0
+
+
+def make_directory(directory: Path, user: str) -> None:
+    """The state directory, of the control processes' user: whichever process of this host comes first makes it."""
+    state = State(directory)
+    state.make()
+    if user and os.geteuid() == 0:
+        account = _account(user)
+        for path in (state.directory, state.databases, state.run, state.logs, state.policies):
+            os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def _account(user: str) -> pwd.struct_passwd:
+    try:
+        return pwd.getpwnam(user)
+    except KeyError:
+        raise conflict(f"There is no user {user!r} on this machine.", hint="Make it, or mend [cluster] user.") from None
 
 
 def become(user: str) -> None:
     """Give root up for good; without root there is nothing to give up."""
     if os.geteuid() != 0:
         return
-    try:
-        account = pwd.getpwnam(user)
-    except KeyError:
-        raise conflict(f"There is no user {user!r} on this machine.", hint="Make it, or mend [cluster] user.") from None
+    account = _account(user)
     os.initgroups(user, account.pw_gid)
     os.setgid(account.pw_gid)
     os.setuid(account.pw_uid)
