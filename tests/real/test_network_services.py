@@ -238,8 +238,8 @@ async def test_guests_learn_their_ipv6_router_from_it(services: Services) -> Non
     assert a.pings("fd00:66::1")
 
 
-# In `make test-full`: alone it passes always, at the end of a whole run it failed three times, each time elsewhere, for a
-# reason that is not found yet. `make test` has floating IPs on a real cloud in test_readme.py and test_first_light.py.
+# In `make test-full`: alone it always passes, at the end of a whole run it failed three times, each time elsewhere;
+# the reason is not found yet. `make test` has floating IPs on real clouds in test_readme.py and test_first_light.py.
 @pytest.mark.full
 async def test_floating_ip_from_the_machine_and_between_guests(services: Services) -> None:
     a, b = await routed_guests(services)
