@@ -27,10 +27,11 @@ from kilonova.compute.reconcile import orphan_allocations
 from kilonova.compute.schema import metadata
 from kilonova.compute.server import seen_store, store
 from kilonova.db.inline import InlineDatabase
-from kilonova.node.agents.compute import ComputeHostAgent, Machine
-from kilonova.node.agents.compute import ComputeSettings as AgentSettings
-from kilonova.node.agents.compute import Peers as AgentPeers
-from kilonova.node.agents.compute_worker import ComputeWorker
+from kilonova.node.agents.compute.agent import ComputeHostAgent
+from kilonova.node.agents.compute.core import ComputeSettings as AgentSettings
+from kilonova.node.agents.compute.core import Machine
+from kilonova.node.agents.compute.core import Peers as AgentPeers
+from kilonova.node.agents.compute.worker import ComputeWorker
 from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
 from kilonova.node.images.fake import FakeLocalDisks
 from kilonova.node.vswitch.fake import FakeVirtualSwitch

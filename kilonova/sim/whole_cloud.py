@@ -29,10 +29,11 @@ from kilonova.image.client import ImageClient
 from kilonova.network import service as network
 from kilonova.network.client import NetworkClient
 from kilonova.network.worker import NetworkWorker
-from kilonova.node.agents.compute import ComputeHostAgent, Machine
-from kilonova.node.agents.compute import ComputeSettings as AgentComputeSettings
-from kilonova.node.agents.compute import Peers as AgentPeers
-from kilonova.node.agents.compute_worker import ComputeWorker
+from kilonova.node.agents.compute.agent import ComputeHostAgent
+from kilonova.node.agents.compute.core import ComputeSettings as AgentComputeSettings
+from kilonova.node.agents.compute.core import Machine
+from kilonova.node.agents.compute.core import Peers as AgentPeers
+from kilonova.node.agents.compute.worker import ComputeWorker
 from kilonova.node.agents.dhcp import DhcpAgent
 from kilonova.node.agents.frame import AgentSettings
 from kilonova.node.agents.l2 import L2Agent

@@ -23,7 +23,7 @@ from kilonova.compute import service as compute
 from kilonova.compute.metadata import metadata_app
 from kilonova.identity import service as identity
 from kilonova.network.worker import NetworkWorker
-from kilonova.node.agents.compute import ComputeSettings
+from kilonova.node.agents.compute.core import ComputeSettings
 from kilonova.node.agents.frame import AgentSettings
 from kilonova.node.console_proxy import Stream
 from kilonova.saga.loops import Loops

@@ -19,7 +19,7 @@ from kilonova.http.client import AsgiTransport
 from kilonova.identity import service as identity
 from kilonova.identity.core import IdentityService
 from kilonova.network.worker import NetworkWorker
-from kilonova.node.agents.compute import Peers as AgentPeers
+from kilonova.node.agents.compute.core import Peers as AgentPeers
 from kilonova.node.vswitch.metadata_proxy import MetadataAnswer, MetadataRequest
 from kilonova.saga.loops import Loops
 

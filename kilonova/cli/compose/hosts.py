@@ -16,8 +16,9 @@ from kilonova.cli.settings import UplinkSettings
 from kilonova.cli.state import Choices, State
 from kilonova.compute.contract import Hypervisor, LocalDisks
 from kilonova.network.contract import DhcpServers, Routers, VirtualSwitch
-from kilonova.node.agents.compute import ComputeHostAgent, ComputeSettings, Machine, Peers
-from kilonova.node.agents.compute_worker import ComputeWorker
+from kilonova.node.agents.compute.agent import ComputeHostAgent
+from kilonova.node.agents.compute.core import ComputeSettings, Machine, Peers
+from kilonova.node.agents.compute.worker import ComputeWorker
 from kilonova.node.agents.dhcp import DhcpAgent
 from kilonova.node.agents.frame import Agent, AgentSettings
 from kilonova.node.agents.l2 import L2Agent

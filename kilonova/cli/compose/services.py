@@ -22,7 +22,7 @@ from kilonova.image import service as image
 from kilonova.image.client import ImageClient
 from kilonova.network import service as network
 from kilonova.network.client import NetworkClient
-from kilonova.node.agents.compute import Peers as AgentPeers
+from kilonova.node.agents.compute.core import Peers as AgentPeers
 from kilonova.node.agents.volume import Peers as VolumePeers
 from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
 from kilonova.node.images.store import FileStore

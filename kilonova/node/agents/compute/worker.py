@@ -11,7 +11,7 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription
 from kilonova.compute.contract import COMPUTE_TOPIC, EXCHANGE, ComputeAgent, ComputeHost, HostReport, Power, SeenGuest
 from kilonova.db.database import Database
-from kilonova.node.agents.compute import ComputeHostAgent
+from kilonova.node.agents.compute.agent import ComputeHostAgent
 from kilonova.node.ledger import StepServer
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,42 @@
+"""Compute's contract: what other services and `node` may import of it; one file per party."""
+
+from __future__ import annotations
+
+from kilonova.compute.contract.conductor import Conductor, HostReport, SeenGuest
+from kilonova.compute.contract.host import ComputeAgent, ComputeHost
+from kilonova.compute.contract.hypervisor import Disk, Guest, GuestSpec, Hypervisor, HypervisorInfo, LocalDisks, Nic
+from kilonova.compute.contract.scheduling import Destination, Rejection, RequestSpec, Scheduler
+from kilonova.compute.contract.server import BlockDevice, Flavor, Power, ServerForHost, StepSecrets
+
+EXCHANGE = "nova"
+CONDUCTOR_TOPIC = "conductor"
+SCHEDULER_TOPIC = "scheduler"
+COMPUTE_TOPIC = "compute"
+
+__all__ = [
+    "COMPUTE_TOPIC",
+    "CONDUCTOR_TOPIC",
+    "EXCHANGE",
+    "SCHEDULER_TOPIC",
+    "BlockDevice",
+    "ComputeAgent",
+    "ComputeHost",
+    "Conductor",
+    "Destination",
+    "Disk",
+    "Flavor",
+    "Guest",
+    "GuestSpec",
+    "HostReport",
+    "Hypervisor",
+    "HypervisorInfo",
+    "LocalDisks",
+    "Nic",
+    "Power",
+    "Rejection",
+    "RequestSpec",
+    "Scheduler",
+    "SeenGuest",
+    "ServerForHost",
+    "StepSecrets",
+]

@@ -1,0 +1,64 @@
+"""A compute host's verbs: the steps of server operations, and plain calls."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from kilonova.bus import rpc
+from kilonova.compute.contract.server import BlockDevice, Power
+from kilonova.network.contract import PortBinding
+
+
+class ComputeHost(Protocol):
+    """Journalled verbs of the compute agent (steps over `bus.steps`, on `compute.HOST`). All may be repeated."""
+
+    async def build_and_run_instance(self, server_id: str) -> dict[str, Any]:
+        """Fetch the record; check room; bring the image into the cache. Answers {"image_virtual_gb": n}."""
+        ...
+
+    async def bind_ports(self, server_id: str) -> list[PortBinding]:
+        """Create or adopt each requested port, bound here."""
+        ...
+
+    async def unbind_ports(self, server_id: str) -> None:
+        """Delete the ports made for the server, unbind the others."""
+        ...
+
+    async def attach_volumes(self, server_id: str) -> list[BlockDevice]:
+        """Create volumes that are asked for, attach all; answers the mapping with connection data."""
+        ...
+
+    async def detach_volumes(self, server_id: str) -> None:
+        """Detach all; delete those marked delete_on_termination."""
+        ...
+
+    async def spawn(self, server_id: str) -> Power:
+        """Disks, config drive, guest defined and started; waits until network says the ports are up."""
+        ...
+
+    async def destroy(self, server_id: str) -> None:
+        """Guest and its local disks are gone; already gone is fine."""
+        ...
+
+    async def start(self, server_id: str) -> Power: ...
+
+    async def stop(self, server_id: str, grace_seconds: float) -> Power:
+        """ACPI first, power cut after `grace_seconds` (0: at once)."""
+        ...
+
+
+class ComputeAgent(Protocol):
+    """Plain calls and casts to the compute agent, on `compute.HOST`."""
+
+    @rpc.cast
+    async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
+        """`network-vif-plugged` for port `tag`, …"""
+        ...
+
+    @rpc.call()
+    async def get_console_output(self, server_id: str, length: int | None) -> str: ...
+
+    @rpc.call()
+    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
+        """(address, port) of the guest's VNC, as reached in the host's own network namespace."""
+        ...

@@ -1,0 +1,128 @@
+"""The ports of a host: what runs guests, and what keeps their disks. Adapters: node/hypervisor/, node/images/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from kilonova.compute.contract.server import Power, ServerForHost
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A disk of a guest."""
+
+    path: str
+    format: str  # raw | qcow2; always explicit
+    target: str  # vda, vdb, hdd …
+    bus: str = "virtio"  # virtio | scsi | ide | sata | usb
+    device: str = "disk"  # disk | cdrom
+    serial: str = ""
+    boot_order: int = 0  # 1 first; 0 never
+    read_only: bool = False
+    shareable: bool = False
+    cache: str = "writeback"
+
+
+class Nic(msgspec.Struct, frozen=True):
+    """A NIC of a guest, on a tap that the L2 agent made."""
+
+    port_id: str
+    mac: str
+    tap: str
+    mtu: int
+    model: str = "virtio"
+
+
+class GuestSpec(msgspec.Struct, frozen=True):
+    """A guest as the hypervisor must run it."""
+
+    id: str  # the server's id, also the domain's UUID
+    name: str  # domain name: prefix + instance-%08x
+    vcpus: int
+    memory_mb: int
+    disks: tuple[Disk, ...]
+    nics: tuple[Nic, ...]
+    console_log: str  # path
+    description: str = ""  # the server's name, for operators
+    extra_specs: dict[str, str] = {}
+    image_properties: dict[str, str] = {}
+    vcpu_shares: int = 0
+
+
+class Guest(msgspec.Struct, frozen=True):
+    """A guest as the hypervisor sees it."""
+
+    id: str
+    name: str
+    power: Power
+
+
+class HypervisorInfo(msgspec.Struct, frozen=True):
+    """What the hypervisor is and has."""
+
+    type: str  # QEMU | KVM | fake
+    version: int  # as libvirt counts: 7002000
+    vcpus: int
+    memory_mb: int
+    cpu_info: dict[str, Any] = {}
+    traits: tuple[str, ...] = ()
+
+
+class Hypervisor(Protocol):
+    """Runs guests on one host. Verbs are idempotent; none decides anything."""
+
+    async def info(self) -> HypervisorInfo: ...
+
+    async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
+        """Define if unknown, start if not running; with `paused`, vCPUs wait for `resume`."""
+        ...
+
+    async def resume(self, guest_id: str) -> Guest:
+        """vCPUs run (again)."""
+        ...
+
+    async def ensure_stopped(self, guest_id: str, grace_seconds: float) -> Guest:
+        """Off, still defined. ACPI first; power is cut after the grace."""
+        ...
+
+    async def ensure_gone(self, guest_id: str) -> None:
+        """Off and undefined; unknown is fine."""
+        ...
+
+    async def guests(self) -> list[Guest]:
+        """All guests of this cloud on this host."""
+        ...
+
+    async def vnc_address(self, guest_id: str) -> tuple[str, int]:
+        """CONFLICT when it is not running."""
+        ...
+
+    def on_power_change(self, told: Callable[[str, Power], None]) -> None:
+        """Call `told(guest id, power)` on the event loop whenever a guest's power changes."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class LocalDisks(Protocol):
+    """Root, ephemeral, swap and config-drive files of guests, and the image cache; adapters in node/images/."""
+
+    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
+        """Path of the immutable cached image in raw or qcow2; `await fetch(path)` downloads it when missing."""
+        ...
+
+    async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        """Root overlay, ephemeral, swap, config drive: made once, kept when there."""
+        ...
+
+    async def drop_disks(self, server_id: str) -> None: ...
+
+    async def console_log(self, server_id: str, length: int | None) -> str: ...
+
+    def console_path(self, server_id: str) -> str: ...
+
+    async def free_gb(self) -> int: ...
+
+    async def total_gb(self) -> int: ...

@@ -1,0 +1,51 @@
+"""What the scheduler is asked and answers."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from kilonova.bus import rpc
+from kilonova.compute.contract.server import Flavor
+
+
+class RequestSpec(msgspec.Struct):
+    """What a server needs of a host."""
+
+    server_id: str
+    project_id: str
+    user_id: str
+    flavor: Flavor
+    resources: dict[str, int]  # VCPU, MEMORY_MB, DISK_GB, … from flavor and whether it boots from a volume
+    image_properties: dict[str, str] = {}
+    availability_zone: str = ""
+    requested_host: str = ""
+    scheduler_hints: dict[str, Any] = {}
+    ignore_hosts: list[str] = []
+
+
+class Destination(msgspec.Struct, frozen=True):
+    """A host that fits, with the resources claimed there (for the first) or to be claimed (for alternates)."""
+
+    host: str
+    node: str
+    provider_id: str
+    resources: dict[str, int]
+
+
+class Rejection(msgspec.Struct, frozen=True):
+    """Why a host was not chosen; host names are for operators only."""
+
+    host: str
+    filter: str
+    reason: str
+
+
+class Scheduler(Protocol):
+    """Served on topic `scheduler`."""
+
+    @rpc.call(30)
+    async def select_destinations(self, spec: RequestSpec) -> list[Destination]:
+        """The chosen host, claimed in placement, then up to 2 alternates. NO_CAPACITY with reasons when none fits."""
+        ...

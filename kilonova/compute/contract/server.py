@@ -1,0 +1,94 @@
+"""What hosts and schedulers are told of a server."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+from kilonova.block_storage.contract import Connection
+from kilonova.network.contract import PortBinding, PortRequest
+
+
+class Power(StrEnum):
+    """What the hypervisor sees."""
+
+    NOSTATE = "nostate"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"
+    CRASHED = "crashed"
+    SUSPENDED = "suspended"
+
+
+class Flavor(msgspec.Struct, frozen=True):
+    """A flavor as it was when the server was made: later edits of the flavor do not change the server."""
+
+    id: str
+    name: str
+    vcpus: int
+    memory_mb: int
+    root_gb: int
+    ephemeral_gb: int = 0
+    swap_mb: int = 0
+    rxtx_factor: float = 1.0
+    extra_specs: dict[str, str] = {}
+
+
+class BlockDevice(msgspec.Struct):
+    """One entry of the block device mapping, as the host builds it."""
+
+    id: str
+    source_type: str  # image | volume | snapshot | blank
+    destination_type: str  # local | volume
+    boot_index: int | None
+    device_name: str = ""
+    device_type: str = "disk"
+    disk_bus: str = "virtio"
+    volume_id: str = ""
+    image_id: str = ""
+    snapshot_id: str = ""
+    volume_size_gib: int = 0
+    volume_type: str = ""
+    delete_on_termination: bool = False
+    guest_format: str = ""
+    tag: str = ""
+    attachment_id: str = ""
+    connection: Connection | None = None
+    no_device: bool = False
+
+
+class ServerForHost(msgspec.Struct):
+    """Everything a host may know of a server that lives on it. Answered only to that host."""
+
+    id: str
+    number: int  # counts servers; shows as instance-%08x
+    name: str
+    hostname: str
+    project_id: str
+    user_id: str
+    availability_zone: str
+    flavor: Flavor
+    image_id: str  # "" when it boots from a volume
+    image_properties: dict[str, str]
+    key_name: str
+    public_key: str
+    user_data: str  # base64, or ""
+    config_drive: bool
+    metadata: dict[str, str]
+    personality: list[tuple[str, str]]  # (path, base64)
+    port_requests: list[PortRequest]
+    security_groups: list[str]
+    block_devices: list[BlockDevice]
+    ports: list[PortBinding]
+    created_at: str
+    launch_index: int = 0
+    reservation_id: str = ""
+    tags: list[str] = []
+
+
+class StepSecrets(msgspec.Struct):
+    """What is sealed in the operation and handed to the agent for a step that needs it."""
+
+    token: str = ""
+    admin_password: str = ""

@@ -1,0 +1,22 @@
+"""The compute agent: does one host's part of every server operation, and reports what the host has.
+
+Its verbs are the steps of the operations in `compute/server/*.py`; each may be repeated and leaves nothing behind
+when it raises. It asks image, network and block storage over REST with the user's token (or its own, when an
+operation outlives the user's), and asks the conductor for everything about a server: it reads no database.
+"""
+
+from __future__ import annotations
+
+from kilonova.node.agents.compute.build import BuildVerbs
+from kilonova.node.agents.compute.power import PowerVerbs
+from kilonova.node.agents.compute.volumes import VolumeVerbs
+
+
+class ComputeHostAgent(BuildVerbs, VolumeVerbs, PowerVerbs):
+    """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
+
+    async def get_console_output(self, server_id: str, length: int | None) -> str:
+        return await self.machine.disks.console_log(server_id, length)
+
+    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
+        return await self.machine.hypervisor.vnc_address(server_id)

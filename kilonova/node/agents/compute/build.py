@@ -1,0 +1,50 @@
+"""Build a guest on this host, and take it down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kilonova.compute.contract import Power
+from kilonova.node.agents.compute.ports import PortVerbs
+from kilonova.trace import spans
+
+
+class BuildVerbs(PortVerbs):
+    """The image into the cache, disks and guest made, all of it gone again."""
+
+    async def build_and_run_instance(self, server_id: str) -> dict[str, Any]:
+        server = await self._record(server_id)
+        if not server.image_id:
+            return {"image": ""}
+        token = await self._token()
+        async with self._builds:
+            image = await self.peers.images.show(token, server.image_id)
+            room = max(image.size, image.virtual_size or 0)
+
+            async def fetch(path: str) -> None:
+                await self.peers.images.download(token, server.image_id, path)
+
+            await self.machine.disks.ensure_image(server.image_id, fetch, room)
+        return {"image": server.image_id}
+
+    async def spawn(self, server_id: str) -> Power:
+        server = await self._record(server_id)
+        secrets = await self._secrets()
+        token = secrets.token or await self.peers.own_token()
+        async with self._builds, self._lock(server_id):
+            local = await self.machine.disks.ensure_disks(server, secrets.admin_password)
+            spans.note("root disk over the cached image, config drive, volumes", host=self.host)
+            await self._ports_up(token, server)
+            with spans.span("libvirt", "define and start the guest", host=self.host):
+                guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
+        for device in server.block_devices:
+            if device.attachment_id:
+                await self.peers.volumes.complete(token, device.attachment_id)
+        return guest.power
+
+    async def destroy(self, server_id: str) -> None:
+        async with self._lock(server_id):
+            with spans.span("libvirt", "stop and undefine the guest", host=self.host):
+                await self.machine.hypervisor.ensure_gone(server_id)
+            await self.machine.disks.drop_disks(server_id)
+        self._locks.pop(server_id, None)

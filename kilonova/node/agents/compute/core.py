@@ -1,0 +1,127 @@
+"""What every verb of the compute agent works with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from kilonova.base.faults import Fault, Kind
+from kilonova.base.world import World
+from kilonova.block_storage.contract import Volumes
+from kilonova.bus import rpc
+from kilonova.bus.contract import Bus, Target
+from kilonova.compute.contract import (
+    CONDUCTOR_TOPIC,
+    EXCHANGE,
+    Conductor,
+    GuestSpec,
+    Hypervisor,
+    LocalDisks,
+    ServerForHost,
+    StepSecrets,
+)
+from kilonova.image.contract import Images
+from kilonova.network.contract import Networks, VirtualSwitch
+from kilonova.node.guest_spec import guest_spec
+from kilonova.node.ledger import current_step, in_step
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+QUESTION_TRIES = 5
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """The host's adapters."""
+
+    hypervisor: Hypervisor
+    disks: LocalDisks
+    switch: VirtualSwitch
+
+
+class Peers(msgspec.Struct, frozen=True):
+    """The services that the agent asks over REST. `own_token` is the agent's service user's."""
+
+    images: Images
+    networks: Networks
+    volumes: Volumes
+    own_token: Callable[[], Awaitable[str]]
+
+
+class ComputeSettings(msgspec.Struct, frozen=True):
+    """How the agent behaves."""
+
+    prefix: str = "kilo"  # of domain names
+    vif_plugging_timeout_seconds: float = 300.0
+    volume_timeout_seconds: float = 600.0
+    parallel_builds: int = 10
+    host_ip: str = ""
+
+
+class HostCore:
+    """What the agent's verbs share: the host's adapters, the peers, the server's record, secrets and lock."""
+
+    def __init__(
+        self, world: World, bus: Bus, host: str, machine: Machine, peers: Peers, settings: ComputeSettings
+    ) -> None:
+        self.world = world
+        self.host = host
+        self.machine = machine
+        self.peers = peers
+        self.settings = settings
+        self.conductor = rpc.client(Conductor, bus, Target(EXCHANGE, CONDUCTOR_TOPIC))
+        self._plugged: dict[str, asyncio.Event] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._builds = asyncio.Semaphore(settings.parallel_builds)
+
+    def _spec(self, server: ServerForHost, local: list[Any]) -> GuestSpec:
+        console = self.machine.disks.console_path(server.id)
+        return guest_spec(server, local, self.machine.switch.tap_name, console, self.settings.prefix)
+
+    def _event(self, port_id: str) -> asyncio.Event:
+        if len(self._plugged) > 10_000:  # events of ports that no server here waits for any more
+            self._plugged.clear()
+        return self._plugged.setdefault(port_id, asyncio.Event())
+
+    def _lock(self, server_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(server_id, asyncio.Lock())
+
+    async def _record(self, server_id: str) -> ServerForHost:
+        return await self._asked(lambda: self.conductor.server_for_host(self.host, server_id))
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The conductor's answer to a question that may be asked again: a lost message must not fail a step."""
+        for _ in range(QUESTION_TRIES - 1):
+            try:
+                return await ask()
+            except Fault as fault:
+                if fault.kind is not Kind.UNAVAILABLE:
+                    raise
+            await self.world.clock.sleep(self.world.random.random())
+        return await ask()
+
+    async def _record_or_none(self, server_id: str) -> ServerForHost | None:
+        try:
+            return await self._record(server_id)
+        except Fault as fault:
+            if fault.kind is Kind.NOT_FOUND:
+                return None
+            raise
+
+    async def _secrets(self) -> StepSecrets:
+        if not in_step():  # guests that ran before are started again: nothing was sealed for that
+            return StepSecrets()
+        step = current_step()
+        try:
+            return await self._asked(lambda: self.conductor.step_secrets(self.host, step.operation, step.epoch))
+        except Fault as fault:
+            if fault.kind is Kind.NOT_FOUND:  # a loop's or a takeover's step: nothing was sealed
+                return StepSecrets()
+            raise
+
+    async def _token(self) -> str:
+        return (await self._secrets()).token or await self.peers.own_token()

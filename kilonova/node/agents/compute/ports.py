@@ -1,0 +1,60 @@
+"""Ports of a server: made or adopted, bound to this host, waited for."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kilonova.base.faults import unavailable
+from kilonova.compute.contract import ServerForHost
+from kilonova.network.contract import PortBinding, ServerNics
+from kilonova.node.agents.compute.core import HostCore
+from kilonova.node.ledger import idempotency_key
+
+
+class PortVerbs(HostCore):
+    """Bind, unbind, and wait until network says that the ports are up."""
+
+    async def bind_ports(self, server_id: str) -> list[PortBinding]:
+        server = await self._record(server_id)
+        nics = ServerNics(
+            server_id=server.id,
+            hostname=server.hostname,
+            project_id=server.project_id,
+            availability_zone=server.availability_zone,
+            host=self.host,
+            requests=tuple(server.port_requests),
+            security_groups=tuple(server.security_groups),
+        )
+        return await self.peers.networks.bind(await self._token(), idempotency_key(), nics)
+
+    async def unbind_ports(self, server_id: str) -> None:
+        server = await self._record_or_none(server_id)
+        await self.peers.networks.unbind(await self._token(), server_id, server.ports if server else [])
+
+    async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
+        if event == "network-vif-plugged":
+            self._event(tag).set()
+
+    async def _ports_up(self, token: str, server: ServerForHost) -> None:
+        """Wait for network's word on every port; ask it now and then, in case the word was lost."""
+        deadline = self.world.clock.monotonic() + self.settings.vif_plugging_timeout_seconds
+        down = {port.id for port in server.ports if port.status != "ACTIVE" and not self._event(port.id).is_set()}
+        pause = 2.0
+        while down:
+            waits = [self.world.spawn(self._event(port).wait(), f"port {port}") for port in sorted(down)]
+            await asyncio.wait(waits, timeout=pause)
+            for wait in waits:
+                wait.cancel()
+            down = {port for port in down if not self._event(port).is_set()}
+            if down:
+                now = await self.peers.networks.ports_of(token, server.id)
+                down -= {port.id for port in now if port.status == "ACTIVE"}
+            if down and self.world.clock.monotonic() > deadline:
+                raise unavailable(
+                    "The server's network did not become ready in time.",
+                    hint="The operator finds the reason in the log of the host's L2 agent.",
+                    inside=f"ports {sorted(down)} on {self.host}",
+                )
+            pause = min(pause * 2, 10.0)
+        for port in server.ports:
+            self._plugged.pop(port.id, None)
