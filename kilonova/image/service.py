@@ -12,8 +12,10 @@ from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import IMAGE
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.image import documents
 from kilonova.image.contract import ImageStore
 from kilonova.image.image import data, members, resource, store
+from kilonova.image.metadef import items, namespace
 from kilonova.policy.personas import image_base_rules
 
 MIGRATIONS = "kilonova.image.migrations"
@@ -57,8 +59,11 @@ ROUTES: tuple[Route, ...] = (
     *resource.ROUTES,
     *data.ROUTES,
     *members.ROUTES,
+    *documents.ROUTES,
+    *namespace.ROUTES,
+    *items.ROUTES,
 )
-RULES = (*image_base_rules, *resource.RULES, *data.RULES, *members.RULES)
+RULES = (*image_base_rules, *resource.RULES, *data.RULES, *members.RULES, *namespace.RULES, *items.RULES)
 
 
 def image_app(service: ImageService, authenticator: Authenticator, enforcer: Enforcer) -> App:

@@ -20,6 +20,7 @@ from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoi
 from kilonova.identity.core import IdentityService
 from kilonova.image import service as image
 from kilonova.image.client import ImageClient
+from kilonova.image.metadef.well_known import register_well_known
 from kilonova.network import service as network
 from kilonova.network.client import NetworkClient
 from kilonova.node.agents.compute.core import Peers as AgentPeers
@@ -76,6 +77,7 @@ async def image_api(ground: Ground) -> image.ImageService:
     db = await ground.database("image", image.MIGRATIONS)
     store = FileStore(ground.world, ground.directory / "images")
     made = image.ImageService(ground.world, db, store, ground.settings.image)
+    await register_well_known(made)
     ground.mounts["/image"] = image.image_app(made, ground.validator, ground.policy("image", image.RULES))
     return made
 

@@ -1,0 +1,1 @@
+"""Metadata definitions: which properties images, flavors and volumes may carry, and what these mean."""
