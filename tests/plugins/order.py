@@ -1,4 +1,8 @@
-"""Which worker runs what: tests that own the machine (root, guests, clusters) share one worker, the rest any."""
+"""Which worker runs what: tests that own the machine (root, guests, clusters) share one worker, the rest any.
+
+The machine has one root namespace, one set of ports and 2 cores: two such tests at once would meet there. pytest 9.2
+drops xdist's groups without a word (pytest-dev/pytest-xdist#1386), so pyproject.toml holds it back.
+"""
 
 from __future__ import annotations
 

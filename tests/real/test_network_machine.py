@@ -20,7 +20,8 @@ from kilonova.node.vswitch.metadata_proxy import MetadataAnswer, MetadataRequest
 from .wires import needs_root, new_port
 
 pytestmark = [pytest.mark.root, needs_root]
-RANGE = "198.18.78.0/24"
+NET = f"198.19.{os.getpid() % 250}"  # another run of these tests on this machine has another range
+RANGE = f"{NET}.0/24"
 
 
 async def nobody(_: MetadataRequest) -> MetadataAnswer:
@@ -32,7 +33,7 @@ async def test_what_a_dead_process_left_is_purged_by_another() -> None:
     place = HostPlace(prefix, 1, "10.255.1.1")
     try:
         await world.blocking(hosts.connect, prefix, {place.namespace: "10.255.1.1/24"})
-        await world.blocking(connect_root, prefix, place.namespace, RANGE, "198.18.78.1")
+        await world.blocking(connect_root, prefix, place.namespace, RANGE, f"{NET}.1")
         network = HostNetwork(world, place, nobody, "secret")
         port = replace(new_port(2), device_owner="network:dhcp", port_security=False)
         subnet = WantedSubnet("s4", "10.66.0.0/24", "10.66.0.1", True)
@@ -62,10 +63,10 @@ async def test_an_uplink_leads_out_under_an_address_of_its_own() -> None:
         await world.blocking(hosts.connect, prefix, {host: "10.255.1.1/24"})
         await world.blocking(_wire, prefix, outside)
         with pytest.raises(Fault, match="needs an address"):
-            await world.blocking(connect_root, prefix, host, RANGE, "198.18.78.1", f"{prefix}w0")
+            await world.blocking(connect_root, prefix, host, RANGE, f"{NET}.1", f"{prefix}w0")
         uplink = Uplink(f"{prefix}w0", "203.0.113.9/24", "203.0.113.1")
         for _ in range(2):
-            await world.blocking(connect_root, prefix, host, RANGE, "198.18.78.1", uplink)
+            await world.blocking(connect_root, prefix, host, RANGE, f"{NET}.1", uplink)
         await world.blocking(_guestlike, prefix, host)
         assert await world.blocking(_pings, host, "203.0.113.1")
     finally:
@@ -88,8 +89,8 @@ def _wire(prefix: str, outside: str) -> None:
 def _guestlike(prefix: str, host: str) -> None:
     """An address on the external bridge, in place of a router's gateway leg."""
     with namespace.visiting(host), Links() as links:
-        links.addresses(f"{prefix}ex", ["198.18.78.20/24"])
-        links.routes([("0.0.0.0/0", "198.18.78.1")])
+        links.addresses(f"{prefix}ex", [f"{NET}.20/24"])
+        links.routes([("0.0.0.0/0", f"{NET}.1")])
 
 
 def _pings(name: str, address: str) -> bool:

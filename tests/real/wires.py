@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -174,6 +175,20 @@ class MachineRoom:
         """Apply these ports with all groups of the room."""
         wanted = WantedL2(ports=ports, groups=tuple(self.groups.values()), full=full, **more)  # type: ignore[arg-type]
         return await self.switches[host].apply(wanted)
+
+    def explain(self, address: str) -> str:
+        """What the machine and the room's namespaces do with packets for `address`, for a failure's message."""
+        parts = []
+        for name in ["", *namespace.names(self.prefix)]:
+            inside = ["nsenter", f"--net=/run/netns/{name}"] if name else []
+            parts.append(f"== {name or 'root'}")
+            looks = [f"ip route get {address}", "ip route", "ip neigh show", "ip -br address"]
+            for command in [*looks, "nft list ruleset"] if name else looks:
+                told = subprocess.run([*inside, *command.split()], capture_output=True, text=True, check=False)
+                parts.append(f"$ {command}\n{told.stdout}{told.stderr}")
+        threads = Path("/proc/self/task").glob("*/ns/net")
+        parts.append("threads' namespaces: " + ", ".join(sorted({os.readlink(path) for path in threads})))
+        return "\n".join(parts)
 
     async def close(self) -> None:
         for threads in [*self.hosts, *(guest.threads for guest in self.guests)]:

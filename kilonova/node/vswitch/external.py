@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
-from kilonova.base.faults import invalid
+from kilonova.base.faults import conflict, invalid
 from kilonova.node.vswitch import namespace, nft
 from kilonova.node.vswitch.links import Links
 
@@ -46,6 +46,11 @@ def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, u
     edge, bridge = edge_namespace(prefix), external_bridge(prefix)
     root_ip, edge_ip = link_addresses(prefix)
     with Links() as links:
+        if other := _others_way(links, prefix, cidr):
+            raise conflict(
+                f"This machine reaches {cidr} through {other}: two clouds must not share a floating range.",
+                hint="Take that cloud down, or start this one in a new state directory: it takes a range that is free.",
+            )
         if not links.get(f"{prefix}rt"):
             links.refuse(cidr)
     namespace.create(edge)
@@ -66,6 +71,12 @@ def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, u
         _build_edge(prefix, f"{gateway_ip}/{net.prefixlen}", f"{edge_ip}/31", way_out)
     with Links() as links:
         links.reach(cidr, via=edge_ip, device=f"{prefix}rt", source=root_ip)
+
+
+def _others_way(links: Links, prefix: str, cidr: str) -> str:
+    """The interface that is not this cloud's and by which the machine reaches its range; "" when there is none."""
+    device = links.leads(cidr) or ""
+    return "" if device == f"{prefix}rt" else device
 
 
 def _uplink(uplink: str | Uplink) -> Uplink | None:
@@ -129,9 +140,12 @@ def link_addresses(prefix: str) -> tuple[str, str]:
 
 
 def disconnect_root(prefix: str, cidr: str) -> None:
-    """Take the wire, the route and the edge away. What is gone is fine."""
+    """Take the wire, the route and the edge away. What is gone is fine; what is another cloud's stays."""
     with Links() as links:
-        links.refuse(cidr)
+        ours = not _others_way(links, prefix, cidr)
+        if ours:
+            links.refuse(cidr)
         links.delete(f"{prefix}rt")
-        links.forget(cidr)
+        if ours:
+            links.forget(cidr)
     namespace.delete(edge_namespace(prefix))

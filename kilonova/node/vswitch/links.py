@@ -8,7 +8,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 from typing import Any, Final
 
 from pyroute2 import IPRoute
@@ -265,6 +265,16 @@ class Links:
     def refuse(self, destination: str) -> None:
         """Answer "unreachable" for `destination` instead of sending it by the default route."""
         self._route.route("replace", dst=destination, type="unreachable", proto=4)
+
+    def leads(self, destination: str) -> str | None:
+        """The interface by which exactly `destination` is reached, "" when it is refused, None without a route."""
+        net = ip_network(destination)
+        for message in self._route.get_routes(family=10 if net.version == 6 else 2, table=254):
+            if (message.get_attr("RTA_DST"), message["dst_len"]) == (str(net.network_address), net.prefixlen):
+                index = message.get_attr("RTA_OIF")
+                names = {link.index: link.name for link in self.all().values()} if index else {}
+                return names.get(index, "")
+        return None
 
     def forget(self, destination: str) -> None:
         """Remove the route for exactly `destination`, if there is one."""
