@@ -11,13 +11,14 @@ from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.compute.catalogue import StoredCatalogue
 from kilonova.compute.core import Compute, Peers
 from kilonova.compute.service import MIGRATIONS, POLICY, compute_app
+from kilonova.db.database import Database
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import ensure_current
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator
 from kilonova.policy.rules import Policy
 from kilonova.saga.seal import Sealer
-from kilonova.sim.peers import Books, SimImages, SimNetworks, SimPlacement, SimVolumes
+from kilonova.sim.peers import IMAGE, Books, SimImages, SimNetworks, SimPlacement, SimVolumes, sample_image
 from kilonova.sim.world import SimWorld
 from tests.api.support import ApiClient, FakeAuthenticator
 
@@ -36,12 +37,12 @@ class Api:
 
 
 @asynccontextmanager
-async def compute_api(authenticator: Authenticator | None = None) -> AsyncIterator[Api]:
-    """Compute with nothing in it."""
+async def compute_api(authenticator: Authenticator | None = None, db: Database | None = None) -> AsyncIterator[Api]:
+    """Compute with nothing in it, over `db` or a database in memory."""
     world = LiveWorld("compute-test")
-    db = InlineDatabase("nova", world.clock)
+    db = db or InlineDatabase("nova", world.clock)
     await ensure_current(db, MIGRATIONS)
-    peer_world, books = SimWorld("peers", 1), Books()
+    peer_world, books = SimWorld("peers", 1), Books(images={IMAGE: sample_image()})
 
     async def own_token() -> str:
         return "service"
