@@ -23,7 +23,8 @@ stop: ## stop it: guests shut down cleanly, data stays (ARGS=--purge leaves noth
 test: setup ## style, unit, contract, law, API, guest and cluster tests; select with ARGS="tests/unit -k words"
 	@scripts/test $(ARGS)
 
-test-full: setup ## all of that and what takes longer: chaos, attacks, long seeds
+test-full: ## all of that and what takes longer: chaos, attacks, a browser, long seeds
+	@SETUP=full scripts/setup
 	@FULL=1 scripts/test $(ARGS)
 
 lint: setup ## ruff (lint and format), mypy --strict, import layers, budgets

@@ -32,7 +32,7 @@ def missing() -> str:
 class Cloud:
     """One cloud under test, driven through its command line."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
         self.state = State(directory)
         self.port = free_port("127.0.0.1", 17000 + os.getpid() % 2000)
@@ -42,6 +42,7 @@ class Cloud:
             "OS_CLIENT_CONFIG_FILE": str(self.state.clouds_yaml),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
+            **(environment or {}),
         }
 
     def run(self, *words: str, check: bool = True, timeout: int = UP_SECONDS) -> subprocess.CompletedProcess[str]:
@@ -102,11 +103,11 @@ class Cloud:
 
 
 @contextmanager
-def real_cloud(*options: str) -> Iterator[Cloud]:
-    """A cloud that is up; purged at the end, and then nothing may be left."""
+def real_cloud(*options: str, environment: dict[str, str] | None = None) -> Iterator[Cloud]:
+    """A cloud that is up, with settings in its environment; purged at the end, and then nothing may be left."""
     directory = Path(tempfile.mkdtemp(prefix="kn", dir="/var/tmp"))  # short: libvirt's socket lives in it
     directory.chmod(0o711)
-    cloud = Cloud(directory, *options)
+    cloud = Cloud(directory, *options, environment=environment)
     try:
         cloud.up()
         yield cloud
