@@ -198,6 +198,10 @@ class Volumes(Protocol):
         """Attachment id; the volume is `reserved` for the server. CONFLICT or INVALID when it is not available."""
         ...
 
+    async def held_by(self, token: str, server_id: str) -> list[str]:
+        """Ids of the attachments that a server has, reserved ones too. For compute's own token."""
+        ...
+
     async def connect(self, token: str, attachment_id: str, connector: Connector, device: str) -> Attachment:
         """The attachment with connection data for the host; repeats are harmless."""
         ...

@@ -17,7 +17,7 @@ from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.reconcile import addresses, orphan_allocations, power_sync, retention
+from kilonova.compute.reconcile import abandoned_holds, addresses, orphan_allocations, power_sync, retention
 from kilonova.compute.server import (
     actions,
     console,
@@ -50,6 +50,7 @@ LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,
     addresses.LOOP,
     orphan_allocations.LOOP,
+    abandoned_holds.LOOP,
     *retention.LOOPS,
 )
 

@@ -235,6 +235,10 @@ class SimVolumes(_Peer):
         self.books.attachments[attachment_id] = Held(volume_id, server_id)
         return attachment_id
 
+    async def held_by(self, token: str, server_id: str) -> list[str]:
+        await self._take_time("held_by")
+        return [id_ for id_, held in self.books.attachments.items() if held.server_id == server_id]
+
     def _held(self, attachment_id: str) -> Held:
         try:
             return self.books.attachments[attachment_id]

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
-from kilonova.base.faults import Fault, conflict, invalid, no_capacity, over_quota
+from kilonova.base.faults import Fault, conflict, no_capacity, over_quota, unavailable
 from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.contract import BlockDevice, Destination, Power, RequestSpec
 from kilonova.compute.core import Catalogue, Compute, Limits, on_host
 from kilonova.compute.schema import idempotency, journal
-from kilonova.compute.server import states, store
+from kilonova.compute.server import hold_store, states, store
 from kilonova.compute.server.begin import new_operation
 from kilonova.compute.server.boot_source import ROOT, truth
 from kilonova.compute.server.create_checks import (
@@ -28,11 +28,13 @@ from kilonova.compute.server.create_request import ZERO_DISK, CreateBody, Create
 from kilonova.compute.server.hold import (
     claim_alternate,
     give_back_claim,
+    let_go,
     reserve_volumes,
     select_destinations,
     unplace,
     unreserve_volumes,
 )
+from kilonova.compute.server.hold_request import reserve, unreserve
 from kilonova.compute.server.names import hostname_of
 from kilonova.compute.server.views import links
 from kilonova.db.database import says
@@ -60,17 +62,17 @@ async def create(compute: Compute, request: Request[CreateBody]) -> Answer:
     plan = await check(compute, request, want, request.body.hints or request.body.old_hints)
     password = checked_password(want.admin_pass) or compute.world.ids.secret(9)
     ids = [compute.world.ids.uuid() for _ in range(plan.count[1])]
-    reserved = await reserve(compute, request, plan, ids[0])
+    await reserve(compute, request, plan, ids[0])
     now, reservation = compute.world.clock.now(), f"r-{compute.world.ids.secret(6)[:8].lower()}"
     made = [record_of(request, plan, (one, number, len(ids)), reservation, now) for number, one in enumerate(ids)]
     rows = [_operation(compute, request, spec, password) for _, _, spec in made]
     try:
         kept = await compute.db.write(record, compute.catalogue, plan, made, rows, request.idempotency_key)
     except Fault:
-        await unreserve(compute, request, reserved)
+        await unreserve(compute, ids[0])
         raise
     if not kept:  # the same request, sent twice at once: the other one made it
-        await unreserve(compute, request, reserved)
+        await unreserve(compute, ids[0])
         raise conflict("The same request is being served.", hint="Send it again to have its answer.")
     spans.note(f"quota: {kept} fit; records and action written", over="")
     for row in rows[:kept]:
@@ -117,34 +119,6 @@ def check_rights(request: Request[Any], want: CreateServer) -> None:
         request.enforce(rule=f"{_CREATE}:attach_network")
     if want.trusted_image_certificates is not None:
         request.enforce(rule=f"{_CREATE}:trusted_certs")
-
-
-# ── volumes are reserved before the record stands, and given back when it cannot
-
-
-async def reserve(compute: Compute, request: Request[Any], plan: Plan, server_id: str) -> list[str]:
-    """Attachment ids of the named volumes, now reserved for the server."""
-    made: list[str] = []
-    volumes = compute.peers.volumes
-    for number, device in enumerate(plan.boot.devices):
-        if device.volume_id:
-            key = f"{server_id}/api/{number}"
-            try:
-                attachment = await volumes.reserve(request.caller.token, key, device.volume_id, server_id)
-            except Fault as fault:
-                await unreserve(compute, request, made)
-                if fault.kind is FaultKind.CONFLICT:
-                    raise invalid(fault.message, hint=fault.hint) from fault
-                raise
-            device.attachment_id = attachment
-            made.append(attachment)
-    return made
-
-
-async def unreserve(compute: Compute, request: Request[Any], attachments: list[str]) -> None:
-    """The volumes are available again."""
-    for attachment in attachments:
-        await compute.peers.volumes.detach(request.caller.token, attachment)
 
 
 # ── the record
@@ -235,6 +209,8 @@ def record(
     limits = catalogue.lock_limits(connection, project_id)
     if earlier(connection, idempotency, key, user_id) is not None:
         return 0
+    if any(device.attachment_id for device in made[0][1]) and not hold_store.become_record(connection, made[0][0].id):
+        raise unavailable("Block storage took too long to reserve the volumes.", hint="Try again.")
     remember(connection, idempotency, key, user_id, made[0][0].id, made[0][0].created_at)
     fits = within_quota(store.usage(connection, project_id), limits, plan)
     if (own := catalogue.user_limits(connection, project_id, user_id)) is not None:
@@ -272,7 +248,7 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, spec: R
         "scheduler picks a host, placement claims it",
         select_destinations,
         spec,
-        undo=give_back_claim,
+        undo=let_go,
         shows=states.SCHEDULING,
     )
     refused: list[tuple[str, Fault]] = []
@@ -364,7 +340,9 @@ def failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
 
 # ── the declaration
 
-KIND: Kind[Compute] = Kind("create", flow, failed, store.show_task, (give_back_claim, unplace, unreserve_volumes))
+KIND: Kind[Compute] = Kind(
+    "create", flow, failed, store.show_task, (let_go, give_back_claim, unplace, unreserve_volumes)
+)
 
 _CREATE = "os_compute_api:servers:create"
 _FORCED = "os_compute_api:servers:create:forced_host"

@@ -95,6 +95,12 @@ def unconnected(device: BlockDevice) -> BlockDevice:
     return device
 
 
+async def let_go(step: Step[Compute], spec: RequestSpec) -> None:
+    """Undo of the whole beginning: placement holds nothing for the server, and no volume is reserved for it."""
+    await step.services.peers.placement.release(spec.server_id)
+    await unreserve_volumes(step, spec.server_id)
+
+
 async def unplace(step: Step[Compute], server_id: str) -> None:
     """Undo of choosing a host."""
     await step.services.db.write(store.unplace, server_id)
