@@ -5,17 +5,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.cli import machine
 from kilonova.cli.environment import base_url, program, write_files
+from kilonova.cli.settings import read_settings
 from kilonova.cli.state import (
     DEFAULT_PORT,
     Choices,
@@ -33,13 +36,38 @@ READY_SECONDS = 600
 def run(options: argparse.Namespace) -> int:
     """In the foreground until SIGTERM or Ctrl-C; with --detach until it is up."""
     state = State(options.state)
-    if options.detach:
-        return _detached(state, options)
-    state.make()
-    with state.held():
-        choices = choose(state, options)
-        told = _teller(options.ready_fd)
-        return _run(state, choices, told, options.ready_fd)
+    with _nothing_left_of_a_refusal(state):
+        if options.detach:
+            return _detached(state, options)
+        with _told_to_parent(options.ready_fd):
+            state.make()
+            with state.held():
+                choices = choose(state, options)
+                return _run(state, choices, _teller(options.ready_fd), options.ready_fd)
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_refusal(state: State) -> Iterator[None]:
+    """When `up` is refused before there is a cloud, the directory that was made for it goes again."""
+    new = not state.directory.exists()
+    try:
+        yield
+    except Fault:
+        if new and not state.exists:
+            shutil.rmtree(state.directory, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _told_to_parent(ready_fd: int) -> Iterator[None]:
+    """The fault that ends this process reaches the `up --detach` that waits for it."""
+    try:
+        yield
+    except Fault as fault:
+        if ready_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(ready_fd, b"FAILED " + json.dumps(fault.to_wire()).encode() + b"\n")
+        raise
 
 
 def choose(state: State, options: argparse.Namespace) -> Choices:
@@ -65,6 +93,7 @@ def choose(state: State, options: argparse.Namespace) -> Choices:
         config=str(options.config.resolve()) if options.config else (known.config if known else ""),
     )
     choices.admin_port = choices.admin_port or free_port("127.0.0.1", DEFAULT_PORT + 1000)
+    read_settings(choices.config)  # a wrong file is refused before anything is kept
     state.save(choices)
     return choices
 
@@ -108,12 +137,7 @@ def _teller(ready_fd: int) -> Callable[[str], None]:
 def _run(state: State, choices: Choices, told: Callable[[str], None], ready_fd: int) -> int:
     import uvloop
 
-    try:
-        uvloop.run(_serve(state, choices, told, ready_fd))
-    except Fault as fault:
-        if ready_fd >= 0:
-            os.write(ready_fd, f"FAILED {fault.message} {fault.hint} {fault.inside}\n".encode())
-        raise
+    uvloop.run(_serve(state, choices, told, ready_fd))
     return 0
 
 
@@ -182,7 +206,7 @@ def _follow(readable: int, child: subprocess.Popen[bytes], state: State) -> None
                 return
             if line.startswith(b"FAILED "):
                 child.wait()
-                raise unavailable(line.decode().removeprefix("FAILED ").strip())
+                raise Fault.from_wire(json.loads(line.removeprefix(b"FAILED ")))
             print(line.decode(), flush=True)
     if child.poll() is None:
         child.terminate()

@@ -171,6 +171,8 @@ class App:
         status = self.style.status(fault)
         if status >= 500:
             log.error("%s %s: %r", request.method, request.url_path, fault)
+        elif status != 404:  # what polls for a deletion ask all the time
+            log.info("%s %s refused with %d: %r", request.method, request.url_path, status, fault)
         headers = dict(fault.data.get("headers", {}))
         if status == 401:
             headers["WWW-Authenticate"] = f'Keystone uri="{request.origin}"'

@@ -209,6 +209,9 @@ class Runner(Generic[S]):
             fault = Fault.wrap(error)
             if fault.kind is FaultKind.BUG:
                 log.exception("operation %s (%s) failed", row.id, row.kind)
+            else:
+                reasons = "".join(f"; {reason}" for reason in fault.data.get("details", ()))
+                log.warning("operation %s: %s of %s failed: %r%s", row.id, row.kind, row.resource_id, fault, reasons)
             steps = await self.db.read(self.journal.steps_of, row.id)
             await self._undo_all(kind, row, steps, fault)
 
