@@ -1,4 +1,4 @@
-"""Image's contract: what other services may know of an image, and how they get its bytes."""
+"""Image's contract: what other services may know of an image, how they get its bytes, and what image asks of others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 import msgspec
+
+from kilonova.bus import rpc
+
+EXCHANGE = "glance"
+WORKER_TOPIC = "image-worker"
 
 
 class ImageRef(msgspec.Struct, frozen=True):
@@ -57,4 +62,78 @@ class ImageStore(Protocol):
 
     async def free_bytes(self) -> int:
         """Room left."""
+        ...
+
+    def location(self, image_id: str) -> str:
+        """Where the bytes are, as a URL of the store's own scheme; no secret, no path of a host."""
+        ...
+
+
+class WebRules(msgspec.Struct, frozen=True):
+    """What web-download and HTTP locations may reach. Nothing inside a private network unless it is named here."""
+
+    allowed_schemes: tuple[str, ...] = ("http", "https")
+    allowed_ports: tuple[int, ...] = (80, 443)
+    allowed_networks: tuple[str, ...] = ()  # networks that are taken though they are private or loopback
+    blocked_hosts: tuple[str, ...] = ()
+    redirects: int = 5
+    timeout_seconds: float = 60.0
+
+
+class WebSource(Protocol):
+    """Data from the web, for users: only what the operator lets them reach. Adapter in node/images/web.py."""
+
+    async def check(self, url: str) -> None:
+        """INVALID when the URL may not be fetched: scheme, port, or an address that is not public."""
+        ...
+
+    async def size(self, url: str) -> int | None:
+        """How long the data is, when the server says; faults as `read`."""
+        ...
+
+    def read(self, url: str, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The data; every redirect and every address is checked before a byte is asked for."""
+        ...
+
+
+class DiskConverter(Protocol):
+    """Disks from one format to another, in a child without privilege or network. Adapter in node/images/convert.py."""
+
+    def convert(
+        self, chunks: AsyncIterator[bytes], source_format: str, target_format: str, virtual_size_bytes: int
+    ) -> AsyncIterator[bytes]:
+        """The disk in the other format; nothing is left on disk afterwards."""
+        ...
+
+
+class ImageLimits(Protocol):
+    """Identity's unified limits for one project."""
+
+    async def of(self, project_id: str) -> dict[str, int]:
+        """image_size_total and image_stage_total (MiB), image_count_total, image_count_uploading; absent: no limit."""
+        ...
+
+
+class Certificates(Protocol):
+    """The key manager's certificates, for signed images."""
+
+    async def get(self, token: str, certificate_id: str) -> bytes:
+        """The certificate, PEM or DER; NOT_FOUND when the caller may not have it."""
+        ...
+
+
+class OtherClouds(Protocol):
+    """Image services of other regions that the same identity knows."""
+
+    async def endpoint(self, token: str, region: str, interface: str) -> str:
+        """Where that region's image service is; NOT_FOUND when the catalog has none."""
+        ...
+
+
+class ImageWorker(Protocol):
+    """Served on `image-worker`, which runs imports."""
+
+    @rpc.cast
+    async def run_operation(self, operation_id: str) -> None:
+        """An operation row waits: lease it and run it."""
         ...

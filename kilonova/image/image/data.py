@@ -1,81 +1,32 @@
-"""An image's bytes: upload (hashed and inspected while they stream), download (with ranges)."""
+"""An image's bytes: upload and staging (hashed and inspected while they stream), download (with ranges)."""
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-from kilonova.base.faults import Fault, Kind, conflict, invalid, too_large
-from kilonova.base.units import MIB
+from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, too_large
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
-from kilonova.image.image import store
+from kilonova.image.image import data_store
+from kilonova.image.image.reading import Reading
 from kilonova.image.image.resource import OWNER, READ, owned, seen, target
-from kilonova.image.image.store import Image
-from kilonova.image.inspect.formats import Found, Inspector, refusal
+from kilonova.image.image.store import Image, Location
+from kilonova.image.stores import STAGED, Store
 from kilonova.policy.rules import Rule
 
 if TYPE_CHECKING:
     from kilonova.image.service import ImageService
 
-PIECE_BYTES = 1 * MIB
-HASH = "sha512"
+log = logging.getLogger(__name__)
+
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z")
 
 
-class _Reading:
-    """Hashes and inspects what passes; gathers small network chunks into pieces."""
-
-    def __init__(self, service: ImageService, chunks: AsyncIterator[bytes], limit_bytes: int) -> None:
-        self._service = service
-        self._chunks = chunks
-        self._limit = limit_bytes
-        self._md5 = hashlib.md5(usedforsecurity=False)
-        self._sha = hashlib.new(HASH)
-        self._inspector = Inspector()
-
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The bytes, at most PIECE_BYTES or one network chunk at a time."""
-        gathered = bytearray()
-        async for chunk in self._chunks:
-            gathered += chunk
-            if len(gathered) >= PIECE_BYTES:
-                yield await self._seen(bytes(gathered))
-                gathered.clear()
-        if gathered:
-            yield await self._seen(bytes(gathered))
-
-    async def _seen(self, piece: bytes) -> bytes:
-        if self._inspector.size_bytes + len(piece) > self._limit:
-            raise too_large(f"The image data is larger than the limit of {self._limit} bytes.")
-        await self._service.world.blocking(self._digest, piece)
-        return piece
-
-    def _digest(self, piece: bytes) -> None:
-        self._md5.update(piece)
-        self._sha.update(piece)
-        self._inspector.feed(piece)
-
-    def found(self) -> Found:
-        """What the bytes are."""
-        return self._inspector.found()
-
-    def facts(self, found: Found) -> dict[str, Any]:
-        """The columns that an active image has."""
-        return {
-            "status": "active",
-            "size": self._inspector.size_bytes,
-            "virtual_size": found.virtual_size_bytes,
-            "checksum": self._md5.hexdigest(),
-            "os_hash_algo": HASH,
-            "os_hash_value": self._sha.hexdigest(),
-        }
-
-
-async def upload(service: ImageService, request: Request[Any]) -> None:
-    """PUT /v2/images/{id}/file: stream, hash, inspect; active, or back to queued with nothing kept."""
+async def _incoming(service: ImageService, request: Request[Any]) -> Image:
+    """The image whose data the body is, once everything that can be known before a byte is read is right."""
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/octet-stream":
         raise Fault(Kind.INVALID, "Unsupported Media Type", hint="Send application/octet-stream.", data={"status": 415})
     image = await seen(service, request)
@@ -83,40 +34,68 @@ async def upload(service: ImageService, request: Request[Any]) -> None:
     owned(request, image)
     if not image.disk_format or not image.container_format:
         raise invalid("Properties disk_format, container_format must be set prior to saving data.")
-    await _room(service, request)
-    await service.db.write(store.begin_upload, image.id, service.world.clock.now())
+    return image
+
+
+async def upload(service: ImageService, request: Request[Any]) -> None:
+    """PUT /v2/images/{id}/file: stream, hash, inspect; active, or back to queued with nothing kept."""
+    image = await _incoming(service, request)
+    store = service.stores.to_write(request.headers.get("x-image-meta-store", ""))
+    await _room(service, request, store)
+    reading = await _reading(service, request, image)
+    await _bring(service, image, reading, store, image.id)
+
+
+async def stage(service: ImageService, request: Request[Any]) -> None:
+    """PUT /v2/images/{id}/stage: keep the bytes beside the images until they are imported."""
+    image = await _incoming(service, request)
+    await _room(service, request, service.stores.default)
+    reading = Reading(service.world, request.stream(), service.settings.image_size_cap_bytes)
+    await _bring(service, image, reading, service.stores.default, STAGED + image.id)
+
+
+async def _reading(service: ImageService, request: Request[Any], image: Image) -> Reading:
+    reading = Reading(service.world, request.stream(), service.settings.image_size_cap_bytes)
+    reading.verifier = await service.verifier(image, request.caller.token)
+    return reading
+
+
+async def _bring(service: ImageService, image: Image, reading: Reading, store: Store, key: str) -> None:
+    data = service.stores.data(store.id)
+    limits = await service.limits_of(image.owner or "")
+    wanted = {"image_stage_total" if key.startswith(STAGED) else "image_size_total": 0, "image_count_uploading": 1}
+    await service.db.write(data_store.begin_upload, image, limits, wanted, service.world.clock.now())
     ended: dict[str, Any] = {"status": "queued"}
     try:
-        ended = await _save(service, image, request)
+        ended = await _save(service, image, reading, store, key)
     finally:
-        if not await service.db.write(store.end_upload, image.id, ended, service.world.clock.now()):
-            await service.data.drop(image.id)
+        if not await service.db.write(data_store.end_upload, image.id, ended, service.world.clock.now()):
+            await data.drop(key)
             ended = {}
     if not ended:
         raise Fault(Kind.NOT_FOUND, f"Image {image.id} was deleted while its data was uploaded.", data={"status": 410})
 
 
-async def _save(service: ImageService, image: Image, request: Request[Any]) -> dict[str, Any]:
-    reading = _Reading(service, request.stream(), service.settings.image_size_cap_bytes)
+async def _save(service: ImageService, image: Image, reading: Reading, store: Store, key: str) -> dict[str, Any]:
+    data = service.stores.data(store.id)
     try:
-        await service.data.save(image.id, reading.pieces())
-        found = reading.found()
-        if why := refusal(image.disk_format or "", found):
-            raise Fault(
-                Kind.INVALID, f"Image {image.id} was refused: {why}", hint="Upload data of the declared format."
-            )
-        return reading.facts(found)
+        await data.save(key, reading.pieces())
+        if key.startswith(STAGED):  # judged when it is imported, perhaps after a conversion
+            return {"status": "uploading", "size": reading.size_bytes}
+        facts = reading.facts(image, match=service.settings.require_image_format_match)
+        place = {"store": store.id, "url": "", "metadata": {}}
+        return {"status": "active", "locations": [place], **facts.columns()}
     except BaseException:  # edge: nothing half-written stays, whatever ended it
-        await service.data.drop(image.id)
+        await data.drop(key)
         raise
 
 
-async def _room(service: ImageService, request: Request[Any]) -> None:
+async def _room(service: ImageService, request: Request[Any], store: Store) -> None:
     declared = request.headers.get("content-length", "")
     if declared.isdigit():
         if int(declared) > service.settings.image_size_cap_bytes:
             raise too_large(f"The image data is larger than {service.settings.image_size_cap_bytes} bytes.")
-        if int(declared) > await service.data.free_bytes():
+        if int(declared) > await service.stores.data(store.id).free_bytes():
             raise too_large("The image store has no room for this image.", hint="The operator must free disk space.")
 
 
@@ -124,18 +103,48 @@ async def download(service: ImageService, request: Request[Any]) -> Answer:
     """GET /v2/images/{id}/file: 200 with all, 206 with a range, 204 when there is no data yet."""
     image = await seen(service, request)
     request.enforce(target(image))
-    if image.status == "queued":
+    if image.status in ("queued", "uploading", "importing") and not image.places:
         return Answer(None, 204)
-    if image.status != "active" or image.size is None:
+    if image.status == "deactivated" and not request.allows("context_is_admin"):
+        raise forbidden("The requested image has been deactivated. Image data download is forbidden.")
+    if image.status not in ("active", "deactivated"):
         raise conflict(f"Image {image.id} is {image.status}: it has no data to download yet.")
+    if image.size is None:  # at a location that does not say how long it is
+        return Answer(None, 200, {}, "application/octet-stream", read_all(service, image))
     start, end = _range(request.headers.get("range", ""), image.size)
-    headers = {"content-length": str(end - start), "content-md5": image.checksum or ""}
+    headers = {"content-length": str(end - start)}
+    if image.checksum:
+        headers["content-md5"] = image.checksum
     status = 200
     if (start, end) != (0, image.size):
         status = 206
         headers["content-range"] = f"bytes {start}-{end - 1}/{image.size}"
-    stream = service.data.read(image.id, start, end)
-    return Answer(None, status, headers, "application/octet-stream", stream)
+    stream = await service.copy_here(image, start, end)
+    return Answer(None, status, headers, "application/octet-stream", stream or read(service, image, start, end))
+
+
+async def read(service: ImageService, image: Image, start: int, end: int) -> AsyncIterator[bytes]:
+    """The image's bytes from the heaviest store that has them, or from where a user said that they are."""
+    ours = service.stores.in_order(place.store for place in image.places if not place.url)
+    streams = [service.stores.data(store).read(image.id, start, end) for store in ours]
+    streams += [service.web().read(place.url, start, end) for place in image.places if place.url]
+    for left, stream in zip(reversed(range(len(streams))), streams, strict=True):
+        begun = False
+        try:
+            async for chunk in stream:
+                begun = True
+                yield chunk
+            return
+        except Fault as fault:
+            if begun or not left:
+                raise
+            log.warning("image %s: a store failed, the next is read: %r", image.id, fault)
+
+
+def read_all(service: ImageService, image: Image) -> AsyncIterator[bytes]:
+    """The bytes of an image whose length nobody said."""
+    place: Location = image.places[0]
+    return service.web().read(place.url)
 
 
 def _range(header: str, size: int) -> tuple[int, int]:
@@ -156,13 +165,13 @@ def _range(header: str, size: int) -> tuple[int, int]:
     return start, end
 
 
+_FILE, _STAGE = "/v2/images/{image_id}/file", "/v2/images/{image_id}/stage"
 RULES = (
-    Rule("upload_image", OWNER, "Upload an image's data.", (("PUT", "/v2/images/{image_id}/file"),)),
-    Rule("download_image", READ, "Download an image's data.", (("GET", "/v2/images/{image_id}/file"),)),
+    Rule("upload_image", OWNER, "Upload an image's data.", (("PUT", _FILE),)),
+    Rule("download_image", READ, "Download an image's data.", (("GET", _FILE),)),
 )
 ROUTES = (
-    Route(
-        method="PUT", path="/v2/images/{image_id}/file", handler=upload, policy="upload_image", raw=True, success=204
-    ),
-    Route(method="GET", path="/v2/images/{image_id}/file", handler=download, policy="download_image"),
+    Route(method="PUT", path=_FILE, handler=upload, policy="upload_image", raw=True, success=204),
+    Route(method="PUT", path=_STAGE, handler=stage, policy="modify_image", raw=True, success=204),
+    Route(method="GET", path=_FILE, handler=download, policy="download_image"),
 )

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_seconds
-from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid
-from kilonova.base.ids import is_uuid
+from kilonova.base.faults import Fault, Kind, forbidden, invalid
 from kilonova.db.listing import Page
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import decode_json
-from kilonova.image.image import store
+from kilonova.image.image import data_store, store
+from kilonova.image.image.locations import change_locations, drop_data, shown_locations
+from kilonova.image.image.patch import VISIBILITIES, apply, assign
 from kilonova.image.image.store import Filters, Image
 from kilonova.policy.rules import Rule
 
 if TYPE_CHECKING:
     from kilonova.image.service import ImageService
 
-DISK_FORMATS = ("raw", "qcow2", "vmdk", "vdi", "vhd", "vhdx", "iso", "luks", "ami", "ari", "aki", "gpt", "ploop")
-CONTAINER_FORMATS = ("bare", "ovf", "ova", "ami", "ari", "aki", "docker", "compressed")
-VISIBILITIES = ("public", "private", "shared", "community")
-WRITABLE = {
-    "name", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format", "min_disk", "min_ram",
-    "tags",
-}  # fmt: skip
-READ_ONLY = {
-    "status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "updated_at", "file",
-    "self", "schema", "direct_url", "stores", "locations",
-}  # fmt: skip
-RESERVED_PREFIX = "os_glance"
 PATCH_TYPES = ("application/openstack-images-v2.1-json-patch", "application/openstack-images-v2.0-json-patch")
 SORTABLE = set(store.SORT_COLUMNS)
 EQUALS = ("name", "status", "owner", "disk_format", "container_format", "min_disk", "min_ram", "checksum",
-          "os_hash_algo", "os_hash_value", "id")  # fmt: skip
+          "os_hash_algo", "os_hash_value", "id", "size", "virtual_size")  # fmt: skip
 LISTED = ("id", "name", "status", "disk_format", "container_format")
-CREATE_MEMBERS = 128  # properties of an image at most
 
 
-def view(image: Image) -> dict[str, Any]:
+def view(service: ImageService, image: Image) -> dict[str, Any]:
     """An image as clients see it; its own properties stand beside the known ones."""
-    return image.properties | {
+    shown = image.properties | {
         "id": image.id,
         "name": image.name,
         "status": image.status,
@@ -69,6 +57,8 @@ def view(image: Image) -> dict[str, Any]:
         "file": f"/v2/images/{image.id}/file",
         "schema": "/v2/schemas/image",
     }
+    shown.pop(data_store.TASK, None)
+    return shown | shown_locations(service, image) if service.tells_locations else shown
 
 
 def target(image: Image) -> dict[str, Any]:
@@ -90,20 +80,30 @@ async def create(service: ImageService, request: Request[Any]) -> Answer:
     caller = request.caller
     image = Image("", None, "queued", "shared", caller.project_id or None, now, now)
     for name, value in body.items():
-        _assign(image, name, value, creating=True)
+        assign(image, name, value, creating=True)
     request.enforce(target(image))
     _may_publish(request, image)
     if image.owner != caller.project_id and not request.allows("context_is_admin"):
         raise forbidden("You are not permitted to create images owned by another project.")
     image.id = image.id or service.world.ids.uuid()
-    made = await service.db.write(store.insert_image, image, request.idempotency_key, caller.user_id)
-    return Answer(view(made), 201, {"Location": f"{request.origin}/v2/images/{made.id}"})
+    limits = await service.limits_of(image.owner or "")
+
+    def insert(connection: Connection) -> Image:
+        data_store.require_room(connection, image.owner or "", limits, {"image_count_total": 1})
+        return store.insert_image(connection, image, request.idempotency_key, caller.user_id)
+
+    made = await service.db.write(insert)
+    headers = {"Location": f"{request.origin}/v2/images/{made.id}"}
+    headers["OpenStack-image-import-methods"] = ",".join(service.settings.import_methods)
+    if service.stores.several:
+        headers["OpenStack-image-store-ids"] = ",".join(one.id for one in service.stores.writable)
+    return Answer(view(service, made), 201, headers)
 
 
 async def show(service: ImageService, request: Request[Any]) -> dict[str, Any]:
     image = await seen(service, request)
     request.enforce(target(image))
-    return view(image)
+    return view(service, image)
 
 
 async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
         page = Page(25 if page.limit is None else min(page.limit, 25), page.marker, page.sorts)
     filters = _filters(request)
     found = await service.db.read(store.list_images, filters, page)
-    answer: dict[str, Any] = {"images": [view(image) for image in found], "schema": "/v2/schemas/images"}
+    answer: dict[str, Any] = {"images": [view(service, image) for image in found], "schema": "/v2/schemas/images"}
     kept = "&".join(f"{name}={value}" for name, value in request.query.pairs if name != "marker")
     answer["first"] = "/v2/images" + (f"?{kept}" if kept else "")
     if page.limit and len(found) == page.limit:
@@ -152,7 +152,7 @@ def _filter(made: Filters, name: str, text: str, query: Any) -> None:
         (made.created if name == "created_at" else made.updated).append(_moment(name, text))
     elif name in LISTED and text.startswith("in:"):
         made.within[name] = [part.strip('"') for part in text[3:].split(",")]
-    elif name in ("min_disk", "min_ram"):
+    elif name in ("min_disk", "min_ram", "size", "virtual_size"):
         made.equal[name] = query.integer(name)
     elif name in EQUALS:
         made.equal[name] = text
@@ -180,12 +180,13 @@ async def update(service: ImageService, request: Request[Any]) -> dict[str, Any]
     if not isinstance(changes, list):
         raise invalid("Request body must be a JSON array of operation objects.")
     before = image.visibility
-    for change in changes:
-        _apply(image, change)
+    moved = [found for change in changes if (found := apply(image, change)) is not None]
     if image.visibility != before:
         _may_publish(request, image)
     image.updated_at = service.world.clock.now()
-    return view(await service.db.write(store.update_image, image))
+    for change in moved:
+        await change_locations(service, request, image, change)
+    return view(service, await service.db.write(store.update_image, image))
 
 
 def owned(request: Request[Any], image: Image) -> None:
@@ -200,90 +201,6 @@ def _may_publish(request: Request[Any], image: Image) -> None:
         request.enforce(target(image), "communitize_image")
 
 
-def _apply(image: Image, change: Any) -> None:
-    """One operation of a JSON patch (RFC 6902: add, replace, remove on one level)."""
-    change = _of_today(change)
-    if not isinstance(change, dict) or change.get("op") not in ("add", "replace", "remove"):
-        raise invalid("Operations must be objects with op add, replace or remove.")
-    path = change.get("path")
-    if not isinstance(path, str) or not path.startswith("/") or "/" in path[1:] or len(path) < 2:
-        raise invalid(f"Invalid JSON pointer for this resource: {str(path)[:60]!r}.", hint="For example /name.")
-    name = path[1:].replace("~1", "/").replace("~0", "~")
-    if change["op"] == "remove":
-        _remove(image, name)
-        return
-    if "value" not in change:
-        raise invalid(f"Operation {change['op']} on {path} has no value.")
-    if change["op"] == "replace" and name not in WRITABLE | READ_ONLY | {"id"} and name not in image.properties:
-        raise conflict(f"Property {name} does not exist.", hint="Use add.")
-    _assign(image, name, change["value"], creating=False)
-
-
-def _of_today(change: Any) -> Any:
-    """An operation as the older media type `openstack-images-v2.0-json-patch` writes it, {"add": "/name", "value": …},
-    in today's form."""
-    if not isinstance(change, dict) or "op" in change:
-        return change
-    named = [op for op in ("add", "replace", "remove") if op in change]
-    return {**change, "op": named[0], "path": change[named[0]]} if len(named) == 1 else change
-
-
-def _remove(image: Image, name: str) -> None:
-    if name in WRITABLE | READ_ONLY | {"id"}:
-        raise forbidden(f"Property {name} may not be removed.")
-    if image.properties.pop(name, None) is None:
-        raise conflict(f"Property {name} does not exist.")
-
-
-def _assign(image: Image, name: str, value: Any, *, creating: bool) -> None:
-    if name == "id" and creating:
-        if not isinstance(value, str) or not is_uuid(value):
-            raise invalid(f"Invalid image id format: {str(value)[:60]!r}.", hint="Use a UUID.")
-        image.id = value
-    elif name in READ_ONLY or name == "id":
-        raise forbidden(f"Attribute '{name}' is read-only.")
-    elif name.startswith(RESERVED_PREFIX):
-        raise forbidden(f"Attribute '{name}' is reserved.")
-    elif name in WRITABLE:
-        _assign_known(image, name, value)
-    else:
-        _assign_property(image, name, value)
-
-
-def _assign_known(image: Image, name: str, value: Any) -> None:
-    allowed = {"disk_format": DISK_FORMATS, "container_format": CONTAINER_FORMATS, "visibility": VISIBILITIES}
-    if name in allowed:
-        if value not in allowed[name] and not (value is None and name != "visibility"):
-            raise invalid(f"Invalid {name} {str(value)[:40]!r}.", hint=f"Known: {', '.join(allowed[name])}.")
-        if name != "visibility" and image.status not in ("queued", "") and value != getattr(image, name):
-            raise forbidden(f"Attribute {name} can be only replaced for a queued image.")
-    elif name in ("protected", "os_hidden"):
-        if not isinstance(value, bool):
-            raise invalid(f"Invalid input for field {name}: it must be true or false.")
-    elif name in ("min_disk", "min_ram"):
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 2147483647:
-            raise invalid(f"Invalid input for field {name}: it must be a whole number >= 0.")
-    elif name == "tags":
-        if not isinstance(value, list) or not all(isinstance(one, str) and 0 < len(one) <= 255 for one in value):
-            raise invalid("Invalid input for field tags: it must be a list of strings of at most 255 characters.")
-        value = sorted(set(value))
-    elif not (value is None or (isinstance(value, str) and len(value) <= 255)):
-        raise invalid(f"Invalid input for field {name}: it must be a string of at most 255 characters.")
-    setattr(image, name, value)
-
-
-def _assign_property(image: Image, name: str, value: Any) -> None:
-    if not 0 < len(name) <= 255 or re.search(r"[\x00-\x1f]", name):
-        raise invalid("A property's name must have 1 to 255 printable characters.")
-    if not isinstance(value, str):
-        raise invalid(f"Invalid input for field {name}: properties must be strings.")
-    if len(value) > 65535:
-        raise invalid(f"Invalid input for field {name}: it is longer than 65535 characters.")
-    if name not in image.properties and len(image.properties) >= CREATE_MEMBERS:
-        raise Fault(Kind.TOO_LARGE, f"The limit of {CREATE_MEMBERS} properties is exceeded.")
-    image.properties[name] = value
-
-
 async def delete(service: ImageService, request: Request[Any]) -> None:
     image = await seen(service, request)
     request.enforce(target(image))
@@ -291,7 +208,7 @@ async def delete(service: ImageService, request: Request[Any]) -> None:
     if image.protected:
         raise forbidden(f"Image {image.id} is protected and cannot be deleted.", hint="Set protected to false first.")
     await service.db.write(store.delete_image, image.id)
-    await service.data.drop(image.id)
+    await drop_data(service, image)
 
 
 async def add_tag(service: ImageService, request: Request[Any]) -> None:

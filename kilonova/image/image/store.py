@@ -36,6 +36,7 @@ images = sa.Table(
     sa.Column("os_hash_algo", sa.String(20)),
     sa.Column("os_hash_value", sa.String(128)),
     sa.Column("properties", sa.JSON, nullable=False),
+    sa.Column("locations", sa.JSON(none_as_null=True)),
     sa.Column("created_at", Timestamp(), nullable=False),
     sa.Column("updated_at", Timestamp(), nullable=False),
     sa.Index("image_by_created", "created_at", "id"),
@@ -57,6 +58,8 @@ members = sa.Table(
     sa.Index("image_member_by_member", "member_id"),
 )
 
+RESERVED = "os_glance"  # begins the names of properties that only this service writes
+
 SORT_COLUMNS = {
     "id": images.c.id,
     "name": sa.func.coalesce(images.c.name, ""),
@@ -76,12 +79,20 @@ SORT_COLUMNS = {
 }
 
 
+class Location(msgspec.Struct):
+    """Where an image's data is: in a store of ours (no URL), or at a URL that a user gave."""
+
+    store: str = ""  # "" is the default store
+    url: str = ""
+    metadata: dict[str, Any] = {}
+
+
 class Image(msgspec.Struct):
     """An image's metadata."""
 
     id: str
     name: str | None
-    status: str  # queued | saving | active | killed
+    status: str  # queued | saving | uploading | importing | active | deactivated | killed
     visibility: str  # public | private | shared | community
     owner: str | None
     created_at: datetime
@@ -97,8 +108,16 @@ class Image(msgspec.Struct):
     checksum: str | None = None
     os_hash_algo: str | None = None
     os_hash_value: str | None = None
-    properties: dict[str, str] = {}
+    properties: dict[str, Any] = {}  # texts; kernel_id and ramdisk_id may be null
+    locations: list[Location] | None = None
     tags: list[str] = []
+
+    @property
+    def places(self) -> list[Location]:
+        """Where the data is; images of before stores had names are in the default one."""
+        if self.locations is None:
+            return [Location()] if self.status in ("active", "deactivated") else []
+        return self.locations
 
 
 class Member(msgspec.Struct):
@@ -144,7 +163,7 @@ def get_image(connection: Connection, image_id: str) -> Image:
     row = connection.execute(sa.select(images).where(images.c.id == image_id)).mappings().first()
     if row is None:
         raise not_found("Image", image_id)
-    return _with_tags(connection, [Image(**row)])[0]
+    return _with_tags(connection, [_image(row)])[0]
 
 
 def visible_image(connection: Connection, image_id: str, project_id: str) -> Image:
@@ -162,7 +181,7 @@ def list_images(connection: Connection, filters: Filters, page: Page) -> list[Im
     seen = _visible(filters)
     statement = sa.select(images).where(seen, *_conditions(filters))
     statement = paged(connection, statement, SORT_COLUMNS, page, marker_filter=seen)
-    return _with_tags(connection, [Image(**row) for row in connection.execute(statement).mappings()])
+    return _with_tags(connection, [_image(row) for row in connection.execute(statement).mappings()])
 
 
 def _visible(filters: Filters) -> sa.ColumnElement[bool]:
@@ -216,38 +235,16 @@ def _compare(column: sa.Column[datetime], operator: str, moment: datetime) -> sa
 
 
 def update_image(connection: Connection, image: Image) -> Image:
-    """Replace the image's metadata and tags; its status and data facts stay."""
-    kept = {"status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "id"}
+    """Replace the image's metadata and tags; its status, data and what imports note on it stay."""
+    known = get_image(connection, image.id)
+    kept = {"status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "id",
+            "locations"}  # fmt: skip
     values = {name: value for name, value in _row(image).items() if name not in kept}
-    if not connection.execute(images.update().where(images.c.id == image.id).values(**values)).rowcount:
-        raise not_found("Image", image.id)
+    noted = {name: value for name, value in known.properties.items() if name.startswith(RESERVED)}
+    values["properties"] = {n: v for n, v in image.properties.items() if not n.startswith(RESERVED)} | noted
+    connection.execute(images.update().where(images.c.id == image.id).values(**values))
     _set_tags(connection, image.id, image.tags)
     return get_image(connection, image.id)
-
-
-def begin_upload(connection: Connection, image_id: str, now: datetime) -> Image:
-    """queued → saving by compare-and-set: of two uploads of the same image one gets CONFLICT."""
-    mine = images.update().where(images.c.id == image_id, images.c.status == "queued")
-    if not connection.execute(mine.values(status="saving", updated_at=now)).rowcount:
-        image = get_image(connection, image_id)
-        raise conflict(
-            f"Image status transition from {image.status} to saving is not allowed.",
-            hint="Image data can be uploaded once; make a new image for new data.",
-        )
-    return get_image(connection, image_id)
-
-
-def end_upload(connection: Connection, image_id: str, facts: dict[str, Any], now: datetime) -> bool:
-    """saving → active with the data's facts, or → queued without. False: it was deleted meanwhile."""
-    mine = images.update().where(images.c.id == image_id, images.c.status == "saving")
-    return bool(connection.execute(mine.values(updated_at=now, **facts)).rowcount)
-
-
-def reset_interrupted_uploads(connection: Connection, now: datetime) -> int:
-    """saving → queued for uploads whose process died; call when no API process runs."""
-    return connection.execute(
-        images.update().where(images.c.status == "saving").values(status="queued", updated_at=now)
-    ).rowcount
 
 
 def delete_image(connection: Connection, image_id: str) -> None:
@@ -325,5 +322,13 @@ def _with_tags(connection: Connection, found: list[Image]) -> list[Image]:
     return found
 
 
+def _image(row: sa.RowMapping) -> Image:
+    image = Image(**row)
+    if image.locations:
+        image.locations = msgspec.convert(image.locations, list[Location])
+    return image
+
+
 def _row(image: Image) -> dict[str, Any]:
-    return {name: getattr(image, name) for name in image.__struct_fields__ if name != "tags"}
+    values = {name: getattr(image, name) for name in image.__struct_fields__ if name != "tags"}
+    return values | {"locations": msgspec.to_builtins(image.locations)}

@@ -206,10 +206,13 @@ ACCEPTED: Final[dict[str, frozenset[str]]] = {
 }
 
 
-def refusal(declared: str, found: Found) -> str:
-    """Why an image declared as `declared` must be refused, or "". Kernel-like formats (ami, ari, aki) must be raw."""
+def refusal(declared: str, found: Found, *, match: bool = True) -> str:
+    """Why an image declared as `declared` must be refused, or "". Kernel-like formats (ami, ari, aki) must be raw.
+
+    Without `match` the declared format may be wrong; what reaches outside itself is refused all the same.
+    """
     if found.unsafe:
         return f"The image data is {found.format} and {found.unsafe}."
-    if found.format not in ACCEPTED.get(declared, frozenset({"raw"})):
+    if match and found.format not in ACCEPTED.get(declared, frozenset({"raw"})):
         return f"The image data is {found.format}, not {declared} as its disk_format says."
     return ""

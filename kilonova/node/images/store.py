@@ -68,6 +68,9 @@ class FileStore:
     async def free_bytes(self) -> int:
         return (await self._world.blocking(shutil.disk_usage, self._directory)).free
 
+    def location(self, image_id: str) -> str:
+        return f"file:///{image_id}"
+
     async def _check_room(self) -> None:
         if await self.free_bytes() < KEPT_FREE_BYTES:
             raise too_large("The image store has no room for more data.", hint="The operator must free disk space.")
@@ -98,3 +101,6 @@ class MemoryStore:
 
     async def free_bytes(self) -> int:
         return 1 << 40
+
+    def location(self, image_id: str) -> str:
+        return f"memory:///{image_id}"

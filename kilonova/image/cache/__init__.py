@@ -1,0 +1,1 @@
+"""Copies that an API process keeps of images whose stores are elsewhere."""
