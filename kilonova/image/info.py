@@ -62,9 +62,8 @@ async def usage(service: ImageService, request: Request[Any]) -> dict[str, Any]:
 
 
 _TOLD = "what this cloud offers is no secret"
-RULES = (
-    Rule("stores_info_detail", "rule:context_is_admin", "Stores in detail.", (("GET", "/v2/info/stores/detail"),)),
-)
+_DETAIL = "/v2/info/stores/detail"
+RULES = (Rule("stores_info_detail", "rule:context_is_admin", "Stores in detail.", (("GET", _DETAIL),)),)
 ROUTES = (
     Route(method="GET", path="/v2/info/import", handler=methods, open_because=_TOLD),
     Route(method="GET", path="/v2/info/stores", handler=stores, open_because=_TOLD),

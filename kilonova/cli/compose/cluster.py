@@ -74,7 +74,14 @@ async def _identity_api(process: Process) -> None:
 
 
 async def _image_api(process: Process) -> None:
-    await services.image_api(process.ground)
+    services.image_api(process.ground, await services.image_service(process.ground))
+
+
+async def _image_worker(process: Process) -> None:
+    ground = process.ground
+    made = await services.image_worker(ground, await services.image_service(ground))
+    await made.start()
+    process.ground.closing.append(made.close)
 
 
 async def _placement_api(process: Process) -> None:
@@ -169,6 +176,7 @@ async def _volume_agent(process: Process) -> None:
 PARTS: Final[dict[str, Part]] = {
     "identity-api": Part(_identity_api),
     "image-api": Part(_image_api),
+    "image-worker": Part(_image_worker),
     "placement-api": Part(_placement_api),
     "compute-api": Part(_compute_api),
     "conductor": Part(_conductor),

@@ -18,6 +18,8 @@ from kilonova.compute.server import tally_store
 from kilonova.http.client import AsgiTransport
 from kilonova.identity import service as identity
 from kilonova.identity.core import IdentityService
+from kilonova.image.schema import journal as image_journal
+from kilonova.image.worker import ImageWorker
 from kilonova.network.worker import NetworkWorker
 from kilonova.node.agents.compute.core import Peers as AgentPeers
 from kilonova.node.vswitch.metadata_proxy import MetadataAnswer, MetadataRequest
@@ -34,12 +36,14 @@ class Services:
     conductor: ComputeConductor
     network_worker: NetworkWorker
     volume_scheduler: VolumeScheduler
+    image_worker: ImageWorker
     metadata: AsgiTransport
 
     async def start_conductors(self) -> None:
         """Whoever answers agents and runs operations: before the agents come."""
         await self.network_worker.start()
         await self.volume_scheduler.start()
+        await self.image_worker.start()
         await self.conductor.start()
         await (await services.scheduler(self.ground)).serve(self.ground.bus("scheduler"), "")
 
@@ -70,20 +74,25 @@ class Services:
         """(operations under way, of them stuck)."""
         servers = await self.compute.db.read(compute_journal.under_way)
         volumes = await self.volume_scheduler.db.read(volume_journal.under_way)
-        return servers[0] + volumes[0], servers[1] + volumes[1]
+        images = await self.image_worker.service.db.read(image_journal.under_way)
+        return servers[0] + volumes[0] + images[0], servers[1] + volumes[1] + images[1]
 
     async def close(self) -> None:
         """Take no more messages."""
         await self.conductor.close()
         await self.network_worker.close()
         await self.volume_scheduler.close()
+        await self.image_worker.close()
 
 
 async def build(ground: Ground) -> Services:
     """Every API mounted on the ground; nothing runs in the background yet."""
     made_identity = await services.identity_api(ground)
     await services.bootstrap_identity(ground, made_identity)
-    await (await services.image_api(ground)).recover()
+    made_image = await services.image_service(ground)
+    await made_image.recover()
+    services.image_api(ground, made_image)
+    image_worker = await services.image_worker(ground, made_image)
     await services.placement_api(ground)
     network = await services.network_service(ground)
     services.network_api(ground, network)
@@ -94,4 +103,4 @@ async def build(ground: Ground) -> Services:
     conductor = await services.conductor(ground)
     metadata = AsgiTransport(metadata_app(made_compute))
     worker = NetworkWorker(network, ground.host)
-    return Services(ground, made_identity, made_compute, conductor, worker, volume_scheduler, metadata)
+    return Services(ground, made_identity, made_compute, conductor, worker, volume_scheduler, image_worker, metadata)

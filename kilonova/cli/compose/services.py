@@ -7,6 +7,7 @@ from kilonova.block_storage.client import VolumeClient
 from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import Host
+from kilonova.cli.compose.image_stores import image_parts, image_stores
 from kilonova.compute import service as compute
 from kilonova.compute.catalogue import StoredCatalogue
 from kilonova.compute.client import ComputeEvents
@@ -21,12 +22,13 @@ from kilonova.identity.core import IdentityService
 from kilonova.image import service as image
 from kilonova.image.client import ImageClient
 from kilonova.image.metadef.well_known import register_well_known
+from kilonova.image.stores import Stores
+from kilonova.image.worker import ImageWorker
 from kilonova.network import service as network
 from kilonova.network.client import NetworkClient
 from kilonova.node.agents.compute.core import Peers as AgentPeers
 from kilonova.node.agents.volume import Peers as VolumePeers
 from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
-from kilonova.node.images.store import FileStore
 from kilonova.placement import service as placement
 from kilonova.placement.client import PlacementClient
 from kilonova.policy.personas import network_base_rules
@@ -72,14 +74,24 @@ async def bootstrap_identity(ground: Ground, made: IdentityService) -> None:
     await bootstrap(made, Plan(secrets.admin_password, endpoints, users, user_password=secrets.member_password))
 
 
-async def image_api(ground: Ground) -> image.ImageService:
-    """Image, mounted; files in DIRECTORY/images."""
+async def image_service(ground: Ground) -> image.ImageService:
+    """What image's API and worker stand on."""
     db = await ground.database("image", image.MIGRATIONS)
-    store = FileStore(ground.world, ground.directory / "images")
-    made = image.ImageService(ground.world, db, store, ground.settings.image)
-    await register_well_known(made)
+    stores = image_stores(ground)
+    default = Stores(stores).default.data
+    assert default is not None
+    return image.ImageService(ground.world, db, default, ground.settings.image, image_parts(ground, stores))
+
+
+def image_api(ground: Ground, made: image.ImageService) -> None:
+    """Image, mounted."""
     ground.mounts["/image"] = image.image_app(made, ground.validator, ground.policy("image", image.RULES))
-    return made
+
+
+async def image_worker(ground: Ground, made: image.ImageService) -> ImageWorker:
+    """Who runs imports; the well-known metadata definitions are there."""
+    await register_well_known(made)
+    return ImageWorker(made, ground.bus("image-worker"))
 
 
 async def placement_api(ground: Ground) -> None:

@@ -74,7 +74,7 @@ def _of_today(change: Any) -> Any:
 
 
 def _remove(image: Image, name: str) -> None:
-    if name in WRITABLE | READ_ONLY | {"id"}:
+    if name in WRITABLE | READ_ONLY | {"id"} or name.startswith(RESERVED):
         raise forbidden(f"Property {name} may not be removed.")
     if image.properties.pop(name, None) is None:
         raise conflict(f"Property {name} does not exist.")

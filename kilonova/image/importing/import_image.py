@@ -63,7 +63,7 @@ async def keep_everywhere(op: Operation[ImageService], image_id: str, plan: Plan
     kept = 0
     for store in plan.stores:
         try:
-            size = await op.step(f"store {store} keeps the data", keep, image_id, store, plan, facts, undo=drop_from)
+            await op.step(f"store {store} keeps the data", keep, image_id, store, plan, facts, undo=drop_from)
         except Fault as fault:
             await op.write(f"store {store} failed", note_store, image_id, op.id, store, False)
             if plan.all_must_succeed:
@@ -71,7 +71,7 @@ async def keep_everywhere(op: Operation[ImageService], image_id: str, plan: Plan
             log.warning("import of image %s into store %s failed: %r", image_id, store, fault)
             continue
         kept += 1
-        await op.write(f"store {store} has {size} bytes", note_store, image_id, op.id, store, True)
+        await op.write(f"store {store} has it", note_store, image_id, op.id, store, True)
     if not kept:
         raise unavailable("The data could not be kept in any store.", hint="Try again, or choose other stores.")
 
@@ -156,7 +156,7 @@ def _staged(image_id: str, facts: Facts) -> str:
     return STAGED + image_id + ("-converted" if facts.converted else "")
 
 
-async def keep(step: Step[ImageService], image_id: str, store: str, plan: Plan, facts: Facts | None) -> int:
+async def keep(step: Step[ImageService], image_id: str, store: str, plan: Plan, facts: Facts | None) -> None:
     """The data in one store, byte for byte what was judged."""
     service = step.services
     image = await service.db.read(image_store.get_image, image_id)
@@ -171,7 +171,6 @@ async def keep(step: Step[ImageService], image_id: str, store: str, plan: Plan, 
     if reading.size_bytes != size or (wanted and reading.hash_value() != wanted):
         await service.stores.data(store).drop(image_id)
         raise unavailable("The data changed while it was copied.", hint="Try again.")
-    return size
 
 
 async def drop_from(step: Step[ImageService], image_id: str, store: str) -> None:

@@ -15,6 +15,7 @@ from kilonova.base.world import World
 
 CHUNK_BYTES = 1 * MIB
 KEPT_FREE_BYTES = 256 * MIB
+ABANDONED_SECONDS = 3600
 
 
 class FileStore:
@@ -25,11 +26,14 @@ class FileStore:
         self._directory = directory
         self._partial = directory / "partial"
         self._partial.mkdir(parents=True, exist_ok=True)
-        for left in self._partial.iterdir():  # of a process that died during an upload
-            left.unlink()
+        long_ago = world.clock.now().timestamp() - ABANDONED_SECONDS
+        for left in self._partial.iterdir():  # of a process that died during an upload; others may share the directory
+            with contextlib.suppress(FileNotFoundError):
+                if left.stat().st_mtime < long_ago:
+                    left.unlink()
 
     async def save(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
-        partial = self._partial / image_id
+        partial = self._partial / f"{image_id}.{self._world.ids.uuid()[:8]}"
         try:
             file = await self._world.blocking(open, partial, "wb")
             try:

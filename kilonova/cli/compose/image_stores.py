@@ -1,0 +1,65 @@
+"""Image's stores and what else it leans on, from the settings: `[image]`, `[[image.stores]]`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kilonova.base.faults import invalid
+from kilonova.cli.compose.ground import Ground
+from kilonova.image.cache.copies import Copies
+from kilonova.image.contract import ImageStore
+from kilonova.image.regions import CatalogRegions
+from kilonova.image.service import ImageParts, Workers
+from kilonova.image.settings import StoreSettings
+from kilonova.image.stores import Store
+from kilonova.node.images.convert import FileConverter
+from kilonova.node.images.store import FileStore
+from kilonova.node.images.web import WebReader
+
+FILES = StoreSettings("files", description="Files of this cloud", default=True)
+
+
+def image_stores(ground: Ground) -> tuple[Store, ...]:
+    """Every store that the settings name; one of files when they name none."""
+    return tuple(_store(ground, one) for one in ground.settings.image.stores or (FILES,))
+
+
+def _store(ground: Ground, wanted: StoreSettings) -> Store:
+    properties = {name: value for name in ("container", "region") if (value := getattr(wanted, name))}
+    return Store(
+        wanted.id,
+        wanted.kind,
+        _bytes(ground, wanted),
+        description=wanted.description,
+        weight=wanted.weight,
+        default=wanted.default,
+        properties=properties,
+    )
+
+
+def _bytes(ground: Ground, wanted: StoreSettings) -> ImageStore | None:
+    match wanted.kind:
+        case "file":
+            own = ground.directory / ("images" if wanted.id == FILES.id else f"images-{wanted.id}")
+            return FileStore(ground.world, Path(wanted.directory) if wanted.directory else own)
+        case "http":
+            return None  # nothing is saved there: its images are at URLs that users gave
+        case _:
+            raise invalid(f"Image store {wanted.id} has kind {wanted.kind!r}.", hint="Known: file, http.")
+
+
+def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
+    """What image leans on."""
+    settings = ground.settings.image
+    copies = None
+    if settings.cache_bytes:
+        kept = FileStore(ground.world, ground.directory / "image-copies")
+        copies = Copies(ground.world, ground.databases["image"], kept, ground.host, settings.cache_bytes)
+    return ImageParts(
+        stores=stores,
+        workers=Workers(ground.bus("glance-api"), ground.sealer),
+        web=WebReader(ground.world, settings.web.rules()),
+        converter=FileConverter(ground.world, ground.directory / "image-scratch"),
+        regions=CatalogRegions(ground.client("/identity")),
+        copies=copies,
+    )
