@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+AccessRule = tuple[str, str, str]  # service type, method, path pattern
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -27,6 +29,7 @@ class Caller:
     token: str = field(default="", repr=False)  # the token itself, to pass on to peers; never logged
     token_expires_at: str = ""  # ISO 8601, as the token says
     audit_ids: tuple[str, ...] = ()
+    access_rules: tuple[AccessRule, ...] | None = None  # the only requests allowed; None: all
 
     @property
     def is_service(self) -> bool:

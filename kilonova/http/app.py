@@ -12,8 +12,10 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from kilonova.base.faults import Fault, Kind, bug, invalid, not_found
+from kilonova.base.caller import Caller
+from kilonova.base.faults import Fault, Kind, bug, invalid, not_found, unauthenticated
 from kilonova.base.world import World
+from kilonova.http.access_rules import permits
 from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import FaultStyle
 from kilonova.http.request import Answer, Query, Request
@@ -129,11 +131,23 @@ class App:
             data={"status": 405, "headers": {"Allow": ", ".join(served)}},
         )
 
-    async def _authenticate(self, request: Request[Any]) -> Any:
+    async def _authenticate(self, request: Request[Any]) -> Caller:
         if self.authenticator is None:
             raise bug("no authenticator is wired")
         token = request.headers.get("x-auth-token", "")
-        return await self.authenticator.authenticate(token, request.headers.get("x-service-token", ""))
+        caller = await self.authenticator.authenticate(token, request.headers.get("x-service-token", ""))
+        if caller.access_rules is not None and not caller.is_service:
+            self._within_access_rules(request, caller)
+        return caller
+
+    def _within_access_rules(self, request: Request[Any], caller: Caller) -> None:
+        """UNAUTHENTICATED, as the field's own door has it, for a request that the application credential excludes."""
+        if self.participant == "keystone" and request.method == "GET" and request.url_path == "/v3/auth/tokens":
+            return  # any token may be validated
+        mount = "/" + request.origin.split("//", 1)[-1].partition("/")[2]
+        paths = {request.url_path, f"{mount.rstrip('/')}{request.url_path}"}
+        if not permits(caller.access_rules or (), self.participant, request.method, paths):
+            raise unauthenticated(inside="no access rule of the application credential allows the request")
 
     async def _choose(self, request: Request[Any], routes: list[Route]) -> Route:
         """The route among those of this method, its body read and checked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -28,3 +29,12 @@ def with_extra(body: dict[str, Any], struct: type[S], where: str) -> tuple[S, di
 def given(body: msgspec.Struct) -> dict[str, Any]:
     """The fields of an update that the client sent."""
     return {key: value for key, value in msgspec.structs.asdict(body).items() if value is not UNSET}
+
+
+def moment_of(text: str, field: str) -> datetime:
+    """The moment a client wrote in ISO 8601; without zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise invalid(f"Invalid input for field {field}: {text[:60]!r} is not an ISO 8601 time.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

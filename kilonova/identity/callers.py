@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from kilonova.base.caller import Caller
+from msgspec import UNSET, UnsetType
+
+from kilonova.base.caller import AccessRule, Caller
 from kilonova.identity.contract import TokenInfo
 
 SERVICE_ROLE = "service"
@@ -29,7 +31,14 @@ def caller_of(info: TokenInfo, token: str) -> Caller:
         token=token,
         token_expires_at=info.expires_at,
         audit_ids=tuple(info.audit_ids),
+        access_rules=_access_rules(info),
     )
+
+
+def _access_rules(info: TokenInfo) -> tuple[AccessRule, ...] | None:
+    credential = info.application_credential or None
+    rules = credential.access_rules if credential else UNSET
+    return None if isinstance(rules, UnsetType) else tuple((one.service, one.method, one.path) for one in rules)
 
 
 def beside_service(caller: Caller, service: Caller | None) -> Caller:

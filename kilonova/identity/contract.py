@@ -9,6 +9,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
+ACCESS_RULES_HEADER = "openstack-identity-access-rules"  # who asks about a token says with it that it enforces them
+ACCESS_RULES_VERSION = 1.0
 VERSION_HEADER = "x-kilonova-token-version"  # how much of all changes the answer about a token knew of
 
 
@@ -62,12 +64,39 @@ class CatalogService(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class AccessRuleRef(msgspec.Struct, frozen=True):
+    """One kind of request that an application credential allows: `GET /v2.1/servers/*` of service `compute`."""
+
+    id: str
+    path: str
+    method: str
+    service: str
+
+
 class ApplicationCredentialRef(msgspec.Struct, frozen=True):
     """The application credential that a token was got with. `restricted`: it may not make or delete others."""
 
     id: str
     name: str
     restricted: bool
+    access_rules: list[AccessRuleRef] | UnsetType = UNSET  # unset: every request is allowed
+
+
+class UserId(msgspec.Struct, frozen=True):
+    """A user, by its id alone."""
+
+    id: str
+
+
+class TrustRef(msgspec.Struct, frozen=True):
+    """The trust that a token was got with."""
+
+    id: str
+    impersonation: bool
+    trustor_user: UserId
+    trustee_user: UserId
+    redelegation_count: int | UnsetType = UNSET
+    redelegated_trust_id: str | UnsetType = UNSET
 
 
 class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +114,7 @@ class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     roles: list[RoleRef] | UnsetType = UNSET
     catalog: list[CatalogService] | UnsetType = UNSET
     application_credential: ApplicationCredentialRef | UnsetType = UNSET
+    trust: TrustRef | UnsetType = msgspec.field(name="OS-TRUST:trust", default=UNSET)
 
 
 class TokenBody(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ class IdentityService:
     def __init__(self, world: World, db: Database, sealer: Sealer, settings: IdentitySettings | None = None) -> None:
         self.world = world
         self.db = db
+        self.sealer = sealer
         self.settings = settings or IdentitySettings()
         self.passwords = Passwords(world, self.settings.password_checks_at_once)
         self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum)

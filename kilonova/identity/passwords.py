@@ -39,10 +39,14 @@ class Passwords:
         self._world = world
         self._turn = asyncio.Semaphore(at_once)
 
+    def check_length(self, password: str, field: str) -> None:
+        """INVALID for a password that is longer than any: nobody makes us hash megabytes."""
+        if len(password) > MAXIMUM_CHARACTERS:
+            raise invalid(f"Invalid input for field {field}: it is longer than {MAXIMUM_CHARACTERS} characters.")
+
     async def hash(self, password: str) -> str:
         """What to store for a person's password."""
-        if len(password) > MAXIMUM_CHARACTERS:
-            raise invalid(f"Invalid input for field password: it is longer than {MAXIMUM_CHARACTERS} characters.")
+        self.check_length(password, "password")
         async with self._turn:
             return await self._world.blocking(_hasher.hash, password)
 

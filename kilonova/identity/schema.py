@@ -16,6 +16,7 @@ domains = sa.Table(
     sa.Column("name_key", Name(), nullable=False, unique=True),
     sa.Column("description", Text(), nullable=False),
     sa.Column("enabled", sa.Boolean(), nullable=False),
+    sa.Column("options", sa.JSON(), nullable=True),
 )
 projects = sa.Table(
     "project",
@@ -28,6 +29,7 @@ projects = sa.Table(
     sa.Column("description", Text(), nullable=False),
     sa.Column("enabled", sa.Boolean(), nullable=False),
     sa.Column("extra", sa.JSON(), nullable=False),
+    sa.Column("options", sa.JSON(), nullable=True),
     sa.UniqueConstraint("domain_id", "name_key"),
 )
 project_tags = sa.Table(
@@ -48,6 +50,11 @@ users = sa.Table(
     sa.Column("password_hash", Name(), nullable=False),  # "" when the user has none
     sa.Column("options", sa.JSON(), nullable=False),
     sa.Column("extra", sa.JSON(), nullable=False),
+    sa.Column("password_set_at", Timestamp(), nullable=True),
+    sa.Column("password_expires_at", Timestamp(), nullable=True),
+    sa.Column("failed_logins", sa.Integer(), nullable=False, server_default="0"),  # since the last that was right
+    sa.Column("failed_at", Timestamp(), nullable=True),  # the last of them
+    sa.Column("active_at", Timestamp(), nullable=True),  # when it last logged in, by the day
     sa.UniqueConstraint("domain_id", "name_key"),
 )
 groups = sa.Table(
@@ -133,6 +140,7 @@ application_credentials = sa.Table(
     sa.Column("role_ids", sa.JSON(), nullable=False),
     sa.Column("unrestricted", sa.Boolean(), nullable=False),
     sa.Column("expires_at", Timestamp(), nullable=True),
+    sa.Column("access_rule_ids", sa.JSON(), nullable=True),  # none: every request is allowed
     sa.UniqueConstraint("user_id", "name"),
 )
 fernet_keys = sa.Table(
@@ -156,4 +164,109 @@ token_version = sa.Table(
     metadata,
     sa.Column("id", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("value", sa.BigInteger(), nullable=False),
+)
+policies = sa.Table(
+    "policy",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("type", Name(), nullable=False),
+    sa.Column("blob", Text(), nullable=False),
+)
+policy_associations = sa.Table(
+    "policy_association",
+    metadata,
+    sa.Column("endpoint_id", Id(), primary_key=True),  # either this, or a service, or a service in a region
+    sa.Column("service_id", Id(), primary_key=True),
+    sa.Column("region_id", Name(), primary_key=True),
+    sa.Column("policy_id", Id(), sa.ForeignKey("policy.id", ondelete="CASCADE"), nullable=False),
+)
+endpoint_groups = sa.Table(
+    "endpoint_group",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("name", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=False),
+    sa.Column("filters", sa.JSON(), nullable=False),
+)
+project_endpoints = sa.Table(
+    "project_endpoint",
+    metadata,
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("endpoint_id", Id(), sa.ForeignKey("endpoint.id", ondelete="CASCADE"), primary_key=True),
+)
+project_endpoint_groups = sa.Table(
+    "project_endpoint_group",
+    metadata,
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("endpoint_group_id", Id(), sa.ForeignKey("endpoint_group.id", ondelete="CASCADE"), primary_key=True),
+)
+registered_limits = sa.Table(
+    "registered_limit",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("service_id", Id(), sa.ForeignKey("service.id"), nullable=False),
+    sa.Column("region_id", Name(), nullable=False),  # "" for all regions
+    sa.Column("resource_name", Name(), nullable=False),
+    sa.Column("default_limit", sa.Integer(), nullable=False),
+    sa.Column("description", Text(), nullable=True),
+    sa.UniqueConstraint("service_id", "region_id", "resource_name"),
+)
+limits = sa.Table(
+    "project_limit",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("registered_limit_id", Id(), sa.ForeignKey("registered_limit.id"), nullable=False),
+    sa.Column("project_id", Id(), nullable=False),  # "" when it is of a domain
+    sa.Column("domain_id", Id(), nullable=False),
+    sa.Column("resource_limit", sa.Integer(), nullable=False),
+    sa.Column("description", Text(), nullable=True),
+    sa.UniqueConstraint("registered_limit_id", "project_id", "domain_id"),
+)
+credentials = sa.Table(
+    "credential",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("project_id", Id(), nullable=True),
+    sa.Column("type", Name(), nullable=False),
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+)
+access_rules = sa.Table(
+    "access_rule",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("service", Name(), nullable=False),
+    sa.Column("path", Name(), nullable=False),
+    sa.Column("method", sa.String(16), nullable=False),
+    sa.UniqueConstraint("user_id", "service", "path", "method"),
+)
+trusts = sa.Table(
+    "trust",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("trustor_user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("trustee_user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("impersonation", sa.Boolean(), nullable=False),
+    sa.Column("role_ids", sa.JSON(), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=True),
+    sa.Column("remaining_uses", sa.Integer(), nullable=True),
+    sa.Column("redelegated_trust_id", Id(), sa.ForeignKey("trust.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("redelegation_count", sa.Integer(), nullable=False),
+)
+domain_options = sa.Table(
+    "domain_option",
+    metadata,
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("section", Id(), primary_key=True),
+    sa.Column("name", Id(), primary_key=True),
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+)
+password_history = sa.Table(
+    "password_history",
+    metadata,
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("set_at", Timestamp(), primary_key=True),
+    sa.Column("password_hash", Name(), nullable=False),
 )

@@ -14,13 +14,21 @@ from kilonova.identity.application_credential import resource as application_cre
 from kilonova.identity.assignment import resource as assignment
 from kilonova.identity.catalog import resource as catalog
 from kilonova.identity.core import IdentityService
+from kilonova.identity.credential import ec2, signed_login
+from kilonova.identity.credential import resource as credential
 from kilonova.identity.domain import resource as domain
+from kilonova.identity.domain_config import resource as domain_config
+from kilonova.identity.endpoint_filter import resource as endpoint_filter
 from kilonova.identity.group import resource as group
+from kilonova.identity.limit import resource as limit
+from kilonova.identity.policy import resource as policy
 from kilonova.identity.project import resource as project
+from kilonova.identity.project import tag
 from kilonova.identity.revoking import prune_revocations
 from kilonova.identity.role import resource as role
 from kilonova.identity.token import resource as token
 from kilonova.identity.token.validate import LocalAuthenticator
+from kilonova.identity.trust import resource as trust
 from kilonova.identity.user import resource as user
 from kilonova.policy.personas import identity_base_rules
 from kilonova.policy.rules import Policy, Rule
@@ -28,7 +36,26 @@ from kilonova.saga.loops import Loop
 
 MIGRATIONS = "kilonova.identity.migrations"
 DENIAL = "You are not authorized to perform the requested action: {rule}."
-_NOUNS = (token, domain, project, user, group, role, assignment, catalog, application_credential)
+_NOUNS = (
+    token,
+    domain,
+    project,
+    tag,
+    user,
+    group,
+    role,
+    assignment,
+    catalog,
+    application_credential,
+    credential,
+    ec2,
+    signed_login,
+    trust,
+    policy,
+    endpoint_filter,
+    limit,
+    domain_config,
+)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

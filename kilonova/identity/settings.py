@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kilonova.identity.limit.model import Model
+
 
 @dataclass(frozen=True)
 class IdentitySettings:
@@ -15,3 +17,15 @@ class IdentitySettings:
     token_cache_size: int = 10_000
     password_checks_at_once: int = 2
     fernet_keys_maximum: int = 5
+    limit_model: Model = "flat"  # or strict_two_level
+    trust_redelegations_maximum: int = 3
+    # security compliance: 0 or "" means the rule is off
+    lockout_failure_attempts: int = 0  # wrong passwords in a row after which a user must wait
+    lockout_duration_seconds: int = 1800
+    password_history_count: int = 0  # how many earlier passwords, the present one included, may not be used again
+    password_expires_days: int = 0
+    minimum_password_age_days: int = 0
+    password_regex: str = ""
+    password_regex_description: str = ""
+    change_password_upon_first_use: bool = False
+    disable_inactive_days: int = 0  # users who did not log in for so long are refused

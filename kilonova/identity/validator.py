@@ -17,7 +17,7 @@ from kilonova.base.faults import Fault, Kind, unauthenticated
 from kilonova.base.world import World
 from kilonova.http.client import Client
 from kilonova.identity.callers import SERVICE_ROLE, beside_service, caller_of
-from kilonova.identity.contract import VERSION_HEADER, TokenBody
+from kilonova.identity.contract import ACCESS_RULES_HEADER, ACCESS_RULES_VERSION, VERSION_HEADER, TokenBody
 from kilonova.identity.lru import Lru
 from kilonova.trace import spans
 
@@ -103,7 +103,7 @@ class TokenValidator:
             f"{self._path}/auth/tokens",
             token=service_token or token,
             query=query,
-            headers={"x-subject-token": token},
+            headers={"x-subject-token": token, ACCESS_RULES_HEADER: str(ACCESS_RULES_VERSION)},
         )
         info = _decode(reply.content).token
         known = _Known(caller_of(info, token), datetime.fromisoformat(info.expires_at))

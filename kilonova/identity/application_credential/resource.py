@@ -11,13 +11,16 @@ from kilonova.base.faults import invalid
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
+from kilonova.identity.application_credential import access_rule, rule_store
 from kilonova.identity.application_credential import store as credential_store
+from kilonova.identity.application_credential.rule_store import AccessRule
 from kilonova.identity.application_credential.store import ApplicationCredential, NewCredential
+from kilonova.identity.bodies import moment_of
 from kilonova.identity.names import checked_name
 from kilonova.identity.role.store import Role
 from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import application_credentials, roles
-from kilonova.identity.token.login import may_manage_credentials, moment_of
+from kilonova.identity.token.delegated import may_manage_credentials, must_not_be_delegated
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
@@ -39,11 +42,19 @@ class CreateCredential(msgspec.Struct):
     expires_at: str | None = None
     roles: list[RoleName] = []
     unrestricted: bool = False
-    access_rules: list[dict[str, Any]] = []
+    access_rules: list[access_rule.AccessRuleBody] = []
     project_id: str | None = None
 
 
-def _show(request: Request[Any], one: ApplicationCredential, known: dict[str, Role]) -> dict[str, Any]:
+class Known(msgspec.Struct):
+    """What credentials refer to by id: roles, and the user's access rules."""
+
+    roles: dict[str, Role]
+    rules: dict[str, AccessRule]
+
+
+def _show(request: Request[Any], one: ApplicationCredential, all_known: Known) -> dict[str, Any]:
+    known = all_known.roles
     shown: dict[str, Any] = {
         "id": one.id,
         "name": one.name,
@@ -58,12 +69,20 @@ def _show(request: Request[Any], one: ApplicationCredential, known: dict[str, Ro
         "expires_at": iso_micros(one.expires_at) if one.expires_at else None,
         "system": None,
     }
+    rules = [all_known.rules[id_] for id_ in one.access_rule_ids or () if id_ in all_known.rules]
+    if rules:
+        shown["access_rules"] = [
+            {"id": rule.id, "service": rule.service, "path": rule.path, "method": rule.method} for rule in rules
+        ]
     shown["links"] = {"self": answers.link(request, "users", one.user_id, "application_credentials", one.id)}
     return shown
 
 
-async def _roles(service: IdentityService) -> dict[str, Role]:
-    return {role.id: role for role in await service.db.read(store.listed, roles, Role)}
+async def _known(service: IdentityService, user_id: str) -> Known:
+    return Known(
+        {role.id: role for role in await service.db.read(store.listed, roles, Role)},
+        {one.id: one for one in await service.db.read(rule_store.listed, user_id)},
+    )
 
 
 async def create(service: IdentityService, request: Request[CreateCredential]) -> dict[str, Any]:
@@ -72,10 +91,9 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
     request.enforce({"user_id": user_id})
     token = await service.tokens.validate(request.caller.token)
     may_manage_credentials(token)
+    must_not_be_delegated(token, "make application credentials")
     if not token.info.project:
         raise invalid("An application credential is for a project.", hint="Ask with a token of project scope.")
-    if body.access_rules:
-        raise invalid("Invalid input for field application_credential.access_rules: access rules are not offered here.")
     name = checked_name(body.name, "application_credential.name")
     now = service.world.clock.now()
     expires_at = moment_of(body.expires_at, "application_credential.expires_at") if body.expires_at else None
@@ -94,8 +112,9 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
         secret_hash=await service.passwords.hash_secret(secret),
     )
     taken = f"Conflict occurred attempting to store application_credential - Duplicate entry found with name {name}."
-    await service.db.write(store.insert, application_credentials, one, taken)
-    shown = _show(request, one, await _roles(service))
+    rules = await access_rule.chosen(service, user_id, body.access_rules)
+    await service.db.write(credential_store.insert, one, rules, taken)
+    shown = _show(request, one, await _known(service, user_id))
     return {"application_credential": shown | {"secret": secret}}
 
 
@@ -121,7 +140,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     user_id = request.path["user_id"]
     request.enforce({"user_id": user_id})
     found = await service.db.read(credential_store.listed, user_id, request.query.get("name"))
-    known = await _roles(service)
+    known = await _known(service, user_id)
     return answers.collection(request, "application_credentials", (_show(request, one, known) for one in found))
 
 
@@ -137,7 +156,7 @@ async def _load(service: IdentityService, request: Request[Any]) -> ApplicationC
 async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """One application credential, without its secret."""
     found = await _load(service, request)
-    return {"application_credential": _show(request, found, await _roles(service))}
+    return {"application_credential": _show(request, found, await _known(service, found.user_id))}
 
 
 async def delete(service: IdentityService, request: Request[None]) -> None:
@@ -162,10 +181,12 @@ ROUTES: tuple[Route, ...] = (
     Route(method="GET", path=_PATH, handler=list_, policy="identity:list_application_credentials"),
     Route(method="GET", path=_ONE, handler=show, policy="identity:get_application_credential"),
     Route(method="DELETE", path=_ONE, handler=delete, policy="identity:delete_application_credential", success=204),
+    *access_rule.ROUTES,
 )
 RULES = (
     rule("get_application_credential", f"{READER} or rule:owner", SYSTEM_OR_PROJECT, ("GET", _ONE)),
     rule("list_application_credentials", f"{READER} or rule:owner", SYSTEM_OR_PROJECT, ("GET", _PATH)),
     rule("create_application_credential", "user_id:%(user_id)s", ("project",), ("POST", _PATH)),
     rule("delete_application_credential", f"{ADMIN} or rule:owner", SYSTEM_OR_PROJECT, ("DELETE", _ONE)),
+    *access_rule.RULES,
 )

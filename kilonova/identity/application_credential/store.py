@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -9,6 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity import store
+from kilonova.identity.application_credential import rule_store
+from kilonova.identity.application_credential.rule_store import AccessRule
 from kilonova.identity.schema import application_credentials
 
 
@@ -23,12 +26,19 @@ class ApplicationCredential(msgspec.Struct):
     role_ids: list[str]
     unrestricted: bool
     expires_at: datetime | None
+    access_rule_ids: list[str] | None = None
 
 
 class NewCredential(ApplicationCredential, kw_only=True):
     """As it is first written."""
 
     secret_hash: str
+
+
+def insert(connection: Connection, new: NewCredential, rules: Iterable[AccessRule], taken: str) -> None:
+    """A new credential with its access rules."""
+    new.access_rule_ids = rule_store.ensure(connection, rules) or None
+    store.insert(connection, application_credentials, new, taken)
 
 
 def listed(connection: Connection, user_id: str, name: str | None) -> list[ApplicationCredential]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from kilonova.identity.assignment.store import Assignment, Wider
-from kilonova.identity.token.authorization_store import implied_by
+from kilonova.identity.token.roles_store import implied_by
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ def _of(one: Assignment, wider: Wider) -> Iterator[Effect]:
         scopes = [("project", below) for below in _below(one.scope_id, wider)]
     for user_id in actors:
         for scope, scope_id in scopes:
-            for role_id in sorted(implied_by({one.role_id}, wider.implied)):
+            for role_id in sorted(implied_by({one.role_id}, wider.implied) - wider.hidden):
                 yield Effect(
                     Assignment("user", user_id, scope, scope_id, role_id),
                     one,

@@ -55,6 +55,7 @@ class Wider(msgspec.Struct, frozen=True):
     members: dict[str, list[str]]  # group → users
     implied: list[tuple[str, str]]
     below: dict[str, list[str]]  # project or domain → projects right below
+    hidden: frozenset[str]  # roles of one domain: no token shows them, only what they imply
 
 
 def _where(one: Assignment) -> sa.ColumnElement[bool]:
@@ -111,7 +112,8 @@ def read_wider(connection: Connection, implied: Iterable[tuple[str, str]]) -> Wi
     below: dict[str, list[str]] = {}
     for row in connection.execute(sa.select(projects.c.id, projects.c.parent_id)):
         below.setdefault(row.parent_id, []).append(row.id)
-    return Wider(members, list(implied), below)
+    hidden = connection.scalars(sa.select(roles.c.id).where(roles.c.domain_id != ""))
+    return Wider(members, list(implied), below, frozenset(hidden))
 
 
 def read_names(connection: Connection, found: list[Assignment]) -> Names:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity.contract import CatalogEndpoint, CatalogService
-from kilonova.identity.schema import endpoints, regions, services
+from kilonova.identity.schema import endpoints, project_endpoint_groups, project_endpoints, regions, services
 
 
 class Region(msgspec.Struct):
@@ -40,7 +40,14 @@ class Endpoint(msgspec.Struct):
     enabled: bool = True
 
 
-def read_catalog(connection: Connection) -> list[CatalogService]:
+class Templates(msgspec.Struct):
+    """The catalog before it is made for a project. `is_filtered`: some projects see a part of it only."""
+
+    services: list[CatalogService]
+    is_filtered: bool
+
+
+def read_templates(connection: Connection) -> Templates:
     """Every enabled service that has an enabled endpoint, URLs as templates."""
     found = (
         sa.select(
@@ -61,7 +68,14 @@ def read_catalog(connection: Connection) -> list[CatalogService]:
         service = made.setdefault(row.id, CatalogService([], row.id, row.type, row.name))
         endpoint = CatalogEndpoint(row.endpoint_id, row.interface, row.region_id, row.url, row.region_id)
         service.endpoints.append(endpoint)
-    return list(made.values())
+    return Templates(list(made.values()), _is_filtered(connection))
+
+
+def _is_filtered(connection: Connection) -> bool:
+    return any(
+        connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1)).first() is not None
+        for table in (project_endpoints, project_endpoint_groups)
+    )
 
 
 def is_region_used(connection: Connection, region_id: str) -> bool:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict
 from kilonova.identity import store
-from kilonova.identity.schema import assignments, domains, groups, projects, roles, users
+from kilonova.identity.schema import assignments, domains, groups, limits, projects, roles, users
 
 
 class Domain(msgspec.Struct):
@@ -18,6 +20,7 @@ class Domain(msgspec.Struct):
     name: str
     description: str = ""
     enabled: bool = True
+    options: dict[str, Any] | None = None
 
 
 def delete(connection: Connection, domain_id: str) -> None:
@@ -30,4 +33,5 @@ def delete(connection: Connection, domain_id: str) -> None:
         connection.execute(table.delete().where(table.c.domain_id == domain_id))
     connection.execute(assignments.delete().where(assignments.c.scope == "domain", assignments.c.scope_id == domain_id))
     connection.execute(roles.delete().where(roles.c.domain_id == domain_id))
+    connection.execute(limits.delete().where(limits.c.domain_id == domain_id))
     store.remove(connection, domains, domain_id)

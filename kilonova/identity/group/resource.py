@@ -16,6 +16,7 @@ from kilonova.identity.domain.store import Domain
 from kilonova.identity.group import store as group_store
 from kilonova.identity.group.store import Group
 from kilonova.identity.names import checked_name
+from kilonova.identity.noun import Noun, within
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER, rule
 from kilonova.identity.schema import domains, groups, users
 
@@ -46,9 +47,7 @@ class Member(msgspec.Struct):
     domain_id: str
 
 
-def show_group(request: Request[Any], group: Group) -> dict[str, Any]:
-    """A group as clients see it."""
-    return answers.linked(request, "groups", msgspec.structs.asdict(group))
+GROUPS = Noun("group", groups, Group, target=within)
 
 
 def _taken(name: str) -> str:
@@ -65,22 +64,7 @@ async def create(service: IdentityService, request: Request[CreateGroup]) -> dic
         raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
     group = Group(service.world.ids.hex32(), domain_id, name, body.description or "")
     await service.db.write(store.insert, groups, group, _taken(name))
-    return {"group": show_group(request, group)}
-
-
-async def load_group(service: IdentityService, request: Request[Any]) -> Group:
-    """The group that the path names; 403 or 404 for who may not see it."""
-    id_ = request.path["group_id"]
-    group = await service.db.read(store.get, groups, Group, id_)
-    request.enforce({"target": {"group": msgspec.structs.asdict(group)}} if group else {})
-    if group is None:
-        raise answers.missing("group", id_)
-    return group
-
-
-async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
-    """One group."""
-    return {"group": show_group(request, await load_group(service, request))}
+    return GROUPS.body(request, group)
 
 
 async def list_(service: IdentityService, request: Request[None]) -> dict[str, Any]:
@@ -91,12 +75,12 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     if own:
         wanted.append(("domain_id", "equals", own))
     found = await service.db.read(store.listed, groups, Group, wanted)
-    return answers.collection(request, "groups", (show_group(request, one) for one in found))
+    return answers.collection(request, "groups", (GROUPS.view(request, one) for one in found))
 
 
 async def update(service: IdentityService, request: Request[UpdateGroup]) -> dict[str, Any]:
     """Change a group's name or description."""
-    group = await load_group(service, request)
+    group = await GROUPS.load(service, request)
     changes = given(request.body)
     if changes.pop("domain_id", group.domain_id) != group.domain_id:
         raise forbidden("The domain of a group cannot be changed.")
@@ -106,12 +90,12 @@ async def update(service: IdentityService, request: Request[UpdateGroup]) -> dic
         changes["description"] = ""
     changed = msgspec.structs.replace(group, **changes)
     await service.db.write(store.change, groups, group.id, changes, _taken(changed.name))
-    return {"group": show_group(request, changed)}
+    return GROUPS.body(request, changed)
 
 
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The group, and with it the roles that its members had through it."""
-    group = await load_group(service, request)
+    group = await GROUPS.load(service, request)
     await service.change(group_store.delete, group.id)
 
 
@@ -151,25 +135,9 @@ async def remove_user(service: IdentityService, request: Request[None]) -> None:
         raise answers.missing(f"user in group {group.id}", user.id)
 
 
-_PATH = "/v3/groups"
-_ONE = f"{_PATH}/{{group_id}}"
-_USER = f"{_ONE}/users/{{user_id}}"
+_USER = f"{GROUPS.one}/users/{{user_id}}"
 ROUTES: tuple[Route, ...] = (
-    Route(
-        method="POST",
-        path=_PATH,
-        handler=create,
-        policy="identity:create_group",
-        body=CreateGroup,
-        envelope="group",
-        success=201,
-    ),
-    Route(method="GET", path=_PATH, handler=list_, policy="identity:list_groups"),
-    Route(method="GET", path=_ONE, handler=show, policy="identity:get_group"),
-    Route(
-        method="PATCH", path=_ONE, handler=update, policy="identity:update_group", body=UpdateGroup, envelope="group"
-    ),
-    Route(method="DELETE", path=_ONE, handler=delete, policy="identity:delete_group", success=204),
+    *GROUPS.routes(create, update, (CreateGroup, UpdateGroup), list_=list_, delete=delete),
     Route(method="PUT", path=_USER, handler=add_user, policy="identity:add_user_to_group", success=204),
     Route(method="GET", path=_USER, handler=check_user, policy="identity:check_user_in_group", success=204),
     Route(method="DELETE", path=_USER, handler=remove_user, policy="identity:remove_user_from_group", success=204),
@@ -178,11 +146,7 @@ SEES = f"{READER} or (role:reader and domain_id:%(target.group.domain_id)s)"
 _BOTH = "domain_id:%(target.group.domain_id)s and domain_id:%(target.user.domain_id)s"
 _CHANGES = f"({ADMIN}) or (role:manager and domain_id:%(target.group.domain_id)s)"
 RULES = (
-    rule("get_group", SEES, ANYWHERE, ("GET", _ONE)),
-    rule("list_groups", SEES, ANYWHERE, ("GET", _PATH)),
-    rule("create_group", _CHANGES, ANYWHERE, ("POST", _PATH)),
-    rule("update_group", _CHANGES, ANYWHERE, ("PATCH", _ONE)),
-    rule("delete_group", _CHANGES, ANYWHERE, ("DELETE", _ONE)),
+    *GROUPS.rules(SEES, _CHANGES, ANYWHERE),
     rule("add_user_to_group", f"({ADMIN}) or (role:manager and {_BOTH})", ANYWHERE, ("PUT", _USER)),
     rule("check_user_in_group", f"{READER} or (role:reader and {_BOTH})", ANYWHERE, ("GET", _USER), ("HEAD", _USER)),
     rule("remove_user_from_group", f"({ADMIN}) or (role:manager and {_BOTH})", ANYWHERE, ("DELETE", _USER)),

@@ -12,10 +12,14 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
 from kilonova.identity.bodies import given, with_extra
+from kilonova.identity.domain.resource import DOMAINS, delete_domain
 from kilonova.identity.domain.store import Domain
+from kilonova.identity.immutable import check_changeable, merged_options
 from kilonova.identity.names import checked_name
+from kilonova.identity.noun import Noun, within
 from kilonova.identity.project import store as project_store
 from kilonova.identity.project.store import Project, TagFilter
+from kilonova.identity.project.tag_names import checked_tags
 from kilonova.identity.revoking import revoke_tokens
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER_OR_DOMAIN_READER, rule
 from kilonova.identity.schema import domains, projects
@@ -24,7 +28,6 @@ from kilonova.policy.personas import SYSTEM_READER
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
 
-TAGS_MAXIMUM = 80
 NAME_CHARACTERS = 64
 
 
@@ -57,35 +60,25 @@ class UpdateProject(msgspec.Struct):
     parent_id: str | UnsetType | None = UNSET
     is_domain: bool | UnsetType = UNSET
     tags: list[str] | UnsetType = UNSET
+    options: dict[str, Any] | UnsetType = UNSET
 
 
-def show_project(request: Request[Any], project: Project) -> dict[str, Any]:
-    """A project as clients see it."""
-    shown = {
+def _shown(request: Request[Any], project: Project) -> dict[str, Any]:
+    return {
         **project.extra,
         "id": project.id,
         "name": project.name,
-        "domain_id": project.domain_id,
-        "parent_id": project.parent_id,
+        "domain_id": project.domain_id or None,
+        "parent_id": project.parent_id or None,
         "description": project.description,
         "enabled": project.enabled,
-        "is_domain": False,
+        "is_domain": project.is_domain,
         "tags": project.tags,
-        "options": {},
+        "options": project.options or {},
     }
-    return answers.linked(request, "projects", shown)
 
 
-def checked_tags(tags: list[str]) -> list[str]:
-    """`tags` when a project may have them: at most 80 of 1 to 255 characters, none with a comma or a slash."""
-    if len(tags) > TAGS_MAXIMUM:
-        raise invalid(f"Invalid input for field project.tags: more than {TAGS_MAXIMUM} tags.")
-    for tag in tags:
-        if not 1 <= len(tag) <= 255 or "," in tag or "/" in tag:
-            raise invalid(f"Invalid input for field project.tags: {tag[:60]!r} cannot be a tag.")
-    if len(set(tags)) != len(tags):
-        raise invalid("Invalid input for field project.tags: a tag stands there twice.")
-    return tags
+PROJECTS = Noun("project", projects, Project, target=within, get=project_store.get_or_domain, shown=_shown)
 
 
 async def create(service: IdentityService, request: Request[ProjectBody]) -> dict[str, Any]:
@@ -93,7 +86,7 @@ async def create(service: IdentityService, request: Request[ProjectBody]) -> dic
     caller = request.caller
     body, extra = with_extra(request.body.project, CreateProject, "project")
     if body.is_domain:
-        raise invalid("Projects that act as domains are made at /v3/domains.", hint="POST /v3/domains instead.")
+        return await _create_domain(service, request, body)
     parent = await service.db.read(project_store.get, body.parent_id) if body.parent_id else None
     above = parent.domain_id if parent else body.parent_id
     domain_id = body.domain_id or above or caller.domain_id or caller.project_domain_id or "default"
@@ -116,24 +109,29 @@ async def create(service: IdentityService, request: Request[ProjectBody]) -> dic
         body.enabled,
         extra,
         tags,
+        merged_options({}, body.options, "project"),
     )
     await service.db.write(project_store.insert, project)
-    return {"project": show_project(request, project)}
+    return {"project": PROJECTS.view(request, project)}
 
 
-async def _load(service: IdentityService, request: Request[Any]) -> Project:
-    id_ = request.path["project_id"]
-    project = await service.db.read(project_store.get, id_)
-    request.enforce({"target": {"project": msgspec.structs.asdict(project)}} if project else {})
-    if project is None:
-        raise answers.missing("project", id_)
-    return project
+async def _create_domain(service: IdentityService, request: Request[Any], body: CreateProject) -> dict[str, Any]:
+    """A new domain, asked for as the project that it acts as."""
+    request.enforce({})
+    if body.domain_id or body.parent_id:
+        raise invalid("A project that acts as a domain is in no domain and below no project.")
+    name = checked_name(body.name, "project.name", NAME_CHARACTERS)
+    options = merged_options({}, body.options, "project")
+    domain = Domain(service.world.ids.hex32(), name, body.description or "", body.enabled, options)
+    taken = f"Conflict occurred attempting to store project - Duplicate entry found with name {name}."
+    await service.db.write(store.insert, domains, domain, taken)
+    return PROJECTS.body(request, project_store.as_project(domain))
 
 
 async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """One project; `parents_as_list`, `parents_as_ids`, `subtree_as_list`, `subtree_as_ids` add its relatives."""
-    project = await _load(service, request)
-    shown = show_project(request, project)
+    project = await PROJECTS.load(service, request)
+    shown = PROJECTS.view(request, project)
     query = request.query
     if "parents_as_list" in query and "parents_as_ids" in query:
         raise invalid("Give one of parents_as_list and parents_as_ids, not both.")
@@ -142,7 +140,7 @@ async def show(service: IdentityService, request: Request[None]) -> dict[str, An
     if "parents_as_list" in query or "parents_as_ids" in query:
         above = await service.db.read(project_store.parents, project)
         if "parents_as_list" in query:
-            shown["parents"] = [{"project": show_project(request, one)} for one in above]
+            shown["parents"] = [{"project": PROJECTS.view(request, one)} for one in above]
         else:
             ids: dict[str, Any] | None = None
             for one in [*reversed(above)]:
@@ -151,7 +149,7 @@ async def show(service: IdentityService, request: Request[None]) -> dict[str, An
     if "subtree_as_list" in query or "subtree_as_ids" in query:
         below = await service.db.read(project_store.subtree, project.id)
         if "subtree_as_list" in query:
-            shown["subtree"] = [{"project": show_project(request, one)} for one in below]
+            shown["subtree"] = [{"project": PROJECTS.view(request, one)} for one in below]
         else:
             shown["subtree"] = _ids_below(project.id, below)
     return {"project": shown}
@@ -167,12 +165,15 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     own = request.caller.domain_id
     request.enforce({"target": {"domain_id": own}} if own else {})
     if request.query.boolean("is_domain"):
-        return answers.collection(request, "projects", [])
+        asked = answers.filters(request, "name", "id", flags=("enabled",))
+        acting = await service.db.read(store.listed, domains, Domain, asked, None if not own else [own])
+        views = (PROJECTS.view(request, project_store.as_project(one)) for one in acting)
+        return answers.collection(request, "projects", views)
     wanted = answers.filters(request, "name", "domain_id", "parent_id", "id", flags=("enabled",))
     if own and "admin" not in request.caller.roles:
         wanted.append(("domain_id", "equals", own))
     found = await service.db.read(project_store.listed, wanted, _tag_filter(request))
-    return answers.collection(request, "projects", (show_project(request, one) for one in found))
+    return answers.collection(request, "projects", (PROJECTS.view(request, one) for one in found))
 
 
 def _tag_filter(request: Request[Any]) -> TagFilter:
@@ -184,94 +185,48 @@ def _tag_filter(request: Request[Any]) -> TagFilter:
 
 async def update(service: IdentityService, request: Request[ProjectBody]) -> dict[str, Any]:
     """Change some of a project; disabling it revokes its tokens."""
-    project = await _load(service, request)
+    project = await PROJECTS.load(service, request)
     body, extra = with_extra(request.body.project, UpdateProject, "project")
     changes = given(body)
+    check_changeable("Project", project.id, project.options, changes)
     for key in ("domain_id", "parent_id", "is_domain"):
-        if key in changes and changes.pop(key) != (getattr(project, key) if key != "is_domain" else False):
+        if key in changes and (changes.pop(key) or "") != (getattr(project, key) or ""):
             raise forbidden(f"{key} of a project cannot be changed.")
     if "name" in changes:
         checked_name(changes["name"], "project.name", NAME_CHARACTERS)
     if changes.get("description", "") is None:
         changes["description"] = ""
-    if extra:
+    if "options" in changes:
+        changes["options"] = merged_options(project.options, changes["options"], "project")
+    if extra and not project.is_domain:
         changes["extra"] = project.extra | extra
     tags = changes.pop("tags", None)
     if tags is not None:
         tags = sorted(checked_tags(tags))
     if changes.get("enabled") is False:
         below = await service.db.read(project_store.subtree, project.id)
-        if any(one.enabled for one in below):
+        if any(one.enabled for one in below) and not project.is_domain:
             raise forbidden("A project cannot be disabled while projects below it are enabled.")
     changed = msgspec.structs.replace(project, **changes, tags=project.tags if tags is None else tags)
     taken = f"Conflict occurred attempting to store project - Duplicate entry found with name {changed.name}."
-    await service.change(store.change, projects, project.id, changes, taken)
-    if tags is not None:
+    await service.change(store.change, domains if project.is_domain else projects, project.id, changes, taken)
+    if tags is not None and not project.is_domain:
         await service.db.write(project_store.set_tags, project.id, tags)
     if changes.get("enabled") is False:
-        await revoke_tokens(service, "project", project.id)
-    return {"project": show_project(request, changed)}
+        await revoke_tokens(service, "domain" if project.is_domain else "project", project.id)
+    return PROJECTS.body(request, changed)
 
 
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The project and its assignments; what it owns elsewhere is not identity's."""
-    project = await _load(service, request)
+    project = await PROJECTS.load(service, request)
+    check_changeable("Project", project.id, project.options, {})
+    if project.is_domain:
+        await delete_domain(service, await DOMAINS.named(service, project.id, "project"))
+        return
     if await service.db.read(project_store.children, [project.id]):
         raise forbidden("A project cannot be deleted while there are projects below it.")
     await service.change(project_store.delete, project.id)
-
-
-async def list_tags(service: IdentityService, request: Request[None]) -> dict[str, Any]:
-    """The project's tags."""
-    project = await _load(service, request)
-    return answers.collection(request, "tags", project.tags)
-
-
-async def show_tag(service: IdentityService, request: Request[None]) -> None:
-    """Whether the project has the tag."""
-    project = await _load(service, request)
-    if request.path["tag"] not in project.tags:
-        raise answers.missing("project tag", request.path["tag"])
-
-
-class ReplaceTags(msgspec.Struct):
-    """All the tags that the project shall have."""
-
-    tags: list[str]
-
-
-async def replace_tags(service: IdentityService, request: Request[ReplaceTags]) -> dict[str, Any]:
-    """These tags and no others."""
-    project = await _load(service, request)
-    project.tags = sorted(checked_tags(request.body.tags))
-    await service.db.write(project_store.set_tags, project.id, project.tags)
-    return answers.collection(request, "tags", project.tags)
-
-
-async def add_tag(service: IdentityService, request: Request[None]) -> None:
-    """One tag more."""
-    project = await _load(service, request)
-    tags = sorted(checked_tags(list({*project.tags, request.path["tag"]})))
-    await service.db.write(project_store.set_tags, project.id, tags)
-
-
-async def delete_tag(service: IdentityService, request: Request[None]) -> None:
-    """One tag less."""
-    project = await _load(service, request)
-    if request.path["tag"] not in project.tags:
-        raise answers.missing("project tag", request.path["tag"])
-    await service.db.write(project_store.set_tags, project.id, [t for t in project.tags if t != request.path["tag"]])
-
-
-async def delete_tags(service: IdentityService, request: Request[None]) -> None:
-    """No tags."""
-    project = await _load(service, request)
-    await service.db.write(project_store.set_tags, project.id, [])
-
-
-_PATH = "/v3/projects"
-_ONE = f"{_PATH}/{{project_id}}"
-_TAG = f"{_ONE}/tags/{{tag}}"
 
 
 def _route(method: str, path: str, handler: Any, rule_name: str, success: int = 200, **more: Any) -> Route:
@@ -279,35 +234,20 @@ def _route(method: str, path: str, handler: Any, rule_name: str, success: int = 
 
 
 ROUTES: tuple[Route, ...] = (
-    _route("POST", _PATH, create, "create_project", 201, body=ProjectBody),
-    _route("GET", _PATH, list_, "list_projects"),
-    _route("GET", _ONE, show, "get_project"),
-    _route("PATCH", _ONE, update, "update_project", body=ProjectBody),
-    _route("DELETE", _ONE, delete, "delete_project", 204),
-    _route("GET", f"{_ONE}/tags", list_tags, "list_project_tags"),
-    _route("PUT", f"{_ONE}/tags", replace_tags, "update_project_tags", body=ReplaceTags),
-    _route("DELETE", f"{_ONE}/tags", delete_tags, "delete_project_tags", 204),
-    _route("GET", _TAG, show_tag, "get_project_tag", 204),
-    _route("PUT", _TAG, add_tag, "create_project_tag", 201),
-    _route("DELETE", _TAG, delete_tag, "delete_project_tag", 204),
+    _route("POST", PROJECTS.path, create, "create_project", 201, body=ProjectBody),
+    _route("GET", PROJECTS.path, list_, "list_projects"),
+    _route("GET", PROJECTS.one, show, "get_project"),
+    _route("PATCH", PROJECTS.one, update, "update_project", body=ProjectBody),
+    _route("DELETE", PROJECTS.one, delete, "delete_project", 204),
 )
-_SEES = (
+SEES = (
     f"({ADMIN}) or ({SYSTEM_READER}) or (role:reader and domain_id:%(target.project.domain_id)s and "
     "not None:%(target.project.domain_id)s) or project_id:%(target.project.id)s"
 )
-_CHANGES = (
+CHANGES = (
     f"({ADMIN}) or (role:manager and domain_id:%(target.project.domain_id)s and not None:%(target.project.domain_id)s)"
 )
 RULES = (
-    rule("get_project", _SEES, ANYWHERE, ("GET", _ONE)),
-    rule("list_projects", READER_OR_DOMAIN_READER, ANYWHERE, ("GET", _PATH)),
-    rule("create_project", _CHANGES, ANYWHERE, ("POST", _PATH)),
-    rule("update_project", _CHANGES, ANYWHERE, ("PATCH", _ONE)),
-    rule("delete_project", _CHANGES, ANYWHERE, ("DELETE", _ONE)),
-    rule("list_project_tags", _SEES, ANYWHERE, ("GET", f"{_ONE}/tags")),
-    rule("get_project_tag", _SEES, ANYWHERE, ("GET", _TAG)),
-    rule("update_project_tags", _CHANGES, ANYWHERE, ("PUT", f"{_ONE}/tags")),
-    rule("create_project_tag", _CHANGES, ANYWHERE, ("PUT", _TAG)),
-    rule("delete_project_tags", _CHANGES, ANYWHERE, ("DELETE", f"{_ONE}/tags")),
-    rule("delete_project_tag", _CHANGES, ANYWHERE, ("DELETE", _TAG)),
+    *(one for one in PROJECTS.rules(SEES, CHANGES, ANYWHERE) if one.name != "identity:list_projects"),
+    rule("list_projects", READER_OR_DOMAIN_READER, ANYWHERE, ("GET", PROJECTS.path)),
 )

@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity import store
-from kilonova.identity.schema import assignments, project_tags, projects, users
+from kilonova.identity.domain.store import Domain
+from kilonova.identity.schema import assignments, credentials, domains, limits, project_tags, projects, users
 from kilonova.identity.store import Filter
 
 
@@ -25,6 +26,8 @@ class Project(msgspec.Struct):
     enabled: bool = True
     extra: dict[str, Any] = {}
     tags: list[str] = []
+    options: dict[str, Any] | None = None
+    is_domain: bool = False  # a domain, shown as the project that it acts as: in no domain, below nothing
 
 
 class TagFilter(msgspec.Struct):
@@ -64,6 +67,22 @@ def get(connection: Connection, project_id: str) -> Project | None:
     """The project of that id."""
     found = store.get(connection, projects, Project, project_id)
     return with_tags(connection, [found])[0] if found else None
+
+
+def get_or_domain(connection: Connection, id_: str) -> Project | None:
+    """The project of that id, or the domain of that id as a project."""
+    project = get(connection, id_)
+    if project is None:
+        domain = store.get(connection, domains, Domain, id_)
+        return as_project(domain) if domain else None
+    return project
+
+
+def as_project(domain: Domain) -> Project:
+    """A domain, as the project that it acts as."""
+    return Project(
+        domain.id, "", "", domain.name, domain.description, domain.enabled, options=domain.options, is_domain=True
+    )
 
 
 def listed(connection: Connection, filters: Sequence[Filter], tags: TagFilter) -> list[Project]:
@@ -116,9 +135,11 @@ def parents(connection: Connection, project: Project) -> list[Project]:
 
 
 def delete(connection: Connection, project_id: str) -> None:
-    """The project, its tags, its assignments, its application credentials."""
+    """The project and all that is of it: tags, assignments, limits, keys, application credentials, trusts."""
     connection.execute(
         assignments.delete().where(assignments.c.scope == "project", assignments.c.scope_id == project_id)
     )
     connection.execute(users.update().where(users.c.default_project_id == project_id).values(default_project_id=None))
+    connection.execute(limits.delete().where(limits.c.project_id == project_id))
+    connection.execute(credentials.delete().where(credentials.c.project_id == project_id))
     store.remove(connection, projects, project_id)

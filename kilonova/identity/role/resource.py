@@ -12,12 +12,13 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.identity import answers, store
 from kilonova.identity.bodies import given
+from kilonova.identity.immutable import check_changeable, merged_options
 from kilonova.identity.names import checked_name
 from kilonova.identity.role import store as role_store
 from kilonova.identity.role.store import Role
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import roles
-from kilonova.identity.token.authorization_store import implied_by
+from kilonova.identity.token.roles_store import implied_by
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
@@ -69,7 +70,8 @@ async def create(service: IdentityService, request: Request[CreateRole]) -> dict
     body = request.body
     request.enforce({}, "identity:create_domain_role" if body.domain_id else "identity:create_role")
     name = checked_name(body.name, "role.name")
-    role = Role(service.world.ids.hex32(), body.domain_id or "", name, body.description or "", body.options)
+    options = merged_options({}, body.options, "role")
+    role = Role(service.world.ids.hex32(), body.domain_id or "", name, body.description or "", options)
     await service.db.write(store.insert, roles, role, _taken(name))
     return {"role": show_role(request, role)}
 
@@ -101,17 +103,13 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     return answers.collection(request, "roles", (show_role(request, one) for one in found))
 
 
-def _changeable(role: Role, after: dict[str, Any] | None = None) -> None:
-    """FORBIDDEN while the role is marked immutable, as the roles that the cloud depends on are."""
-    if role.options.get("immutable") and not (after is not None and after.get("immutable") is False):
-        raise forbidden(f"Role {role.id} is immutable.", hint="Set its option immutable to false first.")
-
-
 async def update(service: IdentityService, request: Request[UpdateRole]) -> dict[str, Any]:
     """Change some of a role."""
     role = await _load(service, request, "update")
     changes = given(request.body)
-    _changeable(role, changes.get("options", {}))
+    check_changeable("Role", role.id, role.options, changes)
+    if "options" in changes:
+        changes["options"] = merged_options(role.options, changes["options"], "role")
     if "name" in changes:
         checked_name(changes["name"], "role.name")
     if changes.get("description", "") is None:
@@ -124,7 +122,7 @@ async def update(service: IdentityService, request: Request[UpdateRole]) -> dict
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The role; nobody has it any more."""
     role = await _load(service, request, "delete")
-    _changeable(role)
+    check_changeable("Role", role.id, role.options, {})
     await service.change(store.remove, roles, role.id)
 
 
@@ -153,6 +151,8 @@ def _inference(request: Request[Any], prior: Role, implied: Role) -> dict[str, A
 async def imply(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """Who has the first role has the second too."""
     prior, implied = await _pair(service, request)
+    if implied.domain_id and not prior.domain_id:
+        raise forbidden(f"Role {prior.id} is of the whole cloud and cannot imply role {implied.id} of one domain.")
     if prior.id in implied_by({implied.id}, await service.db.read(role_store.pairs)):
         raise invalid(f"Role {implied.id} implies role {prior.id}: a circle is not allowed.")
     if implied.name == "admin":

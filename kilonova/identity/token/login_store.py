@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -10,7 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.identity.names import name_key
 from kilonova.identity.schema import application_credentials, domains, projects, users
-from kilonova.identity.token.authorization_store import roles_of
+from kilonova.identity.token.roles_store import roles_of
 
 
 class KnownUser(msgspec.Struct):
@@ -20,6 +21,11 @@ class KnownUser(msgspec.Struct):
     password_hash: str
     default_project_id: str | None
     enabled: bool
+    options: dict[str, Any]
+    password_expires_at: datetime | None
+    failed_logins: int
+    failed_at: datetime | None
+    active_at: datetime | None
 
 
 class KnownCredential(msgspec.Struct):
@@ -48,15 +54,30 @@ def _in_domain(domain_id: str, domain_name: str) -> sa.ColumnElement[bool]:
 def find_user(connection: Connection, id_: str, name: str, domain_id: str, domain_name: str) -> KnownUser | None:
     """The user of that id, or of that name in that domain."""
     enabled = sa.and_(users.c.enabled, domains.c.enabled).label("enabled")
-    found = sa.select(users.c.id, users.c.password_hash, users.c.default_project_id, enabled).join(
-        domains, domains.c.id == users.c.domain_id
-    )
+    named = [users.c[name] for name in KnownUser.__struct_fields__ if name != "enabled"]
+    found = sa.select(*named, enabled).join(domains, domains.c.id == users.c.domain_id)
     if id_:
         found = found.where(users.c.id == id_)
     else:
         found = found.where(users.c.name_key == name_key(name), _in_domain(domain_id, domain_name))
     row = connection.execute(found).first()
-    return KnownUser(row.id, row.password_hash, row.default_project_id, bool(row.enabled)) if row else None
+    return KnownUser(**row._mapping) if row else None
+
+
+def count_failure(connection: Connection, user_id: str, now: datetime) -> None:
+    """One more wrong password in a row."""
+    mine = users.update().where(users.c.id == user_id)
+    connection.execute(mine.values(failed_logins=users.c.failed_logins + 1, failed_at=now))
+
+
+def forget_failures(connection: Connection, user_id: str) -> None:
+    """The password was right."""
+    connection.execute(users.update().where(users.c.id == user_id).values(failed_logins=0, failed_at=None))
+
+
+def note_activity(connection: Connection, user_id: str, now: datetime) -> None:
+    """The user was here."""
+    connection.execute(users.update().where(users.c.id == user_id).values(active_at=now))
 
 
 def rehash(connection: Connection, user_id: str, old: str, new: str) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 ScopeKind = Literal["", "project", "domain", "system"]
 _SCOPES: tuple[ScopeKind, ...] = ("", "project", "domain", "system")
-_METHODS = ("password", "token", "application_credential", "totp", "external")
+_METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential")
 _VERSION = 1
 _HEX = frozenset("0123456789abcdef")
 
@@ -26,6 +26,7 @@ class Payload(msgspec.Struct, frozen=True):
     expires_at: datetime
     audit_ids: tuple[str, ...]
     application_credential_id: str = ""
+    trust_id: str = ""
 
 
 def pack(payload: Payload) -> bytes:
@@ -42,6 +43,7 @@ def pack(payload: Payload) -> bytes:
             _micros(payload.expires_at),
             payload.audit_ids,
             _packed_id(payload.application_credential_id),
+            _packed_id(payload.trust_id),
         ]
     )
 
@@ -51,7 +53,7 @@ def unpack(raw: bytes) -> Payload | None:
     values: list[Any] = msgspec.msgpack.decode(raw)
     if not values or values[0] != _VERSION:
         return None
-    _, user_id, scope, scope_id, bits, issued, expires, audit_ids, credential_id = values
+    _, user_id, scope, scope_id, bits, issued, expires, audit_ids, credential_id, *more = values
     return Payload(
         _unpacked_id(user_id),
         _SCOPES[scope],
@@ -61,6 +63,7 @@ def unpack(raw: bytes) -> Payload | None:
         _moment(expires),
         tuple(audit_ids),
         _unpacked_id(credential_id),
+        *map(_unpacked_id, more),  # none in tokens of an earlier release
     )
 
 

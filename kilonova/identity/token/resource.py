@@ -9,11 +9,12 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.identity import answers
-from kilonova.identity.contract import VERSION_HEADER
-from kilonova.identity.domain.resource import show_domain
-from kilonova.identity.project.resource import show_project
+from kilonova.identity.contract import ACCESS_RULES_HEADER, ACCESS_RULES_VERSION, VERSION_HEADER
+from kilonova.identity.domain.resource import DOMAINS
+from kilonova.identity.project.resource import PROJECTS
 from kilonova.identity.rules import ADMIN, ANYWHERE, rule
 from kilonova.identity.token import login, revocation_store, scope_store
+from kilonova.identity.token.bodies import Login
 from kilonova.identity.token.validate import Validated
 
 if TYPE_CHECKING:
@@ -65,9 +66,19 @@ async def _subject(service: IdentityService, request: Request[None], *, allow_ex
             raise
         request.enforced = True  # a token that is none tells nobody anything: 404 for everyone, as its owner expects
         raise Fault(Kind.NOT_FOUND, "Could not find token.", inside=fault.inside) from None
+    if known.caller.access_rules is not None and not _enforces_access_rules(request):
+        request.enforced = True  # who does not enforce them must not believe the token
+        raise Fault(Kind.NOT_FOUND, "Could not find token.", inside="the asker does not enforce access rules")
     user = known.info.user
     request.enforce({"target": {"token": {"user_id": user.id, "user": {"domain": {"id": user.domain.id}}}}})
     return known
+
+
+def _enforces_access_rules(request: Request[Any]) -> bool:
+    try:
+        return float(request.headers.get(ACCESS_RULES_HEADER, "0")) >= ACCESS_RULES_VERSION
+    except ValueError:
+        return False
 
 
 async def catalog(service: IdentityService, request: Request[None]) -> dict[str, Any]:
@@ -83,14 +94,14 @@ async def projects(service: IdentityService, request: Request[None]) -> dict[str
     """Projects that the caller could get a token for."""
     request.enforce({})
     found = await service.db.read(scope_store.projects_of, request.caller.user_id)
-    return answers.collection(request, "projects", (show_project(request, one) for one in found))
+    return answers.collection(request, "projects", (PROJECTS.view(request, one) for one in found))
 
 
 async def domains(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """Domains that the caller could get a token for."""
     request.enforce({})
     found = await service.db.read(scope_store.domains_of, request.caller.user_id)
-    return answers.collection(request, "domains", (show_domain(request, one) for one in found))
+    return answers.collection(request, "domains", (DOMAINS.view(request, one) for one in found))
 
 
 async def system(service: IdentityService, request: Request[None]) -> dict[str, Any]:
@@ -111,7 +122,7 @@ ROUTES: tuple[Route, ...] = (
         method="POST",
         path=_TOKENS,
         handler=login.create,
-        body=login.Login,
+        body=Login,
         envelope="auth",
         needs_token=False,
         open_because="who logs in has no token yet",

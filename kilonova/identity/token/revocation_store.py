@@ -23,12 +23,12 @@ def revoke(
     )
 
 
-def is_revoked(connection: Connection, payload: Payload, domain_ids: set[str]) -> bool:
-    """Whether any revocation concerns the token; `domain_ids` are those of its user and its scope."""
+def is_revoked(connection: Connection, payload: Payload, user_ids: set[str], domain_ids: set[str]) -> bool:
+    """Whether any revocation concerns the token: the users in whose name it speaks, their domains, its scope."""
     concerned = {
         ("token", payload.audit_ids[0]),
         ("chain", payload.audit_ids[-1]),
-        ("user", payload.user_id),
+        *(("user", user_id) for user_id in user_ids),
         *(("domain", domain_id) for domain_id in domain_ids),
     }
     if payload.scope == "project":

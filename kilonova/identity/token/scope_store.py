@@ -9,7 +9,7 @@ from kilonova.identity import store
 from kilonova.identity.domain.store import Domain
 from kilonova.identity.project.store import Project, with_tags
 from kilonova.identity.schema import assignments, domains, projects
-from kilonova.identity.token.authorization_store import by
+from kilonova.identity.token.roles_store import by
 
 
 def projects_of(connection: Connection, user_id: str) -> list[Project]:

@@ -22,15 +22,16 @@ from kilonova.db.database import Database
 from kilonova.identity import store
 from kilonova.identity.callers import SERVICE_ROLE, beside_service, caller_of
 from kilonova.identity.catalog.document import catalog_for
-from kilonova.identity.catalog.store import read_catalog
+from kilonova.identity.catalog.store import Templates, read_templates
 from kilonova.identity.contract import CatalogService, TokenBody, TokenInfo
+from kilonova.identity.endpoint_filter.store import endpoints_of
 from kilonova.identity.lru import Lru
 from kilonova.identity.settings import IdentitySettings
 from kilonova.identity.token import authorization_store
-from kilonova.identity.token.authorization_store import Worth
 from kilonova.identity.token.keys import KeyRing
 from kilonova.identity.token.payload import Payload, pack, unpack
 from kilonova.identity.token.revocation_store import is_revoked
+from kilonova.identity.token.worth_store import Worth
 
 _encode = msgspec.json.Encoder().encode
 
@@ -57,6 +58,7 @@ class Tokens:
         self._version = -1
         self._checked_at = float("-inf")
         self._changes = 0
+        self._templates: Templates | None = None
 
     def forget(self) -> None:
         """This process changed what tokens may be worth: look at the version before the next answer."""
@@ -73,6 +75,7 @@ class Tokens:
                 self._checked_at = now
             if version != self._version:
                 self._known.clear()
+                self._templates = None
                 self._version = version
         return self._version
 
@@ -80,7 +83,7 @@ class Tokens:
         """A token for `payload`; UNAUTHENTICATED when its user may do nothing there."""
         version = await self.version()
         token = await self._keys.sign(pack(payload))
-        made = await self._look(token, payload)
+        made = await self._look(token, payload, version)
         if version == self._version:
             self._known.put(_key(token), made)
         return token, made
@@ -105,7 +108,7 @@ class Tokens:
             raise unauthenticated(inside="the token is of an unknown version")
         self._in_time(payload, allow_expired)
         if known is None:
-            known = await self._look(token, payload)
+            known = await self._look(token, payload, version)
             if version == self._version:
                 self._known.put(key, known)
         return known
@@ -115,13 +118,14 @@ class Tokens:
         if self._world.clock.now() >= payload.expires_at + timedelta(seconds=grace):
             raise unauthenticated(inside="the token has expired")
 
-    async def _look(self, token: str, payload: Payload) -> Validated:
-        worth, catalog = await self._db.read(_read_all, payload)
+    async def _look(self, token: str, payload: Payload, version: int) -> Validated:
+        worth, templates, catalog = await self._db.read(_read_all, payload, self._templates)
+        if version == self._version:
+            self._templates = templates
         if worth is None:
             raise unauthenticated(inside="the token is revoked, or its user, scope or last role is gone")
-        expires = worth.credential_expires_at
-        if isinstance(expires, datetime) and expires <= self._world.clock.now():
-            raise unauthenticated(inside="the application credential has expired")
+        if worth.delegated_until is not None and worth.delegated_until <= self._world.clock.now():
+            raise unauthenticated(inside="the application credential or trust has expired")
         info = describe(payload, worth, catalog)
         short = msgspec.structs.replace(info, catalog=UNSET)
         return Validated(payload, info, caller_of(info, token), _encode(TokenBody(info)), _encode(TokenBody(short)))
@@ -131,13 +135,28 @@ def _key(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _read_all(connection: Connection, payload: Payload) -> tuple[Worth | None, list[CatalogService]]:
-    worth = authorization_store.read_worth(
-        connection, payload.user_id, payload.scope, payload.scope_id, payload.application_credential_id
-    )
-    if worth is None or is_revoked(connection, payload, worth.domain_ids):
-        return None, []
-    return worth, read_catalog(connection) if payload.scope else []
+def _read_all(
+    connection: Connection, payload: Payload, templates: Templates | None
+) -> tuple[Worth | None, Templates | None, list[CatalogService]]:
+    """What the token is worth, and its catalog; the catalog's templates are read once for all tokens."""
+    worth = authorization_store.read_worth(connection, payload)
+    if worth is None or is_revoked(connection, payload, worth.user_ids, worth.domain_ids):
+        return None, templates, []
+    if not payload.scope:
+        return worth, templates, []
+    if templates is None:
+        templates = read_templates(connection)
+    only: set[str] = set()
+    if templates.is_filtered and payload.scope == "project":
+        only = {one.id for one in endpoints_of(connection, payload.scope_id)}
+    return worth, templates, [kept for service in templates.services if (kept := _limited(service, only)).endpoints]
+
+
+def _limited(service: CatalogService, only: set[str]) -> CatalogService:
+    if not only:
+        return service
+    kept = [endpoint for endpoint in service.endpoints if endpoint.id in only]
+    return msgspec.structs.replace(service, endpoints=kept)
 
 
 def describe(payload: Payload, worth: Worth, catalog: list[CatalogService]) -> TokenInfo:
@@ -155,6 +174,7 @@ def describe(payload: Payload, worth: Worth, catalog: list[CatalogService]) -> T
         roles=list(worth.roles) if payload.scope else UNSET,
         catalog=catalog_for(catalog, worth.project.id if worth.project else "") if payload.scope else UNSET,
         application_credential=worth.credential or UNSET,
+        trust=worth.trust or UNSET,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,17 +24,14 @@ class User(msgspec.Struct):
     default_project_id: str | None = None
     options: dict[str, Any] = {}
     extra: dict[str, Any] = {}
+    password_expires_at: datetime | None = None
 
 
 class NewUser(User, kw_only=True):
     """A user as it is first written."""
 
     password_hash: str
-
-
-def password_of(connection: Connection, user_id: str) -> str:
-    """The hash of the user's password; "" when there is none, or no such user."""
-    return connection.scalar(sa.select(users.c.password_hash).where(users.c.id == user_id)) or ""
+    password_set_at: datetime | None = None
 
 
 def groups_of(connection: Connection, user_id: str) -> list[Group]:

@@ -11,7 +11,7 @@ from kilonova.identity import store
 from kilonova.identity.bootstrap import bootstrap
 from kilonova.identity.schema import users
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
-from kilonova.identity.user.store import password_of
+from kilonova.identity.user.password_store import present
 from kilonova.identity.validator import TokenValidator
 from tests.api.identity.support import ADMIN_PASSWORD, DEMO_PASSWORD, NOVA_SECRET, Cloud, project
 
@@ -143,7 +143,7 @@ async def test_a_hash_from_keystone_is_accepted_and_replaced(cloud: Cloud) -> No
     old = bcrypt.hashpw(b"long ago", bcrypt.gensalt(4)).decode()
     await cloud.service.db.write(store.change, users, user["id"], {"password_hash": old})
     assert await cloud.login("veteran", "long ago")
-    kept = await cloud.service.db.read(password_of, user["id"])
+    kept = (await cloud.service.db.read(present, user["id"])).password_hash
     assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert await cloud.login("veteran", "long ago")
     assert (await cloud.try_login("veteran", "long agO")).status == 401

@@ -1,0 +1,1 @@
+"""Credentials: secrets kept for users, EC2 keys among them, and logins by signature."""

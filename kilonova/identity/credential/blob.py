@@ -1,0 +1,54 @@
+"""What is in a credential: its blob, opened; for EC2 keys also what they are limited to.
+
+Keys made with a token of a trust or of an application credential carry its id: whoever logs in with them has what that
+delegation allows and nothing more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from kilonova.base.faults import invalid
+from kilonova.identity.credential.store import Credential
+from kilonova.identity.token.payload import Payload
+
+if TYPE_CHECKING:
+    from kilonova.identity.core import IdentityService
+
+EC2 = "ec2"
+DELEGATIONS = ("trust_id", "app_cred_id", "access_token_id")
+
+
+def seal(service: IdentityService, blob: str) -> bytes:
+    """As it is stored."""
+    return service.sealer.seal({"blob": blob})
+
+
+def blob_of(service: IdentityService, credential: Credential) -> str:
+    """The blob as the client gave it."""
+    return str(service.sealer.open(credential.sealed).get("blob", ""))
+
+
+def ec2_id(access: str) -> str:
+    """The id of the credential that holds this access key."""
+    return hashlib.sha256(access.encode()).hexdigest()
+
+
+def keys_in(blob: str) -> dict[str, Any]:
+    """The keys of an EC2 credential's blob; INVALID when it holds none."""
+    try:
+        keys = msgspec.json.decode(blob)
+    except msgspec.DecodeError:
+        raise invalid("Invalid blob in credential: it is not JSON.") from None
+    if not isinstance(keys, dict) or not keys.get("access") or not isinstance(keys.get("secret"), str):
+        raise invalid("Invalid blob in credential: an EC2 credential holds access and secret.")
+    return keys
+
+
+def delegations(payload: Payload) -> dict[str, str]:
+    """What keys made with this token are limited to."""
+    limits = {"trust_id": payload.trust_id, "app_cred_id": payload.application_credential_id}
+    return {name: value for name, value in limits.items() if value}

@@ -1,0 +1,25 @@
+"""SQL about credentials. What is secret in one is sealed by the deployment key."""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection
+
+from kilonova.identity import store
+from kilonova.identity.schema import credentials
+
+
+class Credential(msgspec.Struct):
+    """A secret of a user, of any type: ec2, totp, cert. `sealed` holds {"blob": text}."""
+
+    id: str
+    user_id: str
+    project_id: str | None
+    type: str
+    sealed: bytes
+
+
+def listed(connection: Connection, user_id: str = "", type_: str = "") -> list[Credential]:
+    """Credentials of a user, of a type; "" is any."""
+    wanted = [("user_id", "equals", user_id), ("type", "equals", type_)]
+    return store.listed(connection, credentials, Credential, [one for one in wanted if one[2]])

@@ -1,0 +1,1 @@
+"""What is configured for one domain only."""

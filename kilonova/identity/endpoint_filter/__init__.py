@@ -1,0 +1,1 @@
+"""Which endpoints the catalog of a project shows."""

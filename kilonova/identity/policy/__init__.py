@@ -1,0 +1,1 @@
+"""Policies: documents kept for services, and which endpoints they are for."""
