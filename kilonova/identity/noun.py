@@ -53,6 +53,7 @@ class Noun(Generic[S]):
     target: Callable[[str, Any], Target] = _anyones  # what rules are asked about
     get: Callable[[Connection, str], S | None] | None = None  # where the row alone is not the whole noun
     shown: Callable[[Request[Any], S], dict[str, Any]] | None = None  # without links; by default all fields
+    admits_absence: tuple[str, ...] = ()  # methods that tell anybody that there is none of an id
 
     @property
     def many(self) -> str:
@@ -86,7 +87,8 @@ class Noun(Generic[S]):
         """The one that the path names. 403 for who may not; 404 when there is none."""
         id_ = request.path[f"{self.name}_id"]
         found = await self.find(service, id_)
-        request.enforce(self.target(self.name, found), rule_name)
+        if found is not None or request.method not in self.admits_absence:
+            request.enforce(self.target(self.name, found), rule_name)
         if found is None:
             raise answers.missing(self.called or self.name, id_)
         return found

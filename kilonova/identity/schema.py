@@ -229,6 +229,7 @@ credentials = sa.Table(
     sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("project_id", Id(), nullable=True),
     sa.Column("type", Name(), nullable=False),
+    sa.Column("access_hash", Id(), nullable=True, unique=True),  # of EC2 keys: sha256 of the access key
     sa.Column("sealed", sa.LargeBinary(), nullable=False),
 )
 access_rules = sa.Table(

@@ -13,8 +13,9 @@ from kilonova.http.route import Route
 from kilonova.identity import answers, store
 from kilonova.identity.application_credential import rule_store
 from kilonova.identity.application_credential.rule_store import AccessRule
-from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
+from kilonova.identity.rules import SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import access_rules
+from kilonova.policy.personas import SYSTEM_ADMIN, SYSTEM_READER
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
@@ -103,7 +104,7 @@ ROUTES: tuple[Route, ...] = (
 )
 _OWNER = "user_id:%(target.user.id)s"
 RULES = (
-    rule("get_access_rule", f"({READER}) or {_OWNER}", SYSTEM_OR_PROJECT, ("GET", _ONE)),
-    rule("list_access_rules", f"({READER}) or {_OWNER}", SYSTEM_OR_PROJECT, ("GET", _PATH)),
-    rule("delete_access_rule", f"{ADMIN} or {_OWNER}", SYSTEM_OR_PROJECT, ("DELETE", _ONE)),
+    rule("get_access_rule", f"({SYSTEM_READER}) or {_OWNER}", SYSTEM_OR_PROJECT, ("GET", _ONE)),
+    rule("list_access_rules", f"({SYSTEM_READER}) or {_OWNER}", SYSTEM_OR_PROJECT, ("GET", _PATH)),
+    rule("delete_access_rule", f"({SYSTEM_ADMIN}) or {_OWNER}", SYSTEM_OR_PROJECT, ("DELETE", _ONE)),
 )

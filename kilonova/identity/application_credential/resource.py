@@ -146,8 +146,8 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
 
 async def _load(service: IdentityService, request: Request[Any]) -> ApplicationCredential:
     user_id, id_ = request.path["user_id"], request.path["credential_id"]
-    request.enforce({"user_id": user_id})
     found = await service.db.read(store.get, application_credentials, ApplicationCredential, id_)
+    request.enforce({"user_id": found.user_id if found else user_id})  # whose it is, whatever the path says
     if found is None or found.user_id != user_id:
         raise answers.missing("Application Credential", id_)
     return found

@@ -78,6 +78,17 @@ def _into(target: dict[str, Any], noun: str, found: msgspec.Struct | None, id_: 
     return []
 
 
+async def _check_domain_role(service: IdentityService, one: Assignment, role: Role) -> None:
+    """FORBIDDEN for a role of one domain on the system, or on a project of another domain."""
+    if one.scope == "system":
+        raise Fault(Kind.FORBIDDEN, "A role of one domain cannot be given on the system.")
+    project = await service.db.read(store.get, projects, Project, one.scope_id) if one.scope == "project" else None
+    if project is not None and project.domain_id != role.domain_id:
+        raise Fault(
+            Kind.FORBIDDEN, f"Project {project.id} must be in the same domain as the role {role.id} being assigned."
+        )
+
+
 def _not_given(one: Assignment) -> Fault:
     return Fault(
         Kind.NOT_FOUND,
@@ -89,8 +100,8 @@ def _not_given(one: Assignment) -> Fault:
 def _verbs(kinds: Kinds) -> tuple[Handler, Handler, Handler, Handler]:
     async def give(service: IdentityService, request: Request[None]) -> None:
         one, role = await _load(service, request, kinds)
-        if role is not None and role.domain_id and kinds.scope == "system":
-            raise Fault(Kind.FORBIDDEN, "A role of one domain cannot be given on the system.")
+        if role is not None and role.domain_id:
+            await _check_domain_role(service, one, role)
         await service.change(assignment_store.give, one)
 
     async def check(service: IdentityService, request: Request[None]) -> None:

@@ -32,8 +32,8 @@ def blob_of(service: IdentityService, credential: Credential) -> str:
     return str(service.sealer.open(credential.sealed).get("blob", ""))
 
 
-def ec2_id(access: str) -> str:
-    """The id of the credential that holds this access key."""
+def access_hash(access: str) -> str:
+    """By what the credential with this access key is found; at first also its id."""
     return hashlib.sha256(access.encode()).hexdigest()
 
 

@@ -13,10 +13,10 @@ from kilonova.identity import answers, store
 from kilonova.identity.credential import blob as blobs
 from kilonova.identity.credential import store as credential_store
 from kilonova.identity.credential.blob import EC2
-from kilonova.identity.credential.resource import CREDENTIALS, owned
+from kilonova.identity.credential.resource import owned
 from kilonova.identity.credential.store import Credential
 from kilonova.identity.project import store as project_store
-from kilonova.identity.rules import ADMIN, ANYWHERE, READER, rule
+from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import credentials
 from kilonova.identity.token.delegated import may_manage_credentials
 from kilonova.identity.user.resource import USERS
@@ -58,8 +58,9 @@ async def create(service: IdentityService, request: Request[CreateEc2]) -> dict[
         raise forbidden("Keys made by delegation are for the project of the delegation.")
     access = service.world.ids.hex32()
     keys = {"access": access, "secret": service.world.ids.secret(32)} | limits
+    hashed = blobs.access_hash(access)
     sealed = blobs.seal(service, msgspec.json.encode(keys).decode())
-    made = Credential(blobs.ec2_id(access), user_id, project_id, EC2, sealed)
+    made = Credential(hashed, user_id, project_id, EC2, sealed, hashed)
     await service.db.write(store.insert, credentials, made, "Conflict: the access key exists already.")
     return {"credential": _view(service, request, made)}
 
@@ -76,10 +77,10 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
 
 async def _load(service: IdentityService, request: Request[Any]) -> Credential:
     user_id, access = request.path["user_id"], request.path["access"]
-    found = await CREDENTIALS.find(service, blobs.ec2_id(access))
-    request.enforce(owned("", found))
-    if found is None or found.type != EC2:
+    found = await service.db.read(credential_store.find, blobs.access_hash(access))
+    if found is None or found.type != EC2:  # an access key is too long to be guessed
         raise answers.missing("credential", access)
+    request.enforce(owned("", found))
     if found.user_id != user_id:
         raise forbidden("The credential belongs to another user.")
     return found
@@ -114,8 +115,8 @@ ROUTES: tuple[Route, ...] = (
 )
 _OWNER = "user_id:%(target.credential.user_id)s"
 RULES = (
-    rule("ec2_get_credential", f"({READER}) or {_OWNER}", ANYWHERE, ("GET", _ONE)),
-    rule("ec2_list_credentials", f"({READER}) or rule:owner", ANYWHERE, ("GET", _PATH)),
-    rule("ec2_create_credential", f"{ADMIN} or rule:owner", ANYWHERE, ("POST", _PATH)),
-    rule("ec2_delete_credential", f"{ADMIN} or {_OWNER}", ANYWHERE, ("DELETE", _ONE)),
+    rule("ec2_get_credential", f"({READER}) or {_OWNER}", SYSTEM_OR_PROJECT, ("GET", _ONE)),
+    rule("ec2_list_credentials", f"({READER}) or rule:owner", SYSTEM_OR_PROJECT, ("GET", _PATH)),
+    rule("ec2_create_credential", f"{ADMIN} or (role:member and rule:owner)", SYSTEM_OR_PROJECT, ("POST", _PATH)),
+    rule("ec2_delete_credential", f"{ADMIN} or {_OWNER}", SYSTEM_OR_PROJECT, ("DELETE", _ONE)),
 )

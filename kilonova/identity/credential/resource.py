@@ -84,8 +84,9 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
         keys = blobs.keys_in(blob)
         limited = {key: value for key, value in keys.items() if key not in blobs.DELEGATIONS}
         blob = msgspec.json.encode(limited | blobs.delegations(token.payload)).decode()
-        id_ = blobs.ec2_id(str(keys["access"]))
-    made = Credential(id_, user_id, body.project_id, body.type[:255], blobs.seal(service, blob))
+        id_ = blobs.access_hash(str(keys["access"]))
+    sealed, hashed = blobs.seal(service, blob), id_ if body.type == EC2 else None
+    made = Credential(id_, user_id, body.project_id, body.type[:255], sealed, hashed)
     taken = "Conflict occurred attempting to store credential - Duplicate entry."
     await service.db.write(store.insert, credentials, made, taken)
     return _body(service, request, made)
@@ -114,14 +115,17 @@ async def update(service: IdentityService, request: Request[UpdateCredential]) -
     may_manage_credentials(await service.tokens.validate(request.caller.token))
     if changed.user_id != found.user_id:
         await USERS.named(service, changed.user_id, "credential.user_id")
-    changed.sealed = blobs.seal(service, _changed_blob(service, found, changed, changes.pop("blob", UNSET)))
-    written = {key: getattr(changed, key) for key in ("user_id", "project_id", "type", "sealed")}
-    await service.db.write(store.change, credentials, found.id, written)
+    blob = _changed_blob(service, found, changed, changes.pop("blob", UNSET))
+    changed.sealed = blobs.seal(service, blob)
+    changed.access_hash = blobs.access_hash(str(blobs.keys_in(blob)["access"])) if changed.type == EC2 else None
+    written = {key: getattr(changed, key) for key in ("user_id", "project_id", "type", "sealed", "access_hash")}
+    taken = "Conflict occurred attempting to store credential - Duplicate entry."
+    await service.change(store.change, credentials, found.id, written, taken)
     return _body(service, request, changed)
 
 
 def _changed_blob(service: IdentityService, found: Credential, changed: Credential, new: str | UnsetType) -> str:
-    """The blob to store. A credential of EC2 keys keeps its access key and its delegation."""
+    """The blob to store. EC2 keys stay limited to what they were delegated."""
     old = blobs.blob_of(service, found)
     blob = old if isinstance(new, UnsetType) else checked_blob(new)
     if EC2 not in (found.type, changed.type):
@@ -132,12 +136,10 @@ def _changed_blob(service: IdentityService, found: Credential, changed: Credenti
     if found.type != EC2:
         raise invalid("Invalid input for field credential.type: keys of type ec2 are made, not changed into.")
     before = blobs.keys_in(old)
-    fixed = ("access", *blobs.DELEGATIONS)
-    if any(name in keys and keys[name] != before.get(name) for name in fixed):
-        raise invalid(f"Invalid input for field credential.blob: {', '.join(fixed)} cannot be changed.")
-    bound = {name: before[name] for name in fixed if name in before}
-    moved = (changed.user_id, changed.project_id) != (found.user_id, found.project_id)
-    if moved and any(name in before for name in blobs.DELEGATIONS):
+    bound = {name: before[name] for name in blobs.DELEGATIONS if name in before}
+    if any(name in keys and keys[name] != before.get(name) for name in blobs.DELEGATIONS):
+        raise invalid(f"Invalid input for field credential.blob: {', '.join(blobs.DELEGATIONS)} cannot be changed.")
+    if bound and (changed.user_id, changed.project_id, changed.type) != (found.user_id, found.project_id, EC2):
         raise forbidden("A credential made by delegation stays with its user and project.")
     return msgspec.json.encode(keys | bound).decode()
 

@@ -15,8 +15,8 @@ from kilonova.http.route import Route
 from kilonova.http.schema import convert
 from kilonova.http.versions import NONE
 from kilonova.identity.credential import blob as blobs
+from kilonova.identity.credential import store as credential_store
 from kilonova.identity.credential.blob import EC2
-from kilonova.identity.credential.resource import CREDENTIALS
 from kilonova.identity.credential.signature import Signed, is_timely, matches
 from kilonova.identity.rules import ANYWHERE, rule
 from kilonova.identity.token.delegated import delegated_login
@@ -41,7 +41,7 @@ async def create(service: IdentityService, request: Request[SignedBody]) -> Answ
     if not described:
         raise invalid("Invalid input for field credentials: describe the signed request.")
     signed = convert(described, Signed, NONE, "credentials")
-    found = await CREDENTIALS.find(service, blobs.ec2_id(signed.access))
+    found = await service.db.read(credential_store.find, blobs.access_hash(signed.access))
     keys = blobs.keys_in(blobs.blob_of(service, found)) if found and found.type == EC2 else {"secret": _NOBODYS}
     right = matches(keys["secret"], signed)
     if found is None or found.type != EC2 or not right or not is_timely(signed, service.world.clock.now()):

@@ -17,6 +17,13 @@ class Credential(msgspec.Struct):
     project_id: str | None
     type: str
     sealed: bytes
+    access_hash: str | None = None  # of EC2 keys: by it their access key is found
+
+
+def find(connection: Connection, access_hash: str) -> Credential | None:
+    """The EC2 keys of that access key."""
+    found = store.listed(connection, credentials, Credential, [("access_hash", "equals", access_hash)])
+    return found[0] if found else None
 
 
 def listed(connection: Connection, user_id: str = "", type_: str = "") -> list[Credential]:

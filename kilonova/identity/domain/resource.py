@@ -63,7 +63,7 @@ async def create(service: IdentityService, request: Request[CreateDomain]) -> di
     return DOMAINS.body(request, domain)
 
 
-DOMAINS = Noun("domain", domains, Domain, target=within, shown=_shown)
+DOMAINS = Noun("domain", domains, Domain, target=within, shown=_shown, admits_absence=("PATCH",))
 
 
 async def list_(service: IdentityService, request: Request[None]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
         domains,
         Domain,
         answers.filters(request, "name", "id", flags=("enabled",)),
-        [own] if own and "admin" not in request.caller.roles else None,
+        [own] if own else None,
     )
     return answers.collection(request, "domains", (DOMAINS.view(request, one) for one in found))
 
@@ -100,7 +100,7 @@ async def update(service: IdentityService, request: Request[UpdateDomain]) -> di
 
 
 async def delete(service: IdentityService, request: Request[None]) -> None:
-    """The domain with its users and groups, once it is disabled and has no projects."""
+    """The domain with its users, groups and projects, once it is disabled."""
     await delete_domain(service, await DOMAINS.load(service, request))
 
 

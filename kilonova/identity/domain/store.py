@@ -8,9 +8,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.base.faults import conflict
 from kilonova.identity import store
-from kilonova.identity.schema import assignments, domains, groups, limits, projects, roles, users
+from kilonova.identity.schema import assignments, credentials, domains, groups, limits, projects, roles, users
 
 
 class Domain(msgspec.Struct):
@@ -24,12 +23,16 @@ class Domain(msgspec.Struct):
 
 
 def delete(connection: Connection, domain_id: str) -> None:
-    """The domain and all in it. CONFLICT while projects are in it, as whose servers would be orphaned."""
-    if connection.execute(sa.select(projects.c.id).where(projects.c.domain_id == domain_id).limit(1)).first():
-        raise conflict(f"Domain {domain_id} still has projects.", hint="Delete them first.")
-    for table, actor in ((users, "user"), (groups, "group")):
+    """The domain and all in it: users, groups, projects, roles, and what these have."""
+    for table, column, kind in ((users, "actor", "user"), (groups, "actor", "group"), (projects, "scope", "project")):
         mine = sa.select(table.c.id).where(table.c.domain_id == domain_id)
-        connection.execute(assignments.delete().where(assignments.c.actor == actor, assignments.c.actor_id.in_(mine)))
+        its = assignments.c[f"{column}_id"].in_(mine)
+        connection.execute(assignments.delete().where(assignments.c[column] == kind, its))
+        if table is projects:
+            connection.execute(limits.delete().where(limits.c.project_id.in_(mine)))
+            connection.execute(credentials.delete().where(credentials.c.project_id.in_(mine)))
+            its_own = users.c.default_project_id.in_(mine)
+            connection.execute(users.update().where(its_own).values(default_project_id=None))
         connection.execute(table.delete().where(table.c.domain_id == domain_id))
     connection.execute(assignments.delete().where(assignments.c.scope == "domain", assignments.c.scope_id == domain_id))
     connection.execute(roles.delete().where(roles.c.domain_id == domain_id))

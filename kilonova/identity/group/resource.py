@@ -47,7 +47,7 @@ class Member(msgspec.Struct):
     domain_id: str
 
 
-GROUPS = Noun("group", groups, Group, target=within)
+GROUPS = Noun("group", groups, Group, target=within, admits_absence=("DELETE",))
 
 
 def _taken(name: str) -> str:

@@ -16,6 +16,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False),
         sa.Column("project_id", Id(), nullable=True),
         sa.Column("type", Name(), nullable=False),
+        sa.Column("access_hash", Id(), nullable=True, unique=True),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
     )
     op.create_index("ix_credential_user_id", "credential", ["user_id"])

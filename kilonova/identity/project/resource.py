@@ -170,7 +170,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
         views = (PROJECTS.view(request, project_store.as_project(one)) for one in acting)
         return answers.collection(request, "projects", views)
     wanted = answers.filters(request, "name", "domain_id", "parent_id", "id", flags=("enabled",))
-    if own and "admin" not in request.caller.roles:
+    if own:
         wanted.append(("domain_id", "equals", own))
     found = await service.db.read(project_store.listed, wanted, _tag_filter(request))
     return answers.collection(request, "projects", (PROJECTS.view(request, one) for one in found))

@@ -79,10 +79,10 @@ async def create(service: IdentityService, request: Request[CreateRole]) -> dict
 async def _load(service: IdentityService, request: Request[Any], verb: str) -> Role:
     id_ = request.path["role_id"]
     role = await service.db.read(store.get, roles, Role, id_)
-    rule_name = f"identity:{verb}_{'domain_role' if role and role.domain_id else 'role'}"
-    request.enforce({"target": {"role": target_of(role)}} if role else {}, rule_name)
-    if role is None:
+    if role is None:  # that there is no such role is no secret
         raise answers.missing("role", id_)
+    rule_name = f"identity:{verb}_{'domain_role' if role.domain_id else 'role'}"
+    request.enforce({"target": {"role": target_of(role)}}, rule_name)
     return role
 
 

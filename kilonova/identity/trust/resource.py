@@ -17,7 +17,7 @@ from kilonova.identity.bodies import moment_of
 from kilonova.identity.noun import Noun, Target
 from kilonova.identity.role.resource import show_role
 from kilonova.identity.role.store import Role
-from kilonova.identity.rules import ADMIN, ANYWHERE, READER, SYSTEM_OR_PROJECT, rule
+from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import roles, trusts
 from kilonova.identity.token.delegated import may_manage_credentials
 from kilonova.identity.token.roles_store import roles_of
@@ -60,7 +60,15 @@ def _shown(request: Request[Any], trust: Trust) -> dict[str, Any]:
     return shown
 
 
-TRUSTS = Noun("trust", trusts, Trust, prefix="/v3/OS-TRUST", target=_target, shown=_shown)
+TRUSTS = Noun(
+    "trust",
+    trusts,
+    Trust,
+    prefix="/v3/OS-TRUST",
+    target=_target,
+    shown=_shown,
+    admits_absence=("GET", "HEAD", "DELETE"),
+)
 
 
 async def _roles(service: IdentityService, trust: Trust) -> list[Role]:
@@ -201,10 +209,20 @@ _EITHER = f"({READER}) or {_TRUSTOR} or {_TRUSTEE}"
 RULES = (
     rule("create_trust", "user_id:%(trust.trustor_user_id)s", ("project",), ("POST", TRUSTS.path)),
     rule("list_trusts", READER, SYSTEM_OR_PROJECT, ("GET", TRUSTS.path)),
-    rule("list_trusts_for_trustor", f"({READER}) or {_TRUSTOR}", ANYWHERE, ("GET", f"{TRUSTS.path}?trustor_user_id")),
-    rule("list_trusts_for_trustee", f"({READER}) or {_TRUSTEE}", ANYWHERE, ("GET", f"{TRUSTS.path}?trustee_user_id")),
-    rule("get_trust", _EITHER, ANYWHERE, ("GET", TRUSTS.one), ("HEAD", TRUSTS.one)),
-    rule("list_roles_for_trust", _EITHER, ANYWHERE, ("GET", _ROLES), ("HEAD", _ROLES)),
-    rule("get_role_for_trust", _EITHER, ANYWHERE, ("GET", _ROLE), ("HEAD", _ROLE)),
-    rule("delete_trust", f"{ADMIN} or {_TRUSTOR}", ANYWHERE, ("DELETE", TRUSTS.one)),
+    rule(
+        "list_trusts_for_trustor",
+        f"({READER}) or {_TRUSTOR}",
+        SYSTEM_OR_PROJECT,
+        ("GET", f"{TRUSTS.path}?trustor_user_id"),
+    ),
+    rule(
+        "list_trusts_for_trustee",
+        f"({READER}) or {_TRUSTEE}",
+        SYSTEM_OR_PROJECT,
+        ("GET", f"{TRUSTS.path}?trustee_user_id"),
+    ),
+    rule("get_trust", _EITHER, SYSTEM_OR_PROJECT, ("GET", TRUSTS.one), ("HEAD", TRUSTS.one)),
+    rule("list_roles_for_trust", _EITHER, SYSTEM_OR_PROJECT, ("GET", _ROLES), ("HEAD", _ROLES)),
+    rule("get_role_for_trust", _EITHER, SYSTEM_OR_PROJECT, ("GET", _ROLE), ("HEAD", _ROLE)),
+    rule("delete_trust", f"{ADMIN} or {_TRUSTOR}", SYSTEM_OR_PROJECT, ("DELETE", TRUSTS.one)),
 )

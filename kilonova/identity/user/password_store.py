@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity.schema import password_history, users
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)  # of passwords that a bootstrap or an earlier release wrote
 
 
 class Password(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ def replace(connection: Connection, user_id: str, new: Password, kept: int) -> N
     """The user has this password from now on; of those before, `kept` are remembered. Wrong logins are forgotten."""
     old, table = present(connection, user_id), password_history
     if old.password_hash and kept:
-        values = {"user_id": user_id, "set_at": old.set_at or new.set_at, "password_hash": old.password_hash}
+        values = {"user_id": user_id, "set_at": old.set_at or _LONG_AGO, "password_hash": old.password_hash}
         connection.execute(table.delete().where(table.c.user_id == user_id, table.c.set_at == values["set_at"]))
         connection.execute(table.insert().values(**values))
     mine = sa.select(table.c.set_at).where(table.c.user_id == user_id).order_by(table.c.set_at.desc())

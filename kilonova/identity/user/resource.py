@@ -96,7 +96,7 @@ async def create(service: IdentityService, request: Request[UserBody]) -> dict[s
     body, extra = with_extra(request.body.user, CreateUser, "user")
     caller = request.caller
     domain_id = body.domain_id or caller.domain_id or caller.project_domain_id or "default"
-    request.enforce({"target": {"user": {"domain_id": domain_id}}})
+    request.enforce({"target": {"user": {"domain_id": body.domain_id}}} if body.domain_id else {})
     name = checked_name(body.name, "user.name")
     if await service.db.read(store.get, domains, Domain, domain_id) is None:
         raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
@@ -165,6 +165,8 @@ async def list_groups(service: IdentityService, request: Request[None]) -> dict[
     """Groups that the user is in."""
     user = await USERS.load(service, request)
     found = await service.db.read(user_store.groups_of, user.id)
+    if own := request.caller.domain_id:
+        found = [one for one in found if one.domain_id == own]
     return answers.collection(request, "groups", (GROUPS.view(request, one) for one in found))
 
 
@@ -179,6 +181,8 @@ async def list_members(service: IdentityService, request: Request[None]) -> dict
     """Users in a group."""
     group = await GROUPS.load(service, request)
     wanted = answers.filters(request, "name", "domain_id", flags=("enabled",))
+    if own := request.caller.domain_id:
+        wanted.append(("domain_id", "equals", own))
     found = await service.db.read(store.listed, users, User, wanted, members(group.id))
     return answers.collection(request, "users", (USERS.view(request, one) for one in found))
 

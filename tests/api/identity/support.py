@@ -99,3 +99,25 @@ async def cloud(settings: IdentitySettings | None = None) -> AsyncIterator[Cloud
         yield Cloud(service, identity_app(service), made, plan)
     finally:
         await world.close()
+
+
+def by_trust(trust_id: str) -> dict[str, Any]:
+    """The scope of a trust."""
+    return {"OS-TRUST:trust": {"id": trust_id}}
+
+
+async def trust(cloud: Cloud, trustor: ApiClient, trustee_id: str, **more: Any) -> Any:
+    """A trust of demo's with some of its roles on its project; the reply, whatever it is."""
+    body = {
+        "trustor_user_id": cloud.made.user_ids["demo"],
+        "trustee_user_id": trustee_id,
+        "project_id": cloud.made.project_id,
+        "impersonation": False,
+        "roles": [{"name": "reader"}],
+    }
+    return await trustor.send("POST", "/v3/OS-TRUST/trusts", {"trust": body | more})
+
+
+async def demo(cloud: Cloud) -> ApiClient:
+    """A client that is the user demo on its project."""
+    return ApiClient(cloud.app, await cloud.login("demo", DEMO_PASSWORD))

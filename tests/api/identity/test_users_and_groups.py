@@ -58,7 +58,7 @@ async def test_a_domains_manager_rules_its_own_domain_only(cloud: Cloud) -> None
     await admin.put(f"/v3/domains/{domain['id']}/users/{boss['id']}/roles/{role}", None, 204)
     where = {"domain": {"id": domain["id"]}}
     manager = api_client(cloud.app, await cloud.login("boss", "p", where, {"name": "ACME"}))
-    made = (await manager.post("/v3/users", {"user": {"name": "hand"}}, 201))["user"]
+    made = (await manager.post("/v3/users", {"user": {"name": "hand", "domain_id": domain["id"]}}, 201))["user"]
     assert made["domain_id"] == domain["id"]
     assert {one["name"] for one in (await manager.get("/v3/users"))["users"]} == {"boss", "hand"}
     await manager.post("/v3/users", {"user": {"name": "spy", "domain_id": "default"}}, 403)
