@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -10,7 +10,14 @@ import msgspec
 from kilonova.base.faults import Fault, Kind, busy
 from kilonova.base.world import World
 from kilonova.http.client import Client
-from kilonova.placement.contract import Candidates, Inventory, ProviderSummary
+from kilonova.placement.contract import (
+    Candidates,
+    Changes,
+    ClaimRequest,
+    ClaimResult,
+    Inventory,
+    ProviderSummary,
+)
 from kilonova.placement.words import CONCURRENT_UPDATE, DUPLICATE_NAME
 
 T = TypeVar("T")
@@ -32,6 +39,22 @@ class PlacementClient:
             method, path, token=await self._token(), json=json, query=query or None, headers=_VERSION
         )
         return reply.json()
+
+    async def changes(self, since: str) -> Changes:
+        """What changed in the books after `since`."""
+        query = {"since": since} if since else None
+        reply = await self._client.request(
+            "GET", "/changes", token=await self._token(), query=query, headers=_VERSION
+        )  # fmt: skip
+        return _changes.decode(reply.content)
+
+    async def claim_many(self, claims: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        """Each claim stands or fails alone. At most 1000."""
+        return await self._retried(lambda: self._claim_many({"claims": claims}))
+
+    async def _claim_many(self, body: dict[str, Any]) -> list[ClaimResult]:
+        reply = await self._client.request("POST", "/claims", token=await self._token(), json=body, headers=_VERSION)
+        return _results.decode(reply.content).results
 
     async def ensure_provider(
         self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]
@@ -172,6 +195,12 @@ class _Candidates(msgspec.Struct):
     provider_summaries: dict[str, _Summary]
 
 
+class _Results(msgspec.Struct):
+    results: list[ClaimResult]
+
+
+_changes: Final = msgspec.json.Decoder(Changes)
+_results: Final = msgspec.json.Decoder(_Results)
 _candidates: Final = msgspec.json.Decoder(_Candidates)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -35,8 +36,82 @@ class Candidates(msgspec.Struct, frozen=True):
     fits: tuple[ProviderSummary, ...]
 
 
+class ProviderBooks(msgspec.Struct, frozen=True, gc=False):
+    """A provider with all that hangs on it: what a mirror keeps."""
+
+    id: str
+    name: str
+    generation: int
+    parent_id: str | None
+    root_id: str
+    inventories: dict[str, Inventory]
+    used: dict[str, int]
+    traits: tuple[str, ...] = ()
+    aggregates: tuple[str, ...] = ()
+
+
+class Used(msgspec.Struct, frozen=True, gc=False):
+    """What is used of a provider now, after claims: only the classes that changed."""
+
+    id: str
+    generation: int
+    used: dict[str, int]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What happened to the books after a position. `position` is opaque: ask with it for what comes after."""
+
+    position: str
+    whole: bool = False  # `providers` is all there is: forget everything else
+    providers: tuple[ProviderBooks, ...] = ()
+    used: tuple[Used, ...] = ()  # of providers that are not in `providers`
+    gone: tuple[str, ...] = ()
+
+
+class ClaimRequest(msgspec.Struct, frozen=True):
+    """What a consumer is to hold, all of it; nothing: it gives everything back.
+
+    `consumer_generation`: what the caller saw, None for a new consumer, UNSET when it replaces whatever was held.
+    """
+
+    consumer_id: str
+    project_id: str
+    user_id: str
+    allocations: dict[str, dict[str, int]]  # provider id → resource class → amount
+    consumer_type: str = "INSTANCE"
+    consumer_generation: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ClaimResult(msgspec.Struct, frozen=True):
+    """How a claim of a batch ended. `reason` is "" when it stands, else one of the words below.
+
+    `changed`: another request changed the consumer; `no_provider`; `no_inventory`: the provider has none of the class;
+    `bad_amount`: against min_unit, max_unit or step_size; `no_room`: `wanted` is more than is `free`.
+    """
+
+    consumer_id: str
+    reason: str = ""
+    provider_id: str = ""
+    resource_class: str = ""
+    wanted: int = 0
+    free: int = 0
+
+    @property
+    def stands(self) -> bool:
+        """Whether the consumer now holds what it asked for."""
+        return not self.reason
+
+
 class Placement(Protocol):
     """Placement over REST. Implemented by placement/client.py."""
+
+    async def changes(self, since: str) -> Changes:
+        """What changed in the books after `since` (""; everything). Feed it to a `placement.mirror.books.Mirror`."""
+        ...
+
+    async def claim_many(self, claims: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        """Claim for many consumers in one transaction, each standing or failing alone, in the order given."""
+        ...
 
     async def ensure_provider(
         self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from kilonova.db.types import Id, Name, Timestamp
+from kilonova.db.types import Id, Name, Text, Timestamp
 
 metadata = sa.MetaData()
 
@@ -69,4 +69,11 @@ allocation = sa.Table(
     sa.Column("provider_id", Id(), primary_key=True, index=True),
     sa.Column("resource_class", Name(), primary_key=True),
     sa.Column("used", sa.Integer, nullable=False),
+)
+
+change = sa.Table(  # what mirrors read: one row for each unit that changed something, pruned from the front
+    "provider_change",
+    metadata,
+    sa.Column("sequence", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("body", Text(), nullable=False),
 )

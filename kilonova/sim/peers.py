@@ -7,6 +7,7 @@ a simulation interleaves, and POSTs are idempotent by key, as the real services'
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,7 +17,15 @@ from kilonova.block_storage.contract import Attachment, Connection, Connector, N
 from kilonova.compute.contract import Destination, RequestSpec
 from kilonova.image.contract import ImageRef
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
-from kilonova.placement.contract import Candidates, Inventory, ProviderSummary
+from kilonova.placement.contract import (
+    Candidates,
+    Changes,
+    ClaimRequest,
+    ClaimResult,
+    Inventory,
+    ProviderBooks,
+    ProviderSummary,
+)
 
 NETWORK = "00000000-0000-4000-8000-0000000000aa"
 IMAGE = "00000000-0000-4000-8000-0000000000bb"
@@ -95,6 +104,25 @@ class _Peer:
 
 class SimPlacement(_Peer):
     """Placement of `Books`."""
+
+    async def changes(self, since: str) -> Changes:
+        await self._take_time("changes")
+        found = []
+        for id_, (name, inventories, traits) in self.books.providers.items():
+            used = dict.fromkeys(inventories, 0) | self.books.used(id_)
+            found.append(ProviderBooks(id_, name, 1, None, id_, inventories, used, traits))
+        return Changes(str(int(since or 0) + 1), whole=True, providers=tuple(found))
+
+    async def claim_many(self, claims: Sequence[ClaimRequest]) -> list[ClaimResult]:
+        await self._take_time("claim_many")
+        return [self._claim(one) for one in claims]
+
+    def _claim(self, claim: ClaimRequest) -> ClaimResult:
+        for provider_id, resources in claim.allocations.items():
+            if not self.books.has_room(provider_id, resources, claim.consumer_id):
+                return ClaimResult(claim.consumer_id, "no_room", provider_id)
+        self.books.allocations[claim.consumer_id] = {id_: dict(given) for id_, given in claim.allocations.items()}
+        return ClaimResult(claim.consumer_id)
 
     async def ensure_provider(
         self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]

@@ -77,6 +77,8 @@ class ApiClient:
         sent = {**self._headers, **{key.replace("_", "-"): value for key, value in headers.items()}}
         if self._token:
             sent["x-auth-token"] = self._token
+        if json is not None:
+            sent.setdefault("content-type", "application/json")
         body = b"" if json is None else json if isinstance(json, bytes) else msgspec.json.encode(json)
         return await self._transport.send(method, target, sent, body)
 

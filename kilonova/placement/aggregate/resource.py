@@ -11,6 +11,7 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import convert, decode_json
 from kilonova.placement.aggregate import store
+from kilonova.placement.provider import store as providers
 from kilonova.placement.words import Generation, dated, rule, uuid_of
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ async def index(service: PlacementService, request: Request[Any]) -> Answer:
 async def replace(service: PlacementService, request: Request[Any]) -> Answer:
     """The provider is in exactly these aggregates."""
     request.enforce()
+    await service.db.read(providers.show, request.path["uuid"])
     sent = decode_json(await request.read())
     generation = None
     if request.version >= (1, 19):

@@ -7,6 +7,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.placement.change import store as changes
 from kilonova.placement.provider import store as providers
 from kilonova.placement.schema import provider_aggregate
 
@@ -30,6 +31,8 @@ def replace(
     if wanted:
         rows = [{"provider_id": provider_id, "aggregate_id": one} for one in sorted(wanted)]
         connection.execute(sa.insert(provider_aggregate), rows)
-    if generation is not None:
+    if generation is None:
+        changes.record(connection, [provider_id])
+    else:
         providers.bump(connection, [provider_id], now)
     return of_provider(connection, provider_id)

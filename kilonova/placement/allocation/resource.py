@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # holds what was claimed before projects were told (1.8)
 Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Mappings = Annotated[dict[str, Annotated[list[str], msgspec.Meta(min_length=1)]], msgspec.Meta(min_length=1)]
 Resources = Annotated[dict[ClassName, Amount], msgspec.Meta(min_length=1)]
 
 
@@ -57,11 +58,11 @@ class Body(msgspec.Struct, forbid_unknown_fields=True):
     project_id: Owner
     user_id: Owner
     consumer_generation: Annotated[int | msgspec.UnsetType | None, since("1.28")] = msgspec.UNSET
-    mappings: Annotated[dict[str, list[str]] | None, since("1.34")] = None
+    mappings: Annotated[Mappings | msgspec.UnsetType, since("1.34")] = msgspec.UNSET  # taken, and ignored
     consumer_type: Annotated[ClassName | None, since("1.38")] = None
 
 
-def _claim(request: Request[Any], consumer_id: str, body: Body, *, may_be_empty: bool) -> Claim:
+def claim_from(request: Request[Any], consumer_id: str, body: Body, *, may_be_empty: bool) -> Claim:
     """The claim that a body stands for, with what its version requires."""
     if request.version >= (1, 28) and body.consumer_generation is msgspec.UNSET:
         raise invalid("JSON does not validate: 'consumer_generation' is a required property.")
@@ -97,7 +98,7 @@ async def update(service: PlacementService, request: Request[Body]) -> None:
     """The consumer holds exactly this."""
     request.enforce()
     may_be_empty = request.version >= (1, 28)
-    claim = _claim(request, request.path["consumer_uuid"], request.body, may_be_empty=may_be_empty)
+    claim = claim_from(request, request.path["consumer_uuid"], request.body, may_be_empty=may_be_empty)
     await service.db.write(store.replace, [claim], service.now())
 
 
@@ -120,7 +121,7 @@ async def manage(service: PlacementService, request: Request[Any]) -> None:
     if not isinstance(sent, dict) or not sent:
         raise invalid("The request body must be a JSON object of consumers.")
     claims = [
-        _claim(request, id_, convert(body, Body, request.version, id_[:64]), may_be_empty=True)
+        claim_from(request, id_, convert(body, Body, request.version, id_[:64]), may_be_empty=True)
         for id_, body in sent.items()
     ]
     await service.db.write(store.replace, claims, service.now())

@@ -1,21 +1,17 @@
-"""What a query asks of providers: `resources=`, `required=`, `in_tree=`."""
+"""What a query asks of providers, as data: one group of resources and conditions, or several that belong together."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from kilonova.base.faults import invalid
-from kilonova.http.request import Request
-from kilonova.placement.words import BAD_QUERY_VALUE, MAXIMUM, MISSING_QUERY_VALUE, once, uuid_of
+from kilonova.http.versions import Version
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Amounts by resource class; groups of traits of which each needs one; traits that must not be there."""
+    """A group: amounts by resource class, and conditions on the providers that give them."""
 
     resources: dict[str, int] = {}
-    required: tuple[frozenset[str], ...] = ()
+    required: tuple[frozenset[str], ...] = ()  # groups of traits of which each needs one
     forbidden: frozenset[str] = frozenset()
     member_of: tuple[frozenset[str], ...] = ()  # groups of aggregates, of which each must have the provider in one
     not_member_of: frozenset[str] = frozenset()
@@ -27,87 +23,45 @@ class Wanted(msgspec.Struct, frozen=True):
         return self.forbidden.union(*self.required)
 
 
-def wanted_from(request: Request[Any]) -> Wanted:
-    """What the request's query asks for; malformed values are 400 with the parameter's name."""
-    required, forbidden = _traits(request)
-    member_of, not_member_of = _aggregates(request)
-    tree = once(request, "in_tree")
-    resources = once(request, "resources")
-    return Wanted(
-        {} if resources is None else _resources(resources),
-        required,
-        forbidden,
-        member_of,
-        not_member_of,
-        "" if tree is None else uuid_of(tree, "query parameter in_tree"),
-    )
+class Asked(msgspec.Struct, frozen=True):
+    """All groups of a search by suffix. "" may be served by several providers of a tree, each other by one provider."""
+
+    groups: dict[str, Wanted]
+    isolate: bool = False  # the suffixed groups must be served by different providers
+    same_subtree: tuple[frozenset[str], ...] = ()  # suffixes whose providers must hang below one of them
+    root_required: frozenset[str] = frozenset()
+    root_forbidden: frozenset[str] = frozenset()
+    limit: int | None = None
+    nested: bool = True  # before 1.29 no two providers of one tree may serve a request
+
+    @property
+    def suffixed(self) -> list[str]:
+        """The groups that one provider each must serve."""
+        return [suffix for suffix in self.groups if suffix]
+
+    @property
+    def resources(self) -> frozenset[str]:
+        """All resource classes named."""
+        return frozenset(name for group in self.groups.values() for name in group.resources)
+
+    @property
+    def traits(self) -> frozenset[str]:
+        """All traits named."""
+        return self.root_required.union(self.root_forbidden, *(group.traits for group in self.groups.values()))
 
 
-def _resources(text: str) -> dict[str, int]:
-    amounts: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, amount = part.partition(":")
-        whole = amount.isascii() and amount.isdigit() and len(amount) <= 10
-        if not name or not whole or not 1 <= int(amount) <= MAXIMUM or name in amounts:
-            raise invalid(
-                f"Malformed resources parameter at {part[:60]!r}.",
-                hint="Expected a list of the form VCPU:1,MEMORY_MB:512, each class once.",
-                code=BAD_QUERY_VALUE,
-            )
-        amounts[name] = int(amount)
-    return amounts
+class Candidate(msgspec.Struct, frozen=True, gc=False):
+    """One way to serve a search, by slots of the mirror."""
+
+    allocations: dict[int, dict[str, int]]
+    mappings: dict[str, tuple[int, ...]]
 
 
-def _traits(request: Request[Any]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
-    values = request.query.all("required")
-    if len(values) > 1 and request.version < (1, 39):
-        once(request, "required")
-    required: list[frozenset[str]] = []
-    forbidden: set[str] = set()
-    for value in values:
-        if value.startswith("in:") and request.version >= (1, 39):
-            names = value.removeprefix("in:").split(",")
-            _check(names, value)
-            required.append(frozenset(names))
-            continue
-        names = value.split(",")
-        _check([name.removeprefix("!") for name in names], value)
-        if request.version < (1, 22):
-            required += [frozenset([name]) for name in names]
-            continue
-        required += [frozenset([name]) for name in names if not name.startswith("!")]
-        forbidden |= {name[1:] for name in names if name.startswith("!")}
-    if clash := {name for group in required if len(group) == 1 for name in group} & forbidden:
-        raise invalid(
-            f"Traits {', '.join(sorted(clash))} are both required and forbidden.", hint="Choose one for each."
-        )
-    return tuple(required), frozenset(forbidden)
+class Found(msgspec.Struct, frozen=True):
+    """All ways: slots that alone give everything to the only group, then the others."""
+
+    alone: list[int]
+    together: list[Candidate]
 
 
-def _aggregates(request: Request[Any]) -> tuple[tuple[frozenset[str], ...], frozenset[str]]:
-    """`member_of=ID`, `in:ID,ID`; repeated from 1.24 on; `!ID`, `!in:ID,ID` from 1.32 on."""
-    values = request.query.all("member_of")
-    if len(values) > 1 and request.version < (1, 24):
-        once(request, "member_of")
-    member_of: list[frozenset[str]] = []
-    not_member_of: frozenset[str] = frozenset()
-    for value in values:
-        forbidden = value.startswith("!") and request.version >= (1, 32)
-        listed = value.removeprefix("!") if forbidden else value
-        names = listed.removeprefix("in:").split(",") if listed.startswith("in:") else [listed]
-        group = frozenset(uuid_of(name, "query parameter member_of") for name in names)
-        if forbidden:
-            not_member_of |= group
-        else:
-            member_of.append(group)
-    return tuple(member_of), not_member_of
-
-
-def _check(names: list[str], value: str) -> None:
-    if not all(names) or any(name.startswith(("!", "in:")) for name in names):
-        code = BAD_QUERY_VALUE if value else MISSING_QUERY_VALUE
-        raise invalid(
-            f"Invalid query parameter required: {value[:100]!r}.",
-            hint="Expected traits, each but once: HW_CPU_X86_VMX,!CUSTOM_SLOW; from 1.39 also in:A,B.",
-            code=code,
-        )
+NESTED: Version = (1, 29)

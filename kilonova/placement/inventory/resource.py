@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
-from kilonova.base.faults import invalid
+from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.versions import Version
@@ -91,6 +91,12 @@ async def clear(service: PlacementService, request: Request[Any]) -> None:
     await service.db.write(store.replace, request.path["uuid"], {}, None, service.now())
 
 
+async def clear_unknown(service: PlacementService, request: Request[Any]) -> None:
+    """Before 1.5 all inventories could not be dropped at once."""
+    request.enforce()
+    raise Fault(Kind.INVALID, "The method DELETE is not allowed for this resource.", data={"status": 405})
+
+
 async def create(service: PlacementService, request: Request[New]) -> Answer:
     """One more inventory."""
     request.enforce()
@@ -138,6 +144,7 @@ ROUTES = (
     Route(
         method="DELETE", path=_ALL, handler=clear, policy=_P + "delete", since="1.5", success=204, summary="Drop all"
     ),
+    Route(method="DELETE", path=_ALL, handler=clear_unknown, policy=_P + "delete", until="1.4"),
     Route(method="GET", path=_ONE, handler=show, policy=_P + "show", summary="Show an inventory"),
     Route(method="PUT", path=_ONE, handler=update, policy=_P + "update", body=One, summary="Replace an inventory"),
     Route(method="DELETE", path=_ONE, handler=delete, policy=_P + "delete", success=204, summary="Drop an inventory"),

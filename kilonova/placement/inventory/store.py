@@ -40,19 +40,31 @@ def replace(
     connection: Connection, provider_id: str, wanted: Mapping[str, Inventory], generation: int | None, now: datetime
 ) -> Books:
     """The provider has exactly these inventories; 409 when a class that goes is in use."""
-    _, have = _begin(connection, provider_id, generation)
+    _begin(connection, provider_id, generation)
     classes.refuse_unknown(
         connection, wanted, f"Unknown resource class in inventory for resource provider {provider_id}"
     )
-    for name in sorted(have.keys() - wanted.keys()):
-        _drop(connection, provider_id, name)
+    narrow(connection, provider_id, wanted)
+    widen(connection, provider_id, wanted)
+    providers.bump(connection, [provider_id], now)
+    return of_provider(connection, provider_id)
+
+
+def widen(connection: Connection, provider_id: str, wanted: Mapping[str, Inventory]) -> None:
+    """The provider, which this unit has locked, has these inventories, and those that it had of other classes."""
+    _, have = of_provider(connection, provider_id)
     for name, book in wanted.items():
         if name not in have:
             _insert(connection, provider_id, name, book)
         elif have[name] != book:
             _update(connection, provider_id, name, book)
-    providers.bump(connection, [provider_id], now)
-    return of_provider(connection, provider_id)
+
+
+def narrow(connection: Connection, provider_id: str, wanted: Mapping[str, Inventory]) -> None:
+    """The provider, which this unit has locked, has no inventory of other classes; 409 when one is in use."""
+    _, have = of_provider(connection, provider_id)
+    for name in sorted(have.keys() - wanted.keys()):
+        _drop(connection, provider_id, name)
 
 
 def insert(

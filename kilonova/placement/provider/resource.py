@@ -11,7 +11,7 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import since
 from kilonova.http.versions import Version, within
-from kilonova.placement.candidate.wanted import wanted_from
+from kilonova.placement.candidate.query import wanted_from
 from kilonova.placement.provider import store
 from kilonova.placement.provider.store import Provider
 from kilonova.placement.resource_class.store import refuse_unknown as refuse_unknown_classes

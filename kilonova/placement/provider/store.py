@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, invalid, not_found
-from kilonova.placement.candidate.store import matches
 from kilonova.placement.candidate.wanted import Wanted
+from kilonova.placement.change import store as changes
+from kilonova.placement.provider.matching import matches
 from kilonova.placement.schema import allocation, inventory, provider, provider_aggregate, provider_trait
 from kilonova.placement.words import (
     CANNOT_DELETE_PARENT,
@@ -34,6 +35,7 @@ class Provider(msgspec.Struct, frozen=True):
     updated_at: datetime
 
 
+_AT_ONCE = 500  # ids of one statement
 _COLUMNS = (
     provider.c.id,
     provider.c.name,
@@ -65,8 +67,12 @@ def show(connection: Connection, provider_id: str) -> Provider:
 
 def locked(connection: Connection, provider_ids: Iterable[str]) -> dict[str, Provider]:
     """Those that exist, by id, locked in one order so that two units cannot wait for each other."""
-    query = sa.select(*_COLUMNS).where(provider.c.id.in_(sorted(provider_ids))).order_by(provider.c.id)
-    return {row[0]: Provider(*row) for row in connection.execute(query.with_for_update())}
+    ids = sorted(provider_ids)
+    found: dict[str, Provider] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        query = sa.select(*_COLUMNS).where(provider.c.id.in_(ids[start : start + _AT_ONCE])).order_by(provider.c.id)
+        found |= {row[0]: Provider(*row) for row in connection.execute(query.with_for_update())}
+    return found
 
 
 def lock(connection: Connection, provider_id: str, generation: int | None = None) -> Provider:
@@ -80,9 +86,17 @@ def lock(connection: Connection, provider_id: str, generation: int | None = None
 
 
 def bump(connection: Connection, provider_ids: Iterable[str], now: datetime) -> None:
-    """Raise the generation of providers that this unit has locked."""
-    query = sa.update(provider).where(provider.c.id.in_(sorted(provider_ids)))
-    connection.execute(query.values(generation=provider.c.generation + 1, updated_at=now))
+    """Raise the generation of providers that this unit has locked and changed, and tell mirrors to read them."""
+    ids = sorted(provider_ids)
+    raise_generation(connection, ids, now)
+    changes.record(connection, ids)
+
+
+def raise_generation(connection: Connection, provider_ids: list[str], now: datetime) -> None:
+    """The next generation of providers that this unit has locked; mirrors are told by the caller."""
+    for start in range(0, len(provider_ids), _AT_ONCE):
+        query = sa.update(provider).where(provider.c.id.in_(provider_ids[start : start + _AT_ONCE]))
+        connection.execute(query.values(generation=provider.c.generation + 1, updated_at=now))
 
 
 def matching(connection: Connection, wanted: Wanted, name: str | None, provider_id: str | None) -> list[Provider]:
@@ -102,6 +116,7 @@ def insert(connection: Connection, provider_id: str, name: str, parent_id: str |
     made = Provider(provider_id, name, 0, parent_id, root_id, now)
     with met_another(f"Conflicting resource provider {name}: {provider_id} already exists.", DUPLICATE_NAME):
         connection.execute(sa.insert(provider).values(msgspec.structs.asdict(made)))
+    changes.record(connection, [provider_id])
     return made
 
 
@@ -112,15 +127,17 @@ def update(
     old = lock(connection, provider_id)
     _refuse_taken(connection, name, provider_id, creating=False)
     values: dict[str, Any] = {"name": name, "parent_id": parent_id, "updated_at": now}
+    moved = {provider_id}
     if parent_id != old.parent_id:
         if not moves and (old.parent_id is not None or parent_id is None):
             raise invalid(
                 f"Unable to save resource provider {provider_id}: re-parenting a provider is not allowed.",
                 hint="It is from microversion 1.37 on.",
             )
-        _move(connection, old, parent_id)
+        moved = _move(connection, old, parent_id)
     with met_another(f"Conflicting resource provider name: {name} already exists.", DUPLICATE_NAME):
         connection.execute(sa.update(provider).where(provider.c.id == provider_id).values(values))
+    changes.record(connection, moved)
     return show(connection, provider_id)
 
 
@@ -140,6 +157,7 @@ def delete(connection: Connection, provider_id: str) -> None:
     for table in (inventory, provider_trait, provider_aggregate):
         connection.execute(sa.delete(table).where(table.c.provider_id == provider_id))
     connection.execute(sa.delete(provider).where(provider.c.id == provider_id))
+    changes.record(connection, [provider_id])
 
 
 def _refuse_taken(connection: Connection, name: str, provider_id: str, *, creating: bool) -> None:
@@ -157,8 +175,8 @@ def _parent(connection: Connection, parent_id: str) -> Provider:
     return found
 
 
-def _move(connection: Connection, moved: Provider, parent_id: str | None) -> None:
-    """Give `moved` and all below it the root of their new place; 400 when that would make a circle."""
+def _move(connection: Connection, moved: Provider, parent_id: str | None) -> set[str]:
+    """Give `moved` and all below it the root of their new place, and say which; 400 when it would make a circle."""
     family = connection.execute(
         sa.select(provider.c.id, provider.c.parent_id).where(provider.c.root_id == moved.root_id)
     ).all()
@@ -169,3 +187,4 @@ def _move(connection: Connection, moved: Provider, parent_id: str | None) -> Non
         raise invalid(f"Unable to save resource provider {moved.id}: creating a loop in the tree is not allowed.")
     root_id = moved.id if parent_id is None else _parent(connection, parent_id).root_id
     connection.execute(sa.update(provider).where(provider.c.id.in_(sorted(below))).values(root_id=root_id))
+    return below

@@ -55,6 +55,13 @@ async def ensure(service: PlacementService, request: Request[Any]) -> Answer:
     return Answer(None, 201 if made else 204, {"location": f"{request.origin}/resource_classes/{name}"})
 
 
+async def rename(service: PlacementService, request: Request[Create]) -> Answer:
+    """The custom class under another name, as PUT did before 1.7."""
+    request.enforce()
+    await service.db.write(store.rename, request.path["name"], request.body.name)
+    return dated(request, _view(request, request.body.name), service.now())
+
+
 async def show(service: PlacementService, request: Request[Any]) -> Answer:
     """One resource class."""
     request.enforce()
@@ -74,6 +81,7 @@ ROUTES = (
     Route(method="GET", path=_ALL, handler=index, policy=_P + "list", since="1.2", summary="List resource classes"),
     Route(method="POST", path=_ALL, handler=create, policy=_P + "create", body=Create, since="1.2", success=201),
     Route(method="GET", path=_ONE, handler=show, policy=_P + "show", since="1.2", summary="Show a resource class"),
+    Route(method="PUT", path=_ONE, handler=rename, policy=_P + "update", body=Create, since="1.2", until="1.6"),
     Route(method="PUT", path=_ONE, handler=ensure, policy=_P + "update", since="1.7", success=204),
     Route(method="DELETE", path=_ONE, handler=delete, policy=_P + "delete", since="1.2", success=204),
 )

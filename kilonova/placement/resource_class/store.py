@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict, exists, invalid, not_found
-from kilonova.placement.schema import inventory, resource_class
+from kilonova.placement.change import store as changes
+from kilonova.placement.schema import allocation, inventory, resource_class
 from kilonova.placement.words import STANDARD_CLASSES, met_another
 
 
@@ -51,6 +52,22 @@ def insert(connection: Connection, name: str) -> None:
     """A new custom class; 409 when it is there."""
     if not ensure(connection, name):
         raise exists(f"Conflicting resource class already exists: {name}.")
+
+
+def rename(connection: Connection, name: str, new: str) -> None:
+    """The custom class is called `new`, in inventories and allocations too; 409 when there is one of that name."""
+    if name in STANDARD_CLASSES:
+        raise invalid(f"Cannot update standard resource class {name}.")
+    show(connection, name)
+    if new == name:
+        return
+    if known(connection, new):
+        raise exists(f"Resource class already exists: {new}.")
+    connection.execute(sa.update(resource_class).where(resource_class.c.name == name).values(name=new))
+    holders = list(connection.scalars(sa.select(inventory.c.provider_id).where(inventory.c.resource_class == name)))
+    for table in (inventory, allocation):
+        connection.execute(sa.update(table).where(table.c.resource_class == name).values(resource_class=new))
+    changes.record(connection, holders)
 
 
 def show(connection: Connection, name: str) -> None:

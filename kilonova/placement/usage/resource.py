@@ -28,7 +28,7 @@ async def of_project(service: PlacementService, request: Request[Any]) -> Answer
     project_id, user_id = once(request, "project_id"), once(request, "user_id")
     request.enforce({"project_id": project_id})
     only(request, "project_id", "user_id", *(["consumer_type"] if by_type else []))
-    if not project_id or len(project_id) > 255 or len(user_id or "") > 255:
+    if not project_id or len(project_id) > 255 or user_id == "" or len(user_id or "") > 255:
         raise invalid("Invalid query string parameters: 'project_id' is required.", code=MISSING_QUERY_VALUE)
     sums = await service.db.read(store.of_project, project_id, user_id)
     return dated(

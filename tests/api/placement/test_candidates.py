@@ -100,8 +100,9 @@ async def test_the_form_of_an_answer(admin: ApiClient) -> None:
         "resources=VCPU:1&in_tree=x",
         "resources=VCPU:1&unknown=1",
         "resources=VCPU:1&resources=VCPU:2",
-        "resources1=VCPU:1&resources2=VCPU:1&group_policy=none",
-        "resources_GPU=VGPU:1",
+        "resources1=VCPU:1&resources2=VCPU:1",
+        "resources1=VCPU:1&resources2=VCPU:1&group_policy=some",
+        "resources1=VCPU:1&required2=COMPUTE_NODE&group_policy=none",
     ],
 )
 async def test_bad_questions_are_refused(admin: ApiClient, query: str) -> None:

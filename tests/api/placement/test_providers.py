@@ -113,7 +113,7 @@ async def test_inventories_are_replaced_at_a_generation(admin: ApiClient) -> Non
     await admin.delete(f"{ONE}/inventories/VGPU")
     await admin.get(f"{ONE}/inventories/VGPU", 404)
     await admin.delete(f"{ONE}/inventories/VGPU", 404)
-    await admin.at("placement 1.4").delete(f"{ONE}/inventories", 404)
+    await admin.at("placement 1.4").delete(f"{ONE}/inventories", 405)
     await admin.delete(f"{ONE}/inventories")
     assert (await admin.get(f"{ONE}/inventories"))["inventories"] == {}
 

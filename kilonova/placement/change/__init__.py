@@ -1,0 +1,1 @@
+"""Changes: the feed that keeps mirrors of the books current."""

@@ -1,0 +1,80 @@
+"""What placement offers beyond the field's API, to those who decide on a mirror: its changes, and claims by the batch.
+
+`GET /changes?since=POSITION` and `POST /claims`. Clients of the field's API need neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+
+from kilonova.base.faults import invalid
+from kilonova.http.request import Request
+from kilonova.http.route import Route
+from kilonova.placement.allocation import batch
+from kilonova.placement.allocation.resource import Owner, Resources
+from kilonova.placement.contract import Changes, ClaimRequest, ClaimResult
+from kilonova.placement.words import ClassName, once, only, rule, uuid_of
+
+if TYPE_CHECKING:
+    from kilonova.placement.service import PlacementService
+
+MOST_AT_ONCE = 1000
+
+
+class One(msgspec.Struct, forbid_unknown_fields=True):
+    """A claim of a batch."""
+
+    consumer_id: str
+    project_id: Owner
+    user_id: Owner
+    allocations: dict[str, Resources]
+    consumer_type: ClassName = "INSTANCE"
+    consumer_generation: int | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class Batch(msgspec.Struct, forbid_unknown_fields=True):
+    """POST /claims."""
+
+    claims: Annotated[list[One], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE)]
+
+
+class Results(msgspec.Struct):
+    """The answer to it, in the order of the claims."""
+
+    results: list[ClaimResult]
+
+
+async def index(service: PlacementService, request: Request[Any]) -> Changes:
+    """What happened to the books after `since`; everything without it."""
+    request.enforce()
+    only(request, "since")
+    return await service.changes(once(request, "since") or "")
+
+
+async def claim(service: PlacementService, request: Request[Batch]) -> Results:
+    """Each claim stands or fails alone; the answer says why."""
+    request.enforce()
+    claims = [
+        ClaimRequest(
+            uuid_of(one.consumer_id, "consumer_id"),
+            one.project_id,
+            one.user_id,
+            {uuid_of(id_, "allocations"): amounts for id_, amounts in one.allocations.items()},
+            one.consumer_type,
+            one.consumer_generation,
+        )
+        for one in request.body.claims
+    ]
+    if len({one.consumer_id for one in claims}) < len(claims):
+        raise invalid("Invalid input for field claims: each consumer may claim once.")
+    return Results(await service.db.write(batch.claim_many, claims, service.now()))
+
+
+_LIST, _CLAIM = "/changes", "/claims"
+ROUTES = (
+    Route(method="GET", path=_LIST, handler=index, policy="placement:changes:list", summary="Follow the books"),
+    Route(method="POST", path=_CLAIM, handler=claim, policy="placement:claims:create", body=Batch, summary="Claim"),
+)
+RULES = (rule("changes:list", "GET", _LIST), rule("claims:create", "POST", _CLAIM))
