@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import Connection
 
 from kilonova.db.database import says
-from kilonova.placement.allocation import rows
-from kilonova.placement.allocation.rows import Amounts, Book, Consumer, Key, Rows
+from kilonova.placement.allocation import rows_store as rows
+from kilonova.placement.allocation.rows_store import Amounts, Book, Consumer, Key, Rows
 from kilonova.placement.allocation.store import Claim, write_owners
 from kilonova.placement.contract import ClaimRequest, ClaimResult
 from kilonova.placement.provider import store as providers

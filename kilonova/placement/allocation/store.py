@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict, invalid, not_found
 from kilonova.db.database import says
-from kilonova.placement.allocation import rows
-from kilonova.placement.allocation.rows import Amounts, Consumer, Key, Rows
+from kilonova.placement.allocation import rows_store as rows
+from kilonova.placement.allocation.rows_store import Amounts, Consumer, Key, Rows
 from kilonova.placement.provider import store as providers
 from kilonova.placement.resource_class import store as classes
 from kilonova.placement.schema import allocation, consumer, provider

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, conflict, invalid, not_found
 from kilonova.placement.candidate.wanted import Wanted
 from kilonova.placement.change import store as changes
-from kilonova.placement.provider.matching import matches
+from kilonova.placement.provider.matching_store import matches
 from kilonova.placement.schema import allocation, inventory, provider, provider_aggregate, provider_trait
 from kilonova.placement.words import (
     CANNOT_DELETE_PARENT,
