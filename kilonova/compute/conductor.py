@@ -36,7 +36,10 @@ from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
 from kilonova.compute.server.create import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
+from kilonova.compute.server.pause import KINDS as PAUSE
+from kilonova.compute.server.reboot import KIND as REBOOT
 from kilonova.compute.server.start_stop import KINDS as START_STOP
+from kilonova.compute.server.suspend import KINDS as SUSPEND
 from kilonova.db.database import says
 from kilonova.placement.contract import Inventory
 from kilonova.saga.journal import UNFINISHED
@@ -45,7 +48,7 @@ from kilonova.saga.runner import Parts, Runner, Seams
 
 log = logging.getLogger(__name__)
 
-KINDS: tuple[Kind[Compute], ...] = (CREATE, DELETE, *START_STOP)
+KINDS: tuple[Kind[Compute], ...] = (CREATE, DELETE, *START_STOP, REBOOT, *PAUSE, *SUSPEND)
 PROVIDER_REFRESH_SECONDS = 300.0
 
 

@@ -91,6 +91,7 @@ class ComputeSettings:
     console_base: str = "http://127.0.0.1:6080"
     console_seconds: float = 600.0
     stop_grace_seconds: float = 60.0
+    soft_reboot_seconds: float = 120.0  # then the guest's power is cut
     host_down_seconds: float = 60.0
     default_zone: str = "nova"
     deleted_kept_days: int = 30

@@ -26,8 +26,11 @@ from kilonova.compute.server import (
     external_events,
     lock,
     metadata,
+    pause,
+    reboot,
     resource,
     start_stop,
+    suspend,
     tags,
 )
 from kilonova.http.app import App
@@ -43,7 +46,8 @@ from kilonova.saga.loops import Loop
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
-_SERVER = (resource, create, delete, start_stop, lock, metadata, tags, actions, console, external_events)
+_POWER = (start_stop, reboot, pause, suspend)
+_SERVER = (resource, create, delete, *_POWER, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, services, hypervisors)
 _NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from kilonova.compute.contract import Power
 from kilonova.compute.server import states
 from kilonova.compute.server.store import Server
 from kilonova.sim.cloud import SimCloud
 
-RUNNING_STATES = {states.ACTIVE, states.PAUSED, states.RESCUED, states.RESIZED}
+POWERS = {
+    states.ACTIVE: Power.RUNNING,
+    states.STOPPED: Power.SHUTDOWN,
+    states.PAUSED: Power.PAUSED,
+    states.SUSPENDED: Power.SHUTDOWN,
+    states.RESCUED: Power.RUNNING,
+}
 
 
 def check(cloud: SimCloud) -> list[str]:
@@ -53,8 +60,12 @@ def _guests(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
     told = [f"guest {key} without a server on {where}" for key, where in guests.items() if key not in placed]
     told += [f"guest {key} twice: {where}" for key, where in guests.items() if len(where) > 1]
     for key, server in placed.items():
-        if server.vm_state in RUNNING_STATES and guests.get(key) != [server.host]:
-            told.append(f"server {key} is {server.vm_state} on {server.host}, its guest on {guests.get(key)}")
+        if server.vm_state not in POWERS:
+            continue
+        guest = cloud.hosts[server.host].machine.guests.get(key)
+        if guests.get(key) != [server.host] or guest is None or guest.power is not POWERS[server.vm_state]:
+            seen = guest and guest.power
+            told.append(f"server {key} is {server.vm_state} on {server.host}, its guest {seen} on {guests.get(key)}")
     return told
 
 

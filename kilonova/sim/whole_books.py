@@ -18,7 +18,12 @@ from kilonova.compute.server.store import Server
 from kilonova.sim import whole_store as rows
 from kilonova.sim.whole_cloud import WholeCloud
 
-POWER = {states.ACTIVE: Power.RUNNING, states.STOPPED: Power.SHUTDOWN}
+POWER = {
+    states.ACTIVE: Power.RUNNING,
+    states.STOPPED: Power.SHUTDOWN,
+    states.PAUSED: Power.PAUSED,
+    states.SUSPENDED: Power.SHUTDOWN,
+}
 
 SETTLED = ("available", "in-use", "error", "error_deleting")
 

@@ -35,9 +35,9 @@ class Door:
         answer = await self.client.post("/v2.1/servers", {"server": body}, 202)
         return str(answer["server"]["id"])
 
-    async def act(self, server_id: str, action: str, status: int = 202) -> Any:
+    async def act(self, server_id: str, action: str, status: int = 202, body: Any = None) -> Any:
         """POST /action."""
-        return await self.client.post(f"/v2.1/servers/{server_id}/action", {action: None}, status)
+        return await self.client.post(f"/v2.1/servers/{server_id}/action", {action: body}, status)
 
     async def delete(self, server_id: str, status: int = 204) -> None:
         await self.client.delete(f"/v2.1/servers/{server_id}", status)
@@ -54,26 +54,44 @@ class Door:
         books.balance(self.cloud)
 
 
-async def do(door: Door, verb: str) -> str:
-    """A server to which `verb` was done, once all is settled."""
+HARD, SOFT = {"type": "HARD"}, {"type": "SOFT"}
+# What is done to an active server, one after the other: (action, its argument). A law's plan strikes operations of its
+# kind, so what leads there is of other kinds.
+STORIES: dict[str, tuple[tuple[str, Any], ...]] = {
+    "stop": (("os-stop", None),),
+    "start": (("os-stop", None), ("os-start", None)),
+    "reboot": (("reboot", SOFT),),
+    "reboot hard": (("reboot", HARD),),
+    "reboot hard when stopped": (("os-stop", None), ("reboot", HARD)),
+    "pause": (("pause", None),),
+    "unpause": (("pause", None), ("unpause", None)),
+    "suspend": (("suspend", None),),
+    "resume": (("suspend", None), ("resume", None)),
+}
+
+
+async def do(door: Door, story: str) -> str:
+    """A server with which `story` was lived through, once all is settled."""
     await door.cloud.start()
     server_id = await door.create()
     await door.cloud.settle()
-    if verb in ("stop", "start") and door.state(server_id) == "active":
-        await door.act(server_id, "os-stop")
+    for action, argument in STORIES.get(story, ()):
+        await door.act(server_id, action, body=argument)
         await door.cloud.settle()
-    if verb == "start" and door.state(server_id) == "stopped":
-        await door.act(server_id, "os-start")
-        await door.cloud.settle()
-    if verb == "delete":
+    if story == "delete":
         await door.delete(server_id)
         await door.cloud.settle()
     return server_id
 
 
-def steps_of(verb: str) -> list[tuple[str, int]]:
+def kind_of(story: str) -> str:
+    """The kind of operation that a story is about."""
+    return story.partition(" ")[0]
+
+
+def steps_of(story: str) -> list[tuple[str, int]]:
     """The steps of an undisturbed run."""
-    door = Door(0, Plan(verb), hosts=1)
-    run(do(door, verb), 0)
+    door = Door(0, Plan(kind_of(story)), hosts=1)
+    run(do(door, story), 0)
     door.balance()
     return door.seams.steps

@@ -13,6 +13,18 @@ from kilonova.sim.whole_cloud import WholeCloud
 
 VERSIONS = {"openstack-api-version": "compute 2.90, volume 3.71"}
 
+# What users do to servers: (action, its argument).
+ACTIONS: tuple[tuple[str, Any], ...] = (
+    ("os-stop", None),
+    ("os-start", None),
+    ("reboot", {"type": "SOFT"}),
+    ("reboot", {"type": "HARD"}),
+    ("pause", None),
+    ("unpause", None),
+    ("suspend", None),
+    ("resume", None),
+)
+
 
 class Whole:
     """One run: a cloud, what a user made in it, and chance."""
@@ -74,8 +86,8 @@ class Whole:
     async def delete_server(self, server_id: str) -> None:
         await self.ask("compute", "DELETE", f"/v2.1/servers/{server_id}")
 
-    async def act(self, server_id: str, action: str) -> None:
-        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", {action: None})
+    async def act(self, server_id: str, action: str, argument: Any = None) -> None:
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", {action: argument})
 
     async def create_volume(self, size: int = 1) -> str:
         """The new volume's id, or ""."""
@@ -154,7 +166,7 @@ async def _one_deed(whole: Whole) -> None:
     elif pick < 0.45:
         await whole.delete_server(chance.choice(whole.servers))
     elif pick < 0.6:
-        await whole.act(chance.choice(whole.servers), chance.choice(["os-stop", "os-start"]))
+        await whole.act(chance.choice(whole.servers), *chance.choice(ACTIONS))
     elif pick < 0.75:
         await whole.create_volume()
     elif pick < 0.82 and whole.volumes:

@@ -28,6 +28,10 @@ class ComputeHost(Protocol):
         """Create volumes that are asked for, attach all; answers the mapping with connection data."""
         ...
 
+    async def reconnect_volumes(self, server_id: str) -> list[BlockDevice]:
+        """Connect what is attached to the server once more; answers the mapping with fresh connection data."""
+        ...
+
     async def detach_volumes(self, server_id: str) -> None:
         """Detach all; delete those marked delete_on_termination."""
         ...
@@ -43,7 +47,25 @@ class ComputeHost(Protocol):
     async def start(self, server_id: str) -> Power: ...
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:
-        """ACPI first, power cut after `grace_seconds` (0: at once)."""
+        """ACPI first, power cut after `grace_seconds` (0: at once). A guest that is not there is off."""
+        ...
+
+    async def interrupted(self, server_id: str) -> None:
+        """Undo of a wait for the guest: nobody waits any more, the guest is left as it is."""
+        ...
+
+    async def pause(self, server_id: str) -> Power:
+        """vCPUs stand still, memory stays in RAM."""
+        ...
+
+    async def unpause(self, server_id: str) -> Power: ...
+
+    async def suspend(self, server_id: str) -> Power:
+        """Memory to disk, process ended."""
+        ...
+
+    async def resume(self, server_id: str) -> Power:
+        """Runs on from its saved memory."""
         ...
 
 
@@ -53,6 +75,11 @@ class ComputeAgent(Protocol):
     @rpc.cast
     async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
         """`network-vif-plugged` for port `tag`, …"""
+        ...
+
+    @rpc.call()
+    async def get_power(self, server_id: str) -> Power:
+        """What the hypervisor sees now; nostate when it has no such guest."""
         ...
 
     @rpc.call()

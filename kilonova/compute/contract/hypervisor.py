@@ -84,7 +84,19 @@ class Hypervisor(Protocol):
         ...
 
     async def ensure_stopped(self, guest_id: str, grace_seconds: float) -> Guest:
-        """Off, still defined. ACPI first; power is cut after the grace."""
+        """Off, still defined; memory that was saved is forgotten. ACPI first; power is cut after the grace."""
+        ...
+
+    async def pause(self, guest_id: str) -> Guest:
+        """vCPUs stand still, memory stays in RAM, until `resume`. CONFLICT when it is off."""
+        ...
+
+    async def save(self, guest_id: str) -> Guest:
+        """Off, with its memory on disk. Off already, whether or not memory was saved: as it is."""
+        ...
+
+    async def restore(self, spec: GuestSpec) -> Guest:
+        """Runs on from its saved memory, told what time it is; boots when none was saved."""
         ...
 
     async def ensure_gone(self, guest_id: str) -> None:

@@ -7,10 +7,12 @@ that no operation owns.
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
+from kilonova.base.faults import Fault
 from kilonova.compute.contract import Power
 from kilonova.compute.core import Compute
 from kilonova.compute.schema import journal
@@ -21,6 +23,7 @@ from kilonova.db.database import says
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.loops import Loop
 
+log = logging.getLogger(__name__)
 SETTLED_SECONDS = 10.0
 _OFF = (Power.SHUTDOWN, Power.CRASHED)
 RUNS = (str(Power.RUNNING), str(Power.PAUSED))
@@ -37,14 +40,32 @@ async def run(compute: Compute) -> int:
     """Set vm_state to what is true, stop what should not run; returns how many servers were mended."""
     now = compute.world.clock.now()
     settled = now - timedelta(seconds=SETTLED_SECONDS)
-    mended = await compute.db.write(seen_store.correct_states, TRUTH, settled, now)
+    mended = 0
+    for server_id, host, vm_state, power in await compute.db.read(seen_store.contradicting, list(TRUTH), settled):
+        if await _is_so(compute, server_id, host, power):
+            pair = (vm_state, power)
+            mended += await compute.db.write(seen_store.correct_state, server_id, pair, TRUTH[pair], settled, now)
     for server_id in await compute.db.read(seen_store.runs_though_stopped, RUNS, settled):
         server = await compute.db.read(store.get, server_id)
+        if not await _is_so(compute, server_id, server.host, server.power_state):
+            continue
         row = _stop(compute, server, now)
         if await compute.db.write(_begin, server_id, row, settled):
             await compute.conductor.run_operation(row.id)
             mended += 1
     return mended
+
+
+async def _is_so(compute: Compute, server_id: str, host: str, power: str) -> bool:
+    """Whether the host still sees what is recorded: its word may have been overtaken by a later one. Silence: no."""
+    try:
+        seen = str(await compute.agent(host).get_power(server_id))
+    except Fault as fault:
+        log.info("power of %s on %s is not known: %r", server_id, host, fault)
+        return False
+    if seen != power:
+        await compute.db.write(seen_store.set_power, server_id, seen)
+    return seen == power
 
 
 def _stop(compute: Compute, server: Server, now: datetime) -> OperationRow:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.core import Compute
 from kilonova.compute.schema import journal
-from kilonova.compute.server import store
+from kilonova.compute.server import states, store
 from kilonova.compute.server.store import Server
 from kilonova.db.database import says
 from kilonova.http.request import Request
@@ -46,8 +46,11 @@ def new_operation(
 
 @says(lambda _id, action, row, _admin: f"servers: task_state for {action}; operation {row.kind} recorded")
 def _take(connection: Connection, server_id: str, action: str, row: OperationRow, admin: bool) -> Server:
+    running = store.unfinished_operations(connection, server_id) if states.ACTIONS[action].interrupts else []
     server = store.take(connection, server_id, action, row, admin=admin)
     row.args["host"] = server.host
+    if over := [one for one, _ in running if journal.supersede(connection, one, row.created_at)]:
+        row.args["over"] = over
     journal.insert(connection, row)
     return server
 

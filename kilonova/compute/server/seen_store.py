@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -87,15 +88,25 @@ def open_operations(connection: Connection) -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2]) for row in connection.execute(found)]
 
 
-def correct_states(connection: Connection, truth: dict[tuple[str, str], str], settled: datetime, now: datetime) -> int:
-    """vm_state of servers that nobody works on, where it contradicts power_state; returns how many were set."""
-    mended = 0
+def _contradicts(pairs: Iterable[tuple[str, str]], settled: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    """In one of these (vm_state, power_state) for a while, in peace."""
     s = servers.c
-    for (vm_state, power), true_state in truth.items():
-        mended += connection.execute(
-            servers.update()
-            .where(s.vm_state == vm_state, s.power_state == power, s.operation_id == "", s.task_state == "")
-            .where(s.deleted_at.is_(None), s.updated_at < settled)
-            .values(vm_state=true_state, updated_at=now)
-        ).rowcount
-    return mended
+    one_of = sa.or_(*(sa.and_(s.vm_state == vm_state, s.power_state == power) for vm_state, power in pairs))
+    return (one_of, s.operation_id == "", s.task_state == "", s.deleted_at.is_(None), s.updated_at < settled)
+
+
+def contradicting(
+    connection: Connection, pairs: Iterable[tuple[str, str]], settled: datetime
+) -> list[tuple[str, str, str, str]]:
+    """(id, host, vm_state, power_state) of servers that nobody works on and that are in one of these pairs."""
+    s = servers.c
+    found = sa.select(s.id, s.host, s.vm_state, s.power_state).where(*_contradicts(pairs, settled))
+    return [tuple(row) for row in connection.execute(found)]
+
+
+def correct_state(
+    connection: Connection, server_id: str, pair: tuple[str, str], true_state: str, settled: datetime, now: datetime
+) -> int:
+    """vm_state of a server that is still in this pair of (vm_state, power_state); 1 when it was set."""
+    mine = servers.update().where(servers.c.id == server_id, *_contradicts([pair], settled))
+    return connection.execute(mine.values(vm_state=true_state, updated_at=now)).rowcount

@@ -48,7 +48,8 @@ BLOCK_DEVICE_MAPPING = "block_device_mapping"
 SPAWNING = "spawning"
 DELETING = "deleting"
 
-_REBOOTS = frozenset({"rebooting", "rebooting_hard", "resuming", "unpausing", "pausing", "suspending"})
+_REBOOTS = frozenset({"rebooting", "reboot_pending", "reboot_started", "rebooting_hard",
+                      "resuming", "unpausing", "pausing", "suspending"})  # fmt: skip
 _ALL_TASKS = frozenset({"*"})
 
 

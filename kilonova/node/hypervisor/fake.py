@@ -37,11 +37,12 @@ _BOOT_LINES = (
 class FakeGuest:
     """One guest of a fake machine."""
 
-    __slots__ = ("boots", "obeys_acpi", "power", "spec", "vnc_port")
+    __slots__ = ("boots", "obeys_acpi", "power", "saved", "spec", "vnc_port")
 
     def __init__(self, spec: GuestSpec, vnc_port: int) -> None:
         self.spec = spec
         self.power = Power.SHUTDOWN
+        self.saved = False  # its memory is on disk
         self.boots = 0
         self.obeys_acpi = True
         self.vnc_port = vnc_port
@@ -165,6 +166,7 @@ class FakeHypervisor:
         guest = self._machine.define(spec)
         if guest.power not in (Power.RUNNING, Power.PAUSED):
             guest.boots += 1
+            guest.saved = False
             self._machine.set_power(guest, Power.PAUSED if paused else Power.RUNNING)
         return await self._answer(guest)
 
@@ -182,7 +184,32 @@ class FakeHypervisor:
         if guest.power is Power.RUNNING and grace_seconds > 0:
             obeys = guest.obeys_acpi and self._machine.acpi_seconds <= grace_seconds
             await self._world.clock.sleep(self._machine.acpi_seconds if obeys else grace_seconds)
+        guest.saved = False
         self._machine.set_power(guest, Power.SHUTDOWN)
+        return await self._answer(guest)
+
+    async def pause(self, guest_id: str) -> Guest:
+        await self._seam("pause")
+        guest = self._machine.guest(guest_id)
+        if guest.power not in (Power.RUNNING, Power.PAUSED):
+            raise conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
+        self._machine.set_power(guest, Power.PAUSED)
+        return await self._answer(guest)
+
+    async def save(self, guest_id: str) -> Guest:
+        await self._seam("save")
+        guest = self._machine.guest(guest_id)
+        guest.saved = guest.saved or guest.power in (Power.RUNNING, Power.PAUSED)
+        self._machine.set_power(guest, Power.SHUTDOWN)
+        return await self._answer(guest)
+
+    async def restore(self, spec: GuestSpec) -> Guest:
+        await self._seam("restore")
+        guest = self._machine.define(spec)
+        if guest.power is not Power.RUNNING:
+            guest.boots += not guest.saved
+            guest.saved = False
+            self._machine.set_power(guest, Power.RUNNING)
         return await self._answer(guest)
 
     async def ensure_gone(self, guest_id: str) -> None:

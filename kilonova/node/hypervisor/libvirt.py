@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import libvirt
 
-from kilonova.base.faults import conflict, unavailable
+from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.base.world import World
 from kilonova.compute.contract import Guest, GuestSpec, HypervisorInfo, Power
 from kilonova.node.hypervisor import libvirt_calls as calls
@@ -19,6 +20,7 @@ from kilonova.node.hypervisor.libvirt_faults import fault_of
 from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _ON = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
 _ACPI_AGAIN_SECONDS = 10.0  # a guest that is still booting misses the first press of its power button
@@ -64,6 +66,7 @@ class LibvirtHypervisor:
         guest = await self._call(calls.resume, guest_id, guest_id=guest_id, doing="resuming")
         if guest.power not in _ON:
             raise _not_running(guest_id)
+        self._world.spawn(self._tell_time(guest_id), "libvirt-time")
         return guest
 
     async def ensure_stopped(self, guest_id: str, grace_seconds: float) -> Guest:
@@ -77,9 +80,33 @@ class LibvirtHypervisor:
                 pressed = clock.monotonic()
             await clock.sleep(min(0.25, left))
             guest = await self._look(guest_id)
-        if guest.power in _ON:
-            guest = await self._call(calls.cut_power, guest_id, guest_id=guest_id, doing="stopping")
+        return await self._call(calls.cut_power, guest_id, guest_id=guest_id, doing="stopping")
+
+    async def pause(self, guest_id: str) -> Guest:
+        guest = await self._call(calls.pause, guest_id, guest_id=guest_id, doing="pausing")
+        if guest.power not in _ON:
+            raise _not_running(guest_id)
         return guest
+
+    async def save(self, guest_id: str) -> Guest:
+        return await self._call(calls.save, guest_id, guest_id=guest_id, doing="saving")
+
+    async def restore(self, spec: GuestSpec) -> Guest:
+        xml = domain_xml(spec, self._platform)
+        guest = await self._call(calls.restore, spec.id, xml, guest_id=spec.id, doing="restoring")
+        self._world.spawn(self._tell_time(spec.id), "libvirt-time")
+        return guest
+
+    async def _tell_time(self, guest_id: str) -> None:
+        """The guest's clock is set to the host's by its agent; a guest without one keeps its own."""
+        for pause in (0.5, 2.0, 5.0):
+            await self._world.clock.sleep(pause)
+            try:
+                now = self._world.clock.now().timestamp()
+                await self._call(calls.set_time, guest_id, now, guest_id=guest_id, doing="setting the clock of")
+                return
+            except Fault as fault:
+                log.debug("guest %s was not told the time: %r", guest_id, fault)
 
     async def ensure_gone(self, guest_id: str) -> None:
         await self._call(calls.remove, guest_id, guest_id=guest_id, doing="removing")

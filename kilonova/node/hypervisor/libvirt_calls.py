@@ -117,7 +117,8 @@ def ensure_started(connection: Any, guest_id: str, xml: str, paused: bool) -> Gu
     if domain is None or not domain.isActive():
         domain = connection.defineXML(xml)
         try:
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED if paused else 0)
+            flags = libvirt.VIR_DOMAIN_START_FORCE_BOOT  # never on from memory that was saved: disks have moved on
+            domain.createWithFlags(flags | (libvirt.VIR_DOMAIN_START_PAUSED if paused else 0))
         except libvirt.libvirtError:
             if not domain.isActive():  # else another call started it
                 raise
@@ -140,10 +141,45 @@ def press_power_button(connection: Any, guest_id: str) -> None:
 
 
 def cut_power(connection: Any, guest_id: str) -> Guest:
+    """Off, and not to run on from memory that was saved."""
     domain = connection.lookupByUUIDString(guest_id)
     if domain.isActive():
         _destroy(domain)
+    if domain.hasManagedSaveImage():
+        domain.managedSaveRemove()
     return _seen(domain)
+
+
+def pause(connection: Any, guest_id: str) -> Guest:
+    domain = connection.lookupByUUIDString(guest_id)
+    if _power(domain) is Power.RUNNING:
+        domain.suspend()
+    return _seen(domain)
+
+
+def save(connection: Any, guest_id: str) -> Guest:
+    domain = connection.lookupByUUIDString(guest_id)
+    if domain.isActive():
+        domain.managedSave(libvirt.VIR_DOMAIN_SAVE_RUNNING)
+    return _seen(domain)
+
+
+def restore(connection: Any, guest_id: str, xml: str) -> Guest:
+    """Runs on from saved memory. That has a definition of its own: what is defined now must not replace it."""
+    domain = _find(connection, guest_id)
+    if domain is None or not (domain.isActive() or domain.hasManagedSaveImage()):
+        return ensure_started(connection, guest_id, xml, False)
+    if not domain.isActive():
+        domain.create()
+    elif _power(domain) is Power.PAUSED:
+        domain.resume()
+    return _seen(domain)
+
+
+def set_time(connection: Any, guest_id: str, seconds: float) -> None:
+    whole = int(seconds)
+    told = {"seconds": whole, "nseconds": int((seconds - whole) * 1_000_000_000)}
+    connection.lookupByUUIDString(guest_id).setTime(told)
 
 
 def _destroy(domain: Any) -> None:

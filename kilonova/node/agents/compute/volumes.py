@@ -33,6 +33,17 @@ class VolumeVerbs(HostCore):
         attachment = await self.peers.volumes.connect(token, device.attachment_id, connector, device.device_name)
         device.connection = attachment.connection
 
+    async def reconnect_volumes(self, server_id: str) -> list[BlockDevice]:
+        server = await self._record(server_id)
+        attached = [device for device in server.block_devices if device.attachment_id]
+        token = await self._token() if attached else ""
+        connector = Connector(self.host, self.settings.host_ip)
+        for device in attached:
+            found = await self.peers.volumes.connect(token, device.attachment_id, connector, device.device_name)
+            device.connection = found.connection
+            await self.peers.volumes.complete(token, device.attachment_id)
+        return server.block_devices
+
     async def _create_volume(self, token: str, device: BlockDevice, key: str) -> str:
         wanted = NewVolume(
             size_gib=device.volume_size_gib,
