@@ -130,8 +130,28 @@ class Story:
         for verb, status in (("stop", "SHUTOFF"), ("start", "ACTIVE")):
             await self.ask(f"compute/{verb}_server", "POST", f"{path}/action", {f"os-{verb}": None})
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
+        await self.daily(path)
         await self.ask("compute/delete_server", "DELETE", path)
         await self.gone(path)
+
+    async def daily(self, path: str) -> None:
+        """compute: what is done to a server that stays, and a group for others."""
+        group = {"server_group": {"name": "drawn", "policy": "anti-affinity"}}
+        made = await self.ask("compute/create_server_group", "POST", "/compute/v2.1/os-server-groups", group)
+        one = f"/compute/v2.1/os-server-groups/{made['server_group']['id']}"
+        await self.ask("compute/delete_server_group", "DELETE", one)
+        for name, body, status in (
+            ("reboot_soft_server", {"reboot": {"type": "SOFT"}}, "ACTIVE"),
+            ("reboot_hard_server", {"reboot": {"type": "HARD"}}, "ACTIVE"),
+            ("pause_server", {"pause": None}, "PAUSED"),
+            ("unpause_server", {"unpause": None}, "ACTIVE"),
+            ("suspend_server", {"suspend": None}, "SUSPENDED"),
+            ("resume_server", {"resume": None}, "ACTIVE"),
+            ("change_password", {"changePassword": {"adminPass": "another"}}, "ACTIVE"),
+            ("trigger_crash_dump", {"trigger_crash_dump": None}, "ACTIVE"),
+        ):
+            await self.ask(f"compute/{name}", "POST", f"{path}/action", body)
+            await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
 
     async def whole(self) -> None:
         """Everything, in the order in which each stands on the one before."""

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, Kind, invalid
+from kilonova.compute.aggregate import store as aggregates
 from kilonova.compute.contract import Flavor
 from kilonova.compute.core import Limits
 from kilonova.compute.flavor import store as flavors
 from kilonova.compute.host import store as hosts
 from kilonova.compute.keypair import store as keypairs
 from kilonova.compute.quota import store as quota
+from kilonova.compute.server_group import store as groups
 
 
 @dataclass(frozen=True)
 class StoredCatalogue:
-    """`core.Catalogue` as services run it. Every host is in the default zone, and there are no server groups."""
+    """`core.Catalogue` as services run it. Hosts that no aggregate puts into a zone are in the default zone."""
 
     default_zone: str = "nova"
 
@@ -52,19 +55,33 @@ class StoredCatalogue:
         return msgspec.convert(quota.limits_of(connection, project_id, user_id), Limits)
 
     def zone_of(self, connection: Connection, host: str) -> str:
-        """The default zone."""
-        return self.default_zone
+        """The zone that an aggregate puts the host into, or the default zone."""
+        return self.zones_of_hosts(connection)(host)
+
+    def zones_of_hosts(self, connection: Connection) -> Callable[[str], str]:
+        """host → zone, of all hosts by one reading."""
+        known = aggregates.zones_by_host(connection)
+        return lambda host: known.get(host, self.default_zone)
 
     def zones(self, connection: Connection) -> set[str]:
-        """The default zone, once it has a host."""
-        return {self.default_zone} if hosts.every(connection) else set()
+        """The zones that have a host."""
+        zone_of = self.zones_of_hosts(connection)
+        return {zone_of(host.name) for host in hosts.every(connection)}
 
     def join_group(self, connection: Connection, group_id: str, project_id: str, server_id: str) -> None:
-        """INVALID: nobody can have made a group."""
-        raise invalid(f"Server group {group_id} could not be found.")
+        """The server is a member; INVALID when the project has no such group, OVER_QUOTA when that is full."""
+        try:
+            groups.join(connection, group_id, project_id, server_id)
+        except Fault as fault:
+            raise _the_requests_mistake(fault) from fault
 
     def leave_groups(self, connection: Connection, server_id: str) -> None:
-        """Nothing: no server is in a group."""
+        """The server is a member of none."""
+        groups.leave(connection, server_id)
+
+    def check_group(self, connection: Connection, server_id: str, host: str) -> None:
+        """NO_CAPACITY when the server's group forbids the host by now; nobody else places a member meanwhile."""
+        groups.check_place(connection, server_id, host)
 
 
 def _the_requests_mistake(fault: Fault) -> Fault:

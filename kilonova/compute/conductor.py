@@ -36,8 +36,10 @@ from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
 from kilonova.compute.server.create import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
+from kilonova.compute.server.password import KIND as CHANGE_PASSWORD
 from kilonova.compute.server.pause import KINDS as PAUSE
 from kilonova.compute.server.reboot import KIND as REBOOT
+from kilonova.compute.server.soft_delete import KINDS as SOFT_DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.compute.server.suspend import KINDS as SUSPEND
 from kilonova.db.database import says
@@ -48,7 +50,16 @@ from kilonova.saga.runner import Parts, Runner, Seams
 
 log = logging.getLogger(__name__)
 
-KINDS: tuple[Kind[Compute], ...] = (CREATE, DELETE, *START_STOP, REBOOT, *PAUSE, *SUSPEND)
+KINDS: tuple[Kind[Compute], ...] = (
+    CREATE,
+    DELETE,
+    *SOFT_DELETE,
+    *START_STOP,
+    REBOOT,
+    *PAUSE,
+    *SUSPEND,
+    CHANGE_PASSWORD,
+)
 PROVIDER_REFRESH_SECONDS = 300.0
 
 

@@ -83,6 +83,10 @@ class Catalogue(Protocol):
         """The server is a member of no group any more."""
         ...
 
+    def check_group(self, connection: Connection, server_id: str, host: str) -> None:
+        """NO_CAPACITY when the server's group forbids the host by now; until the unit ends none of it is placed."""
+        ...
+
 
 @dataclass(frozen=True)
 class ComputeSettings:
@@ -93,6 +97,8 @@ class ComputeSettings:
     stop_grace_seconds: float = 60.0
     soft_reboot_seconds: float = 120.0  # then the guest's power is cut
     host_down_seconds: float = 60.0
+    reclaim_instance_interval_seconds: float = 0.0  # deleted servers can be restored for so long; 0: they are gone
+    legacy_actions: bool = True  # resetNetwork and injectNetworkInfo, which today's OpenStack has taken away
     default_zone: str = "nova"
     deleted_kept_days: int = 30
     journal_kept_days: int = 30

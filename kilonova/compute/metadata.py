@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from kilonova.base.faults import Fault, Kind, forbidden, not_found
+from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, not_found
 from kilonova.compute.conductor import as_host_sees
 from kilonova.compute.contract import ServerForHost
 from kilonova.compute.core import Compute
@@ -25,13 +25,14 @@ from kilonova.compute.metadata_tree import (
     personality_files,
     user_data_of,
 )
-from kilonova.compute.server import store
+from kilonova.compute.server import password_store, store
 from kilonova.db.database import says
 from kilonova.http.app import App
 from kilonova.http.faults import FaultStyle
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 
+PASSWORD_LONGEST_BYTES = 1024  # as much as OpenStack keeps
 TEXT = "text/plain; charset=utf-8"
 
 
@@ -77,6 +78,32 @@ async def openstack(compute: Compute, request: Request[Any]) -> Answer:
     return _file(files, name) if name else _text("\n".join(sorted(files)))
 
 
+async def password(compute: Compute, request: Request[Any]) -> Answer:
+    """GET /openstack/VERSION/password: what this guest posted."""
+    server = await _asker(compute, request)
+    _known(request)
+    return _text(await compute.db.read(password_store.posted, server.id))
+
+
+async def post_password(compute: Compute, request: Request[Any]) -> Answer:
+    """POST /openstack/VERSION/password: once, until the server's owner forgets it."""
+    server = await _asker(compute, request)
+    _known(request)
+    posted = await request.read(PASSWORD_LONGEST_BYTES)
+    try:
+        text = posted.decode("ascii")
+    except UnicodeDecodeError:
+        raise invalid("The password is not ASCII text.", hint="Encrypt it, and post it in base64.") from None
+    if not await compute.db.write(password_store.keep, server.id, text):
+        raise conflict("A password is there already.", hint="Its owner clears it: DELETE …/os-server-password.")
+    return _text("")
+
+
+def _known(request: Request[Any]) -> None:
+    if request.path["version"] not in OPENSTACK_VERSIONS:
+        raise not_found("Metadata", request.path["version"][:40])
+
+
 async def ec2(compute: Compute, request: Request[Any]) -> Answer:
     """GET /VERSION/meta-data/… and /VERSION/user-data."""
     if request.path["version"] not in EC2_VERSIONS:
@@ -114,12 +141,21 @@ _OPEN = "the proxy's signature says who asks"
 _PATHS = (
     ("/", root),
     ("/openstack", openstack),
+    ("/openstack/{version}/password", password),
     ("/openstack/{rest:path}", openstack),
     ("/{version}", ec2),
     ("/{version}/{rest:path}", ec2),
 )
-ROUTES = tuple(
-    Route(method="GET", path=path, handler=handler, open_because=_OPEN, needs_token=False) for path, handler in _PATHS
+ROUTES = (
+    *(Route(method="GET", path=path, handler=one, open_because=_OPEN, needs_token=False) for path, one in _PATHS),
+    Route(
+        method="POST",
+        path="/openstack/{version}/password",
+        handler=post_password,
+        open_because=_OPEN,
+        needs_token=False,
+        raw=True,
+    ),
 )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kilonova.base.faults import invalid
+from kilonova.compute.aggregate import resource as aggregate
 from kilonova.compute.availability_zone import resource as availability_zone
 from kilonova.compute.core import Compute
 from kilonova.compute.extension import resource as extension
@@ -17,22 +18,27 @@ from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.reconcile import abandoned_holds, addresses, orphan_allocations, power_sync, retention
+from kilonova.compute.reconcile import abandoned_holds, addresses, orphan_allocations, power_sync, reclaim, retention
 from kilonova.compute.server import (
     actions,
     console,
     create,
     delete,
+    diagnostics,
     external_events,
     lock,
     metadata,
+    password,
     pause,
     reboot,
+    reset_state,
     resource,
+    soft_delete,
     start_stop,
     suspend,
     tags,
 )
+from kilonova.compute.server_group import resource as server_group
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import COMPUTE
@@ -46,15 +52,16 @@ from kilonova.saga.loops import Loop
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
-_POWER = (start_stop, reboot, pause, suspend)
+_POWER = (soft_delete, start_stop, reboot, pause, suspend, password, diagnostics, reset_state)
 _SERVER = (resource, create, delete, *_POWER, lock, metadata, tags, actions, console, external_events)
-_HOSTS = (availability_zone, services, hypervisors)
-_NOUNS = (*_SERVER, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
+_HOSTS = (availability_zone, aggregate, services, hypervisors)
+_NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,
     addresses.LOOP,
     orphan_allocations.LOOP,
     abandoned_holds.LOOP,
+    reclaim.LOOP,
     *retention.LOOPS,
 )
 

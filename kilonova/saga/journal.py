@@ -183,6 +183,13 @@ class Journal:
         row = self.get(connection, operation_id)
         return row if row is not None and row.state == "superseded" else None
 
+    def cancel(self, connection: Connection, operation_id: str, why: Fault, now: datetime) -> None:
+        """Take an operation away from its runner: whoever leases it next undoes it. It has ended: nothing."""
+        o = self.operations
+        values = {"state": "undoing", "error": why.to_wire(), "epoch": o.c.epoch + 1, "owner": "", "lease_until": None}
+        mine = o.update().where(o.c.id == operation_id, o.c.state.in_(UNFINISHED))
+        connection.execute(mine.values(**values, updated_at=now))
+
     def reclaim_superseded(self, connection: Connection, operation_id: str) -> OperationRow | None:
         """A superseded operation under a higher epoch, so that hosts do again what failed before. None: it is over."""
         o = self.operations

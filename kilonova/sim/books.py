@@ -13,6 +13,7 @@ POWERS = {
     states.PAUSED: Power.PAUSED,
     states.SUSPENDED: Power.SHUTDOWN,
     states.RESCUED: Power.RUNNING,
+    states.SOFT_DELETED: Power.SHUTDOWN,
 }
 
 

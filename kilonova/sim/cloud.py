@@ -104,6 +104,9 @@ class SimCatalogue:
     def leave_groups(self, connection: Connection, server_id: str) -> None:
         """There are no groups."""
 
+    def check_group(self, connection: Connection, server_id: str, host: str) -> None:
+        """There are no groups."""
+
 
 class SimHost:
     """A compute host: the machine survives, its agent may die and come back."""
@@ -118,14 +121,22 @@ class SimHost:
 class SimCloud:
     """Make one per run; `await start()`, then act through `api`."""
 
-    def __init__(self, seed: int, seams: Seams | None = None, *, hosts: int = 2, faulty: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        seams: Seams | None = None,
+        *,
+        hosts: int = 2,
+        faulty: bool = False,
+        settings: ComputeSettings | None = None,
+    ) -> None:
         self.seed = seed
         self.seams = seams
         faults = SeededFaults(random.Random(seed), loss=0.05, delay=0.3, double=0.1) if faulty else None
         self.broker = MemoryBroker(faults=faults)
         self.books = Books(images={IMAGE: sample_image()})
         self.catalogue = SimCatalogue()
-        self.settings = ComputeSettings(stop_grace_seconds=2.0)
+        self.settings = settings or ComputeSettings(stop_grace_seconds=2.0)
         self.api_world = SimWorld("nova-api", seed)
         self.db = InlineDatabase("nova", self.api_world.clock)
         metadata.create_all(self.db.engine)

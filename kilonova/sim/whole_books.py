@@ -23,6 +23,7 @@ POWER = {
     states.STOPPED: Power.SHUTDOWN,
     states.PAUSED: Power.PAUSED,
     states.SUSPENDED: Power.SHUTDOWN,
+    states.SOFT_DELETED: Power.SHUTDOWN,
 }
 
 SETTLED = ("available", "in-use", "error", "error_deleting")
@@ -117,7 +118,8 @@ def _usage(seen: Seen) -> list[str]:
         if amount != total[key]
     ]
     for project_id in sorted({server.project_id for server in seen.servers}):
-        mine = [server for server in seen.live.values() if server.project_id == project_id]
+        live = [server for server in seen.live.values() if server.vm_state != states.SOFT_DELETED]
+        mine = [server for server in live if server.project_id == project_id]
         rows_say = (len(mine), sum(one.vcpus for one in mine), sum(one.memory_mb for one in mine))
         if seen.ask("compute", store.usage, project_id) != rows_say:
             told.append(f"project {project_id} has {rows_say}, its quota says otherwise")

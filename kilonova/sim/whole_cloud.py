@@ -166,7 +166,8 @@ class WholeCloud:
             ImageClient(world, self.client(world, "image", "nova")),
             _token("nova"),
         )
-        settings = ComputeSettings(stop_grace_seconds=2.0)
+        reclaim = 30.0 if self.seed % 3 == 0 else 0.0  # soft delete is on in every third cloud
+        settings = ComputeSettings(stop_grace_seconds=2.0, reclaim_instance_interval_seconds=reclaim)
         db, bus = self._db(world, "compute"), self._bus(world, sender)
         return Compute(world, db, bus, SEALER, peers, StoredCatalogue(), settings)
 
@@ -182,7 +183,7 @@ class WholeCloud:
         Loops(world, made, compute.LOOPS).start()
 
     async def _scheduler(self, world: SimWorld, _host: str) -> None:
-        hosts = DatabaseHosts(world, self._db(world, "compute"), StoredCatalogue().zone_of)
+        hosts = DatabaseHosts(world, self._db(world, "compute"), StoredCatalogue().zones_of_hosts)
         worker = SchedulerWorker(world, self._placement_client(world), hosts)
         await worker.serve(self._bus(world, "scheduler"), "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kilonova.compute.core import ComputeSettings
 from kilonova.compute.server.store import Server
 from kilonova.compute.service import POLICY, compute_app
 from kilonova.policy.rules import Policy
@@ -22,7 +23,9 @@ class Door:
     def __init__(self, seed: int, plan: Plan | None = None, *, hosts: int = 2, faulty: bool = False) -> None:
         self.seams = LawSeams(plan or Plan(""), self._crash)
         seams: Seams = self.seams
-        self.cloud = SimCloud(seed, seams, hosts=hosts, faulty=faulty)
+        soft = 3600.0 if self.seams.plan.kind in ("softDelete", "restore") else 0.0
+        settings = ComputeSettings(stop_grace_seconds=2.0, reclaim_instance_interval_seconds=soft)
+        self.cloud = SimCloud(seed, seams, hosts=hosts, faulty=faulty, settings=settings)
         app = compute_app(self.cloud.api, FakeAuthenticator(), Policy(POLICY))
         self.client = ApiClient(app, "member", {"openstack-api-version": "compute 2.90"})
 
@@ -67,6 +70,10 @@ STORIES: dict[str, tuple[tuple[str, Any], ...]] = {
     "unpause": (("pause", None), ("unpause", None)),
     "suspend": (("suspend", None),),
     "resume": (("suspend", None), ("resume", None)),
+    "changePassword": (("changePassword", {"adminPass": "another"}),),
+    "softDelete": (("DELETE", None),),
+    "restore": (("DELETE", None), ("restore", None)),
+    "delete": (("DELETE", None),),
 }
 
 
@@ -76,10 +83,10 @@ async def do(door: Door, story: str) -> str:
     server_id = await door.create()
     await door.cloud.settle()
     for action, argument in STORIES.get(story, ()):
-        await door.act(server_id, action, body=argument)
-        await door.cloud.settle()
-    if story == "delete":
-        await door.delete(server_id)
+        if action == "DELETE":
+            await door.delete(server_id)
+        else:
+            await door.act(server_id, action, body=argument)
         await door.cloud.settle()
     return server_id
 

@@ -25,6 +25,9 @@ ENDS = {
     "unpause": ("active", "paused"),
     "suspend": ("suspended", "active"),
     "resume": ("active", "suspended"),
+    "changePassword": ("active", "active"),
+    "softDelete": ("soft-delete", "active"),
+    "restore": ("active", "soft-delete"),
 }
 VERBS = tuple(dict.fromkeys(kind_of(story) for story in ENDS))
 PLANS = [(story, plan) for story in ENDS for plan in plans(kind_of(story), steps_of(story))]

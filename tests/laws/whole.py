@@ -23,6 +23,9 @@ ACTIONS: tuple[tuple[str, Any], ...] = (
     ("unpause", None),
     ("suspend", None),
     ("resume", None),
+    ("changePassword", {"adminPass": "another"}),
+    ("restore", None),
+    ("forceDelete", None),
 )
 
 

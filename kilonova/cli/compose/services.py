@@ -160,7 +160,7 @@ async def scheduler(ground: Ground) -> SchedulerWorker:
     """Who chooses hosts: reads compute's tables, claims in placement."""
     db = await ground.database("compute", compute.MIGRATIONS)
     down = ground.settings.compute.host_down_seconds
-    hosts = DatabaseHosts(ground.world, db, StoredCatalogue().zone_of, host_down_seconds=down)
+    hosts = DatabaseHosts(ground.world, db, StoredCatalogue().zones_of_hosts, host_down_seconds=down)
     return SchedulerWorker(ground.world, placement_client(ground), hosts)
 
 

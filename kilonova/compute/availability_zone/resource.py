@@ -1,4 +1,4 @@
-"""os-availability-zone: where servers may be put. Every host is in the default zone."""
+"""os-availability-zone: where servers may be put. Aggregates make zones; the other hosts are in the default one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,21 @@ from typing import Any
 from kilonova.base.clock import iso_micros
 from kilonova.compute.core import Compute
 from kilonova.compute.host.service_store import BINARY, Service
-from kilonova.compute.host.services import known
+from kilonova.compute.host.services import known, zones_of
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import ADMIN, ANY
 from kilonova.policy.rules import Rule
+
+
+async def _zones(compute: Compute) -> dict[str, list[Service]]:
+    """zone → the services of its hosts, by name."""
+    services = await known(compute)
+    zone_of = await compute.db.read(zones_of, compute.catalogue, [one.host.name for one in services])
+    found: dict[str, list[Service]] = {}
+    for one in services:
+        found.setdefault(zone_of[one.host.name], []).append(one)
+    return dict(sorted(found.items()))
 
 
 def _zone(name: str, services: list[Service], hosts: Any) -> dict[str, Any]:
@@ -22,21 +32,23 @@ def _zone(name: str, services: list[Service], hosts: Any) -> dict[str, Any]:
 async def index(compute: Compute, request: Request[None]) -> dict[str, Any]:
     """The zones that have hosts, without them."""
     request.enforce()
-    services = await known(compute)
-    return {"availabilityZoneInfo": [_zone(compute.settings.default_zone, services, None)] if services else []}
+    return {"availabilityZoneInfo": [_zone(name, found, None) for name, found in (await _zones(compute)).items()]}
 
 
 async def detail(compute: Compute, request: Request[None]) -> dict[str, Any]:
     """The zones with their hosts and whether those are enabled and up."""
     request.enforce()
-    services = await known(compute)
-    hosts = {
+    zones = await _zones(compute)
+    return {"availabilityZoneInfo": [_zone(name, found, _hosts(found)) for name, found in zones.items()]}
+
+
+def _hosts(services: list[Service]) -> dict[str, Any]:
+    return {
         one.host.name: {
             BINARY: {"active": not one.said.disabled, "available": one.up, "updated_at": iso_micros(one.updated_at)}
         }
         for one in services
     }
-    return {"availabilityZoneInfo": [_zone(compute.settings.default_zone, services, hosts)] if services else []}
 
 
 _NAME = "os_compute_api:os-availability-zone"

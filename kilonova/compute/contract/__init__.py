@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from kilonova.compute.contract.conductor import Conductor, HostReport, SeenGuest
 from kilonova.compute.contract.host import ComputeAgent, ComputeHost
-from kilonova.compute.contract.hypervisor import Disk, Guest, GuestSpec, Hypervisor, HypervisorInfo, LocalDisks, Nic
-from kilonova.compute.contract.scheduling import Destination, Rejection, RequestSpec, Scheduler
+from kilonova.compute.contract.hypervisor import (
+    Disk,
+    DiskUse,
+    Guest,
+    GuestSpec,
+    GuestUse,
+    Hypervisor,
+    HypervisorInfo,
+    LocalDisks,
+    Nic,
+    NicUse,
+)
+from kilonova.compute.contract.scheduling import Destination, GroupSpec, Rejection, RequestSpec, Scheduler
 from kilonova.compute.contract.server import BlockDevice, Flavor, Power, ServerForHost, StepSecrets
 
 EXCHANGE = "nova"
@@ -24,14 +35,18 @@ __all__ = [
     "Conductor",
     "Destination",
     "Disk",
+    "DiskUse",
     "Flavor",
+    "GroupSpec",
     "Guest",
     "GuestSpec",
+    "GuestUse",
     "HostReport",
     "Hypervisor",
     "HypervisorInfo",
     "LocalDisks",
     "Nic",
+    "NicUse",
     "Power",
     "Rejection",
     "RequestSpec",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from kilonova.bus import rpc
+from kilonova.compute.contract.hypervisor import GuestUse
 from kilonova.compute.contract.server import BlockDevice, Power
 from kilonova.network.contract import PortBinding
 
@@ -68,6 +69,10 @@ class ComputeHost(Protocol):
         """Runs on from its saved memory."""
         ...
 
+    async def set_password(self, server_id: str) -> None:
+        """The guest's agent sets the administrator's password to the one that is sealed in the operation."""
+        ...
+
 
 class ComputeAgent(Protocol):
     """Plain calls and casts to the compute agent, on `compute.HOST`."""
@@ -80,6 +85,21 @@ class ComputeAgent(Protocol):
     @rpc.call()
     async def get_power(self, server_id: str) -> Power:
         """What the hypervisor sees now; nostate when it has no such guest."""
+        ...
+
+    @rpc.call()
+    async def guest_agent_answers(self, server_id: str) -> bool:
+        """Whether an agent inside the guest takes commands."""
+        ...
+
+    @rpc.call()
+    async def get_diagnostics(self, server_id: str) -> GuestUse:
+        """What the guest uses; CONFLICT when it is not running."""
+        ...
+
+    @rpc.call()
+    async def trigger_crash_dump(self, server_id: str) -> None:
+        """The guest gets a non-maskable interrupt; CONFLICT when it is off."""
         ...
 
     @rpc.call()

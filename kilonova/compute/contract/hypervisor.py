@@ -70,6 +70,43 @@ class HypervisorInfo(msgspec.Struct, frozen=True):
     traits: tuple[str, ...] = ()
 
 
+class DiskUse(msgspec.Struct, frozen=True):
+    """What a guest did with a disk since it started; -1: not known."""
+
+    target: str
+    read_bytes: int = 0
+    read_requests: int = 0
+    write_bytes: int = 0
+    write_requests: int = 0
+    errors_count: int = -1
+
+
+class NicUse(msgspec.Struct, frozen=True):
+    """What went through a NIC, as the guest counts: rx is what it received."""
+
+    mac: str
+    tap: str
+    rx_octets: int = 0
+    rx_packets: int = 0
+    rx_errors: int = 0
+    rx_drop: int = 0
+    tx_octets: int = 0
+    tx_packets: int = 0
+    tx_errors: int = 0
+    tx_drop: int = 0
+
+
+class GuestUse(msgspec.Struct, frozen=True):
+    """What a running guest uses of its host."""
+
+    hypervisor: str  # qemu | kvm | fake
+    cpu_nanoseconds: tuple[int, ...] = ()  # by vCPU
+    memory_kib: int = 0
+    memory_used_kib: int = 0
+    disks: tuple[DiskUse, ...] = ()
+    nics: tuple[NicUse, ...] = ()
+
+
 class Hypervisor(Protocol):
     """Runs guests on one host. Verbs are idempotent; none decides anything."""
 
@@ -101,6 +138,22 @@ class Hypervisor(Protocol):
 
     async def ensure_gone(self, guest_id: str) -> None:
         """Off and undefined; unknown is fine."""
+        ...
+
+    async def guest_agent_answers(self, guest_id: str) -> bool:
+        """Whether an agent inside the guest takes commands."""
+        ...
+
+    async def set_password(self, guest_id: str, user: str, password: str) -> None:
+        """Set by the agent inside the guest; CONFLICT when none answers, or it refuses."""
+        ...
+
+    async def inject_nmi(self, guest_id: str) -> None:
+        """The guest gets a non-maskable interrupt, on which it may dump its memory. CONFLICT when it is off."""
+        ...
+
+    async def use(self, guest_id: str) -> GuestUse:
+        """CONFLICT when it is not running."""
         ...
 
     async def guests(self) -> list[Guest]:

@@ -10,6 +10,23 @@ from kilonova.bus import rpc
 from kilonova.compute.contract.server import Flavor
 
 
+class GroupSpec(msgspec.Struct, frozen=True):
+    """A server's group: its policy, and how many of the other members are on which host."""
+
+    policy: str  # affinity | anti-affinity | soft-affinity | soft-anti-affinity
+    most_per_host: int = 1
+    hosts: dict[str, int] = {}
+
+    def refuses(self, host: str) -> str:
+        """Why the server may not go to the host, or ""."""
+        here = self.hosts.get(host, 0)
+        if self.policy == "affinity" and self.hosts and not here:
+            return "the other servers of its group are elsewhere"
+        if self.policy == "anti-affinity" and here >= self.most_per_host:
+            return f"{here} of its group are there, and {self.most_per_host} may be"
+        return ""
+
+
 class RequestSpec(msgspec.Struct):
     """What a server needs of a host."""
 
@@ -23,6 +40,7 @@ class RequestSpec(msgspec.Struct):
     requested_host: str = ""
     scheduler_hints: dict[str, Any] = {}
     ignore_hosts: list[str] = []
+    group: GroupSpec | None = None  # read afresh by the scheduler for each decision
 
 
 class Destination(msgspec.Struct, frozen=True):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
+from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_micros
 from kilonova.base.faults import invalid
 from kilonova.base.ids import is_uuid
-from kilonova.compute.core import Compute
+from kilonova.compute.core import Catalogue, Compute
 from kilonova.compute.host import service_store as store
 from kilonova.compute.host.service_store import BINARY, Service
 from kilonova.compute.values import printable_name, truth
@@ -62,8 +63,14 @@ async def known(compute: Compute) -> list[Service]:
     return await compute.db.read(store.every, compute.world.clock.now(), compute.settings.host_down_seconds)
 
 
-def _shown(compute: Compute, request: Request[Any], service: Service) -> dict[str, Any]:
-    return _VIEW.show(request.version, (service, compute.settings.default_zone))
+async def _shown(compute: Compute, request: Request[Any], services: list[Service]) -> list[dict[str, Any]]:
+    zones = await compute.db.read(zones_of, compute.catalogue, [one.host.name for one in services])
+    return [_VIEW.show(request.version, (one, zones[one.host.name])) for one in services]
+
+
+def zones_of(connection: Connection, catalogue: Catalogue, hosts: list[str]) -> dict[str, str]:
+    """host → its availability zone."""
+    return {host: catalogue.zone_of(connection, host) for host in hosts}
 
 
 async def index(compute: Compute, request: Request[None]) -> dict[str, Any]:
@@ -71,7 +78,7 @@ async def index(compute: Compute, request: Request[None]) -> dict[str, Any]:
     request.enforce()
     host, binary = request.query.get("host"), request.query.get("binary")
     found = [one for one in await known(compute) if host in (None, one.host.name) and binary in (None, BINARY)]
-    return {"services": [_shown(compute, request, one) for one in found]}
+    return {"services": await _shown(compute, request, found)}
 
 
 def _reason(text: str | None) -> str | None:
@@ -99,7 +106,7 @@ async def update(compute: Compute, request: Request[UpdateService]) -> dict[str,
         raise store.no_such(id_)
     await compute.db.write(store.change, service.said.id, compute.world.clock.now(), values)
     changed = next(one for one in await known(compute) if one.said.uuid == id_)
-    return {"service": _shown(compute, request, changed)}
+    return {"service": (await _shown(compute, request, [changed]))[0]}
 
 
 async def _named(compute: Compute, request: Request[NamedService], values: dict[str, object]) -> None:

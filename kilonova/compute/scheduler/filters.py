@@ -79,6 +79,13 @@ def _different_host(host: HostState, spec: RequestSpec) -> str:
     return f"{', '.join(sorted(near))} is here, which the server must not be near to" if near else ""
 
 
+def _group(policy: str) -> Callable[[HostState, RequestSpec], str]:
+    def refuses(host: HostState, spec: RequestSpec) -> str:
+        return spec.group.refuses(host.host) if spec.group and spec.group.policy == policy else ""
+
+    return refuses
+
+
 def _zone_words(spec: RequestSpec) -> str:
     return f"No host in availability zone {spec.availability_zone} can take it."
 
@@ -96,6 +103,16 @@ FILTERS: Final = {
         Filter("ImagePropertiesFilter", _image_properties, lambda _: "No host can run this kind of image."),
         Filter("SameHostFilter", _same_host, lambda _: "No host with the servers of the hint same_host can take it."),
         Filter("DifferentHostFilter", _different_host, lambda _: "Every host has a server of the hint different_host."),
+        Filter(
+            "ServerGroupAntiAffinityFilter",
+            _group("anti-affinity"),
+            lambda _: "Every host has as many servers of the group as its policy allows.",
+        ),
+        Filter(
+            "ServerGroupAffinityFilter",
+            _group("affinity"),
+            lambda _: "The host of the group's other servers cannot take it.",
+        ),
     )
 }
 DEFAULT_FILTERS: Final = tuple(FILTERS)

@@ -45,7 +45,7 @@ def pick(
 ) -> tuple[list[Candidate], filters.Filtered]:
     """(hosts that may take the server, best first; what the filters did). Equal hosts come in random order."""
     filtered = filters.run(rules.filters, candidates, spec)
-    weighed = weighers.weights(filtered.left, rules.multipliers)
+    weighed = weighers.weights(filtered.left, rules.multipliers, spec)
     order = sorted(range(len(weighed)), key=lambda index: (-weighed[index], dice.random()))
     if rules.host_subset_size > 1 and len(order) > 1:
         first = order.pop(dice.randrange(min(rules.host_subset_size, len(order))))

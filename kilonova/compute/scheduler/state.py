@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from kilonova.compute.contract import GroupSpec
 from kilonova.placement.contract import ProviderSummary
 
 
@@ -41,4 +42,8 @@ class Hosts(Protocol):
 
     async def states(self) -> list[HostState]:
         """All compute hosts, down and disabled ones too."""
+        ...
+
+    async def group_of(self, server_id: str) -> GroupSpec | None:
+        """The server's group and where the others of it are; None when it is in none."""
         ...

@@ -14,11 +14,11 @@ from kilonova.compute.server.store import servers
 
 # Tasks that load a host's disk and network.
 BUSY = ("scheduling", "networking", "block_device_mapping", "spawning", "rebuilding", "image_snapshot", "resize_prep")
-Zones = Callable[[Connection, str], str]
+Zones = Callable[[Connection], Callable[[str], str]]  # a reading of all hosts' zones: host → zone
 
 
 def host_states(
-    connection: Connection, alive_since: datetime, zone_of: Zones, disabled: Mapping[str, str]
+    connection: Connection, alive_since: datetime, zone_of: Callable[[str], str], disabled: Mapping[str, str]
 ) -> list[HostState]:
     """All hosts by name. `disabled` maps those that operators took out of service to their reason."""
     living: dict[str, set[str]] = {}
@@ -35,7 +35,7 @@ def host_states(
             up=host.reported_at >= alive_since,
             enabled=host.name not in disabled,
             disabled_reason=disabled.get(host.name, ""),
-            availability_zone=zone_of(connection, host.name),
+            availability_zone=zone_of(host.name),
             hypervisor_type=str(host.report.get("hypervisor_type", "")),
             cpu_info=host.report.get("cpu_info", {}),
             servers=frozenset(living.get(host.name, ())),

@@ -47,6 +47,8 @@ class SchedulerWorker:
         lost: dict[str, Rejection] = {}
         for _ in range(self._settings.rounds):
             states = await self._hosts.states()
+            if spec.scheduler_hints.get("group"):
+                spec.group = await self._hosts.group_of(spec.server_id)
             offered = await self._with_room(spec.resources, required, forbidden)
             by_provider = {state.provider_id: state for state in states}
             fits = [Candidate(by_provider[p.id], p) for p in offered if p.id in by_provider]

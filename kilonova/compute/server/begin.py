@@ -56,12 +56,18 @@ def _take(connection: Connection, server_id: str, action: str, row: OperationRow
 
 
 async def begin(
-    compute: Compute, request: Request[Any], server_id: str, action: str, args: dict[str, Any] | None = None
+    compute: Compute,
+    request: Request[Any],
+    server_id: str,
+    action: str,
+    args: dict[str, Any] | None = None,
+    *,
+    secrets: dict[str, Any] | None = None,
 ) -> Server:
     """Start the operation `action` on a server that its host has a part in; returns the server as it was."""
     spans.about(server_id)
     kind = action.partition(" ")[0]
-    row = new_operation(compute, request, kind, server_id, {"server_id": server_id, **(args or {})})
+    row = new_operation(compute, request, kind, server_id, {"server_id": server_id, **(args or {})}, secrets)
     server = await compute.db.write(_take, server_id, action, row, request.allows(ADMIN))
     spans.note(f"state {server.vm_state}: {action} is allowed; action recorded")
     await compute.conductor.run_operation(row.id)

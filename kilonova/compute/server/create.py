@@ -304,6 +304,7 @@ async def place(step: Step[Compute], server_id: str, chosen: Destination) -> Non
 def _place(
     connection: Connection, catalogue: Catalogue, server_id: str, operation_id: str, chosen: Destination
 ) -> None:
+    catalogue.check_group(connection, server_id, chosen.host)
     zone = catalogue.zone_of(connection, chosen.host)
     store.place(connection, server_id, operation_id, (chosen.host, chosen.node, zone))
 

@@ -14,6 +14,8 @@ from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.hold import release_claim, release_volumes
+from kilonova.compute.server.soft_delete import may_be_soft, soft_delete
+from kilonova.compute.server.store import Server
 from kilonova.db.database import says
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
@@ -32,13 +34,56 @@ SILENT_SECONDS = 20.0  # noticed when the host was asked twice: the user waits 3
 
 
 async def delete(compute: Compute, request: Request[Any]) -> Answer:
-    """DELETE /servers/{id}, and forceDelete."""
+    """DELETE /servers/{id}: softly, where that is on."""
     server = await load(compute, request)
     spans.about(server.id)
+    if may_be_soft(compute, server):
+        await soft_delete(compute, request, server)
+        return Answer(None)
+    return await _delete(compute, request, server)
+
+
+async def force_delete(compute: Compute, request: Request[Any]) -> Answer:
+    """POST /servers/{id}/action {"forceDelete": null}: at once, also of a server that was soft-deleted."""
+    server = await load(compute, request)
+    spans.about(server.id)
+    return await _delete(compute, request, server)
+
+
+async def _delete(compute: Compute, request: Request[Any], server: Server) -> Answer:
     row = new_operation(compute, request, "delete", server.id, {"server_id": server.id})
     if await compute.db.write(_begin, server.id, row, request.allows(ADMIN)):
         await compute.conductor.run_operation(row.id)
     return Answer(None)
+
+
+async def delete_unasked(compute: Compute, server_id: str) -> bool:
+    """Begin to delete a server that was soft-deleted long ago; False when it is restored or gone meanwhile."""
+    row = OperationRow(
+        id=compute.world.ids.uuid(),
+        kind="delete",
+        version=1,
+        resource_id=server_id,
+        args={"server_id": server_id},
+        user_id="",
+        project_id="",
+        request_id=f"req-{compute.world.ids.uuid()}",
+        created_at=compute.world.clock.now(),
+        sealed=compute.sealer.seal({}),
+    )
+    begun = await compute.db.write(_begin_if_soft_deleted, server_id, row)
+    if begun:
+        await compute.conductor.run_operation(row.id)
+    return begun
+
+
+@says("servers: task_state = deleting, if it still is soft-deleted")
+def _begin_if_soft_deleted(connection: Connection, server_id: str, row: OperationRow) -> bool:
+    server = store.find(connection, server_id, lock=True)
+    if server is None or server.vm_state != states.SOFT_DELETED or server.task_state:
+        return False
+    row.project_id = server.project_id
+    return _begin(connection, server_id, row, True)
 
 
 @says("servers: task_state = deleting; whatever runs on it is superseded")
@@ -124,7 +169,7 @@ ROUTES = (
     Route(
         method="POST",
         path="/servers/{server_id}/action",
-        handler=delete,
+        handler=force_delete,
         policy=_FORCE,
         action="forceDelete",
         success=202,

@@ -143,6 +143,8 @@ def _where(statement: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
         statement = statement.where(s.updated_at >= filters.changed_since)
     if filters.changed_before is not None:
         statement = statement.where(s.updated_at <= filters.changed_before)
+    if filters.deleted is False and filters.status != "SOFT_DELETED":
+        statement = statement.where(s.vm_state != states.SOFT_DELETED)
     if filters.deleted is not None:
         statement = statement.where(s.deleted_at.is_not(None) if filters.deleted else s.deleted_at.is_(None))
     return _where_tagged(statement, filters)

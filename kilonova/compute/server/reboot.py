@@ -34,9 +34,8 @@ async def reboot(compute: Compute, request: Request[Reboot]) -> Answer:
     """POST /servers/{id}/action {"reboot": …}. A hard one also interrupts a soft one, a pause, a resume."""
     server = await load(compute, request)
     hard = request.body.type.upper() == "HARD"
-    grace = 0.0 if hard else compute.settings.soft_reboot_seconds
-    action = "reboot hard" if hard else "reboot"
-    await begin(compute, request, server.id, action, {"hard": hard, "grace_seconds": grace})
+    grace = 0.0 if hard else max(compute.settings.soft_reboot_seconds, 1.0)
+    await begin(compute, request, server.id, "reboot hard" if hard else "reboot", {"grace_seconds": grace})
     return Answer(None)
 
 
@@ -45,16 +44,17 @@ async def flow(
     compute: Compute,
     server_id: str,
     host: str,
-    hard: bool,
     grace_seconds: float,
     over: list[str] | None = None,
 ) -> None:
-    """Read down: the guest goes down and comes back, made anew from the record; a hard one connects its volumes too."""
+    """Read down: the guest goes down and comes back, made anew from the record. Without grace it is a hard reboot,
+    which cuts the power, ends what it interrupts, and connects the server's volumes again.
+    """
     there = on_host(host)
     for operation_id in over or ():
         await op.undo_superseded(operation_id)
-    if hard:
-        await _power_cycle(op, compute, server_id, host)
+    if not grace_seconds:
+        await _cut_power(op, compute, server_id, host)
     else:
         await op.step(
             "host asks the guest to shut down, and cuts its power when it does not",
@@ -70,7 +70,7 @@ async def flow(
     await op.finish("servers: vm_state = active, task_state = None", _end, server_id, op.id, power, now)
 
 
-async def _power_cycle(op: Operation[Compute], compute: Compute, server_id: str, host: str) -> None:
+async def _cut_power(op: Operation[Compute], compute: Compute, server_id: str, host: str) -> None:
     there = on_host(host)
     await op.step(
         "host cuts the guest's power",
@@ -91,7 +91,7 @@ def _end(connection: Connection, server_id: str, operation_id: str, power: Power
 def _failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
     """A guest that went down and did not come back is in error; one that never went down is as it was."""
     now = row.updated_at or row.created_at
-    if row.args["hard"] or any(step.step == "start" for step in journal.steps_of(connection, row.id)):
+    if not row.args["grace_seconds"] or any(step.step == "start" for step in journal.steps_of(connection, row.id)):
         store.to_error(connection, row.resource_id, row.id, now, fault)
     else:
         store.give_back(connection, row.resource_id, row.id, now)

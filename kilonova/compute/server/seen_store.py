@@ -48,6 +48,13 @@ def admit_that_it_runs(
     return connection.execute(admitted.values(vm_state=states.ACTIVE, updated_at=now)).rowcount > 0
 
 
+def soft_deleted_before(connection: Connection, moment: datetime) -> list[str]:
+    """Ids of servers that were soft-deleted then or earlier, and that nobody works on."""
+    s = servers.c
+    due = (s.vm_state == states.SOFT_DELETED, s.soft_deleted_at <= moment, s.task_state == "", s.deleted_at.is_(None))
+    return list(connection.scalars(sa.select(s.id).where(*due).order_by(s.number)))
+
+
 # ── whose addresses are compared
 
 

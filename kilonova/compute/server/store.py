@@ -70,6 +70,7 @@ class Server(msgspec.Struct):
     terminated_at: datetime | None = None
     deleted_at: datetime | None = None
     ports_revision: int = 0  # counts what was written to `ports`
+    soft_deleted_at: datetime | None = None
 
     def now(self) -> states.Now:
         """What decides what may be done to it."""
@@ -135,6 +136,7 @@ servers = sa.Table(
     sa.Column("terminated_at", Timestamp()),
     sa.Column("deleted_at", Timestamp(), index=True),
     sa.Column("ports_revision", sa.Integer, nullable=False),
+    sa.Column("soft_deleted_at", Timestamp()),
     sqlite_autoincrement=True,
 )
 devices = sa.Table(
@@ -230,11 +232,11 @@ def spec_of(connection: Connection, server_id: str) -> RequestSpec:
 
 
 def usage(connection: Connection, project_id: str, user_id: str = "") -> tuple[int, int, int]:
-    """(servers, cores, MB of memory) that the project has, by counting its rows."""
+    """(servers, cores, MB of memory) that the project has, by counting its rows; soft-deleted ones do not count."""
     s = servers.c
     counted = sa.select(
         sa.func.count(), sa.func.coalesce(sa.func.sum(s.vcpus), 0), sa.func.coalesce(sa.func.sum(s.memory_mb), 0)
-    ).where(s.project_id == project_id, s.deleted_at.is_(None))
+    ).where(s.project_id == project_id, s.deleted_at.is_(None), s.vm_state != states.SOFT_DELETED)
     row = connection.execute(counted.where(s.user_id == user_id) if user_id else counted).one()
     return int(row[0]), int(row[1]), int(row[2])
 

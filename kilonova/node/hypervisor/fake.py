@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from kilonova.base.faults import Fault, conflict, not_found
 from kilonova.base.world import World
-from kilonova.compute.contract import Disk, Guest, GuestSpec, HypervisorInfo, Power
+from kilonova.compute.contract import Disk, DiskUse, Guest, GuestSpec, GuestUse, HypervisorInfo, NicUse, Power
 
 _BOOT_LINES = (
     "SeaBIOS (version 1.16.2-debian-1.16.2-1)",
@@ -37,7 +37,7 @@ _BOOT_LINES = (
 class FakeGuest:
     """One guest of a fake machine."""
 
-    __slots__ = ("boots", "obeys_acpi", "power", "saved", "spec", "vnc_port")
+    __slots__ = ("boots", "has_agent", "interrupts", "obeys_acpi", "power", "saved", "spec", "vnc_port")
 
     def __init__(self, spec: GuestSpec, vnc_port: int) -> None:
         self.spec = spec
@@ -45,6 +45,8 @@ class FakeGuest:
         self.saved = False  # its memory is on disk
         self.boots = 0
         self.obeys_acpi = True
+        self.has_agent = True
+        self.interrupts = 0
         self.vnc_port = vnc_port
 
 
@@ -172,9 +174,7 @@ class FakeHypervisor:
 
     async def resume(self, guest_id: str) -> Guest:
         await self._seam("resume")
-        guest = self._machine.guest(guest_id)
-        if guest.power not in (Power.RUNNING, Power.PAUSED):
-            raise conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
+        guest = self._on(guest_id)
         self._machine.set_power(guest, Power.RUNNING)
         return await self._answer(guest)
 
@@ -190,9 +190,7 @@ class FakeHypervisor:
 
     async def pause(self, guest_id: str) -> Guest:
         await self._seam("pause")
-        guest = self._machine.guest(guest_id)
-        if guest.power not in (Power.RUNNING, Power.PAUSED):
-            raise conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
+        guest = self._on(guest_id)
         self._machine.set_power(guest, Power.PAUSED)
         return await self._answer(guest)
 
@@ -218,16 +216,46 @@ class FakeHypervisor:
             self._machine.set_power(guest, Power.SHUTDOWN)
         await self._world.clock.sleep(0)
 
+    async def guest_agent_answers(self, guest_id: str) -> bool:
+        await self._seam("guest_agent_answers")
+        guest = self._machine.guest(guest_id)
+        return guest.has_agent and guest.power is Power.RUNNING
+
+    async def set_password(self, guest_id: str, user: str, password: str) -> None:
+        await self._seam("set_password")
+        if not await self.guest_agent_answers(guest_id):
+            raise conflict("The server's guest agent does not answer.", hint="Install qemu-guest-agent in the guest.")
+        self._machine.passwords[guest_id] = password
+
+    async def inject_nmi(self, guest_id: str) -> None:
+        await self._seam("inject_nmi")
+        self._on(guest_id).interrupts += 1
+
+    async def use(self, guest_id: str) -> GuestUse:
+        await self._seam("use")
+        spec = self._on(guest_id).spec
+        return GuestUse(
+            "fake",
+            cpu_nanoseconds=(0,) * spec.vcpus,
+            memory_kib=spec.memory_mb * 1024,
+            memory_used_kib=spec.memory_mb * 1024,
+            disks=tuple(DiskUse(disk.target) for disk in spec.disks),
+            nics=tuple(NicUse(nic.mac, nic.tap) for nic in spec.nics),
+        )
+
+    def _on(self, guest_id: str) -> FakeGuest:
+        guest = self._machine.guest(guest_id)
+        if guest.power not in (Power.RUNNING, Power.PAUSED):
+            raise conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
+        return guest
+
     async def guests(self) -> list[Guest]:
         await self._seam("guests")
         return [_seen(guest) for guest in self._machine.guests.values()]
 
     async def vnc_address(self, guest_id: str) -> tuple[str, int]:
         await self._seam("vnc_address")
-        guest = self._machine.guest(guest_id)
-        if guest.power not in (Power.RUNNING, Power.PAUSED):
-            raise conflict(f"Guest {guest_id} is not running.", hint="Start the server first.")
-        return ("127.0.0.1", guest.vnc_port)
+        return ("127.0.0.1", self._on(guest_id).vnc_port)
 
     def on_power_change(self, told: Callable[[str, Power], None]) -> None:
         self._machine.listen(told)

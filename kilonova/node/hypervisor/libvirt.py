@@ -12,8 +12,9 @@ import libvirt
 
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.base.world import World
-from kilonova.compute.contract import Guest, GuestSpec, HypervisorInfo, Power
+from kilonova.compute.contract import Guest, GuestSpec, GuestUse, HypervisorInfo, Power
 from kilonova.node.hypervisor import libvirt_calls as calls
+from kilonova.node.hypervisor import libvirt_inside as inside
 from kilonova.node.hypervisor.domain_xml import Platform, domain_xml
 from kilonova.node.hypervisor.libvirt_events import ensure_event_thread
 from kilonova.node.hypervisor.libvirt_faults import fault_of
@@ -103,13 +104,30 @@ class LibvirtHypervisor:
             await self._world.clock.sleep(pause)
             try:
                 now = self._world.clock.now().timestamp()
-                await self._call(calls.set_time, guest_id, now, guest_id=guest_id, doing="setting the clock of")
+                await self._call(inside.set_time, guest_id, now, guest_id=guest_id, doing="setting the clock of")
                 return
             except Fault as fault:
                 log.debug("guest %s was not told the time: %r", guest_id, fault)
 
     async def ensure_gone(self, guest_id: str) -> None:
         await self._call(calls.remove, guest_id, guest_id=guest_id, doing="removing")
+
+    async def guest_agent_answers(self, guest_id: str) -> bool:
+        return await self._call(inside.agent_answers, guest_id, guest_id=guest_id, doing="asking the agent of")
+
+    async def set_password(self, guest_id: str, user: str, password: str) -> None:
+        doing = "setting a password of"
+        await self._call(inside.set_password, guest_id, user, password, guest_id=guest_id, doing=doing)
+
+    async def inject_nmi(self, guest_id: str) -> None:
+        if not await self._call(inside.inject_nmi, guest_id, guest_id=guest_id, doing="interrupting"):
+            raise _not_running(guest_id)
+
+    async def use(self, guest_id: str) -> GuestUse:
+        used = await self._call(inside.use, guest_id, self._platform, guest_id=guest_id, doing="asking")
+        if used is None:
+            raise _not_running(guest_id)
+        return used
 
     async def guests(self) -> list[Guest]:
         return await self._call(calls.all_guests, guest_id="", doing="listing")

@@ -176,12 +176,6 @@ def restore(connection: Any, guest_id: str, xml: str) -> Guest:
     return _seen(domain)
 
 
-def set_time(connection: Any, guest_id: str, seconds: float) -> None:
-    whole = int(seconds)
-    told = {"seconds": whole, "nseconds": int((seconds - whole) * 1_000_000_000)}
-    connection.lookupByUUIDString(guest_id).setTime(told)
-
-
 def _destroy(domain: Any) -> None:
     """The guest's process has ended; libvirt gives up on a process that hangs in the kernel, so ask again."""
     for attempt in range(3):

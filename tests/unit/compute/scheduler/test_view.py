@@ -43,7 +43,7 @@ async def test_hosts_are_seen_with_their_servers_and_service() -> None:
     await db.write(insert_server, "b", host="node1")
     await db.write(insert_server, "gone", host="node1", deleted_at=now)
 
-    view = DatabaseHosts(world, db, lambda _, name: f"zone-{name[-1]}", disabled=lambda _: {"node3": "fan"})
+    view = DatabaseHosts(world, db, lambda _: lambda name: f"zone-{name[-1]}", disabled=lambda _: {"node3": "fan"})
     one, two, three = await view.states()
     assert (one.host, one.node, one.provider_id) == ("node1", "node1.example", "provider-node1")
     assert (one.servers, one.building) == (frozenset("ab"), 1)
@@ -54,7 +54,7 @@ async def test_hosts_are_seen_with_their_servers_and_service() -> None:
     await db.write(service_store.add, {"node1": "service-1", "node3": "service-3"})
     await db.write(service_store.change, 1, now, {"forced_down": True})
     await db.write(service_store.change, 2, now, {"disabled": True, "disabled_reason": "dust"})
-    one, _, three = await DatabaseHosts(world, db, lambda *_: "nova").states()
+    one, _, three = await DatabaseHosts(world, db, lambda _: lambda _host: "nova").states()
     assert (one.up, one.enabled) == (False, True)
     assert (three.up, three.enabled, three.disabled_reason) == (True, False, "dust")
     await world.close()

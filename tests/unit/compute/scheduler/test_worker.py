@@ -13,7 +13,7 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.signing import DerivedKeys
-from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, RequestSpec, Scheduler
+from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, GroupSpec, RequestSpec, Scheduler
 from kilonova.compute.scheduler.pick import SchedulerSettings
 from kilonova.compute.scheduler.state import HostState
 from kilonova.compute.scheduler.worker import SchedulerWorker
@@ -32,10 +32,14 @@ class Cloud:
         self.world = world
         self.placement = placement
         self.hosts: list[HostState] = []
+        self.group: GroupSpec | None = None
         self.scheduler = SchedulerWorker(world, placement, self)
 
     async def states(self) -> list[HostState]:
         return self.hosts
+
+    async def group_of(self, server_id: str) -> GroupSpec | None:
+        return self.group
 
     async def add(self, name: str, memory_mb: int, **more: object) -> None:
         id_ = self.world.ids.uuid()
@@ -137,3 +141,23 @@ async def test_over_the_bus_with_a_trace(cloud: Cloud) -> None:
     await subscription.close()
     await worker_bus.close()
     await caller_bus.close()
+
+
+@pytest.mark.parametrize(
+    ("policy", "goes_to"),
+    [("anti-affinity", {"node1", "node3"}), ("affinity", {"node2"}), ("soft-affinity", {"node2"}),
+     ("soft-anti-affinity", {"node1", "node3"})],
+)  # fmt: skip
+async def test_a_group_keeps_its_servers_together_or_apart(cloud: Cloud, policy: str, goes_to: set[str]) -> None:
+    cloud.group = GroupSpec(policy, 1, {"node2": 1})
+    for _ in range(4):
+        chosen = (await cloud.scheduler.select_destinations(cloud.wants(512, scheduler_hints={"group": "g"})))[0]
+        assert chosen.host in goes_to
+    cloud.group = GroupSpec(policy, 1, {"node1": 1, "node2": 1, "node3": 1})
+    if policy == "anti-affinity":
+        refused = await cloud.refusal(cloud.wants(512, scheduler_hints={"group": "g"}))
+        assert "as many servers of the group as its policy allows" in refused.message
+    cloud.group = GroupSpec(policy, 2, {"node1": 1, "node2": 2, "node3": 1})
+    chosen = (await cloud.scheduler.select_destinations(cloud.wants(512, scheduler_hints={"group": "g"})))[0]
+    if policy == "anti-affinity":
+        assert chosen.host != "node2"

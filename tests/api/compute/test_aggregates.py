@@ -1,0 +1,104 @@
+"""Aggregates and the availability zones that come of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kilonova.compute.contract import HostReport
+from kilonova.compute.host import store as hosts
+from tests.api.compute.support import Api
+from tests.unit.compute.scheduler.test_view import insert_server
+
+PATH = "/v2.1/os-aggregates"
+
+
+async def hosts_in(api: Api, *names: str) -> None:
+    """Compute hosts that reported just now."""
+    for name in names:
+        said = HostReport(name, name, "QEMU", 1, 8, 8192, 100, "10.0.0.1", {"arch": "x86_64"})
+        await api.compute.db.write(hosts.report, said, f"provider-{name}", api.compute.world.clock.now())
+
+
+async def made(api: Api, name: str = "fast", zone: str | None = None) -> Any:
+    body = {"aggregate": {"name": name} | ({"availability_zone": zone} if zone else {})}
+    return (await api.as_("admin", "2.41").post(PATH, body, 200))["aggregate"]
+
+
+async def act(api: Api, one: Any, action: str, argument: Any, status: int = 200) -> Any:
+    return await api.as_("admin").post(f"{PATH}/{one['id']}/action", {action: argument}, status)
+
+
+async def test_shapes(api: Api) -> None:
+    new = await made(api, zone="london")
+    assert set(new) == {
+        "availability_zone", "created_at", "deleted", "deleted_at", "id", "name", "updated_at", "uuid",
+    }  # fmt: skip
+    assert (new["availability_zone"], new["deleted"], new["updated_at"]) == ("london", False, None)
+    shown = (await api.as_("admin", "2.41").get(f"{PATH}/{new['id']}"))["aggregate"]
+    assert shown == {**new, "hosts": [], "metadata": {"availability_zone": "london"}}
+    assert "uuid" not in (await api.as_("admin", "2.40").get(f"{PATH}/{new['id']}"))["aggregate"]
+    assert (await api.as_("admin", "2.41").get(PATH))["aggregates"] == [shown]
+    await api.as_("admin").post(PATH, {"aggregate": {"name": "fast"}}, 409)
+    for bad in ({"name": ""}, {"name": "x", "availability_zone": "a:b"}, {"name": "x", "y": 1}, {}):
+        await api.as_("admin").post(PATH, {"aggregate": bad}, 400)
+    for who in ("member", "reader", "other"):
+        await api.as_(who).get(PATH, 403)
+        await api.as_(who).post(PATH, {"aggregate": {"name": "x"}}, 403)
+
+
+async def test_hosts_come_and_go(api: Api) -> None:
+    await hosts_in(api, "node1", "node2")
+    one = await made(api)
+    assert (await act(api, one, "add_host", {"host": "node1"}))["aggregate"]["hosts"] == ["node1"]
+    await act(api, one, "add_host", {"host": "node1"}, 409)
+    await act(api, one, "add_host", {"host": "node9"}, 404)
+    await act(api, one, "remove_host", {"host": "node2"}, 404)
+    await api.as_("admin").delete(f"{PATH}/{one['id']}", 400)
+    await act(api, one, "remove_host", {"host": "node1"})
+    await api.as_("admin").delete(f"{PATH}/{one['id']}", 200)
+    for path in (f"{PATH}/{one['id']}", f"{PATH}/x"):
+        await api.as_("admin").get(path, 404)
+
+
+async def test_metadata_and_updates(api: Api) -> None:
+    one = await made(api)
+    told = (await act(api, one, "set_metadata", {"metadata": {"ssd": "true", "gpu": "no"}}))["aggregate"]
+    assert told["metadata"] == {"ssd": "true", "gpu": "no"}
+    told = (await act(api, one, "set_metadata", {"metadata": {"gpu": None}}))["aggregate"]
+    assert told["metadata"] == {"ssd": "true"}
+    await act(api, one, "set_metadata", {"metadata": {"a": 1}}, 400)
+    body = {"aggregate": {"name": "slow", "availability_zone": "paris"}}
+    told = (await api.as_("admin").put(f"{PATH}/{one['id']}", body))["aggregate"]
+    assert (told["name"], told["availability_zone"]) == ("slow", "paris") and told["updated_at"]
+    await api.as_("admin").put(f"{PATH}/{one['id']}", {"aggregate": {}}, 400)
+
+
+async def test_zones_are_of_the_hosts_in_them(api: Api) -> None:
+    await hosts_in(api, "node1", "node2")
+    london, paris = await made(api, "one", "london"), await made(api, "two", "paris")
+    await act(api, london, "add_host", {"host": "node1"})
+    await act(api, paris, "add_host", {"host": "node1"}, 409)  # a host is in one zone
+    zones = (await api.as_("member").get("/v2.1/os-availability-zone"))["availabilityZoneInfo"]
+    assert [zone["zoneName"] for zone in zones] == ["london", "nova"]
+    detail = (await api.as_("admin").get("/v2.1/os-availability-zone/detail"))["availabilityZoneInfo"]
+    assert {zone["zoneName"]: list(zone["hosts"]) for zone in detail} == {"london": ["node1"], "nova": ["node2"]}
+    services = (await api.as_("admin").get("/v2.1/os-services"))["services"]
+    assert {one["host"]: one["zone"] for one in services} == {"node1": "london", "node2": "nova"}
+
+
+@pytest.mark.parametrize("action", ["rename zone", "remove host", "add host"])
+async def test_a_zone_does_not_change_under_servers(api: Api, action: str) -> None:
+    await hosts_in(api, "node1", "node2")
+    one = await made(api, zone="london")
+    await act(api, one, "add_host", {"host": "node1"})
+    for number, host in enumerate(("node1", "node2")):
+        await api.compute.db.write(insert_server, f"s{number}", host=host, vm_state="active")
+    if action == "rename zone":
+        await act(api, one, "set_metadata", {"metadata": {"availability_zone": "paris"}}, 400)
+        await act(api, one, "set_metadata", {"metadata": {"ssd": "true"}})
+    elif action == "remove host":
+        await act(api, one, "remove_host", {"host": "node1"}, 409)
+    else:
+        await act(api, one, "add_host", {"host": "node2"}, 409)
