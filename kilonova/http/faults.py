@@ -99,7 +99,7 @@ def _placement(fault: Fault, status: int, request_id: str) -> Any:
 
 COMPUTE = FaultStyle(_compute)
 BLOCK_STORAGE = FaultStyle(_compute, {Kind.OVER_QUOTA: 413, Kind.BUSY: 413})
-IDENTITY = FaultStyle(_identity)
+IDENTITY = FaultStyle(_identity, {Kind.TOO_LARGE: 400})
 NETWORK = FaultStyle(_network, {Kind.OVER_QUOTA: 409})
 IMAGE = FaultStyle(_image, {Kind.OVER_QUOTA: 413})
 PLACEMENT = FaultStyle(_placement)

@@ -162,7 +162,9 @@ async def show(service: IdentityService, request: Request[None]) -> dict[str, An
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The application credential and all tokens got with it."""
     found = await _load(service, request)
-    may_manage_credentials(await service.tokens.validate(request.caller.token))
+    token = await service.tokens.validate(request.caller.token)
+    may_manage_credentials(token)
+    must_not_be_delegated(token, "delete application credentials")
     await service.change(store.remove, application_credentials, found.id)
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kilonova.base.faults import invalid
+from kilonova.base.faults import forbidden, invalid
 from kilonova.identity.credential.store import Credential
 from kilonova.identity.token.payload import Payload
+from kilonova.identity.token.validate import Validated
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
@@ -46,6 +47,24 @@ def keys_in(blob: str) -> dict[str, Any]:
     if not isinstance(keys, dict) or not keys.get("access") or not isinstance(keys.get("secret"), str):
         raise invalid("Invalid blob in credential: an EC2 credential holds access and secret.")
     return keys
+
+
+def check_reach(service: IdentityService, token: Validated, credential: Credential) -> None:
+    """FORBIDDEN when the token speaks with delegated rights and the credential was not made with the same.
+
+    Its secret would give the whole rights of its user.
+    """
+    if not reaches(service, token, credential):
+        raise forbidden("A token got by delegation reaches only the credentials made with it.")
+
+
+def reaches(service: IdentityService, token: Validated, credential: Credential) -> bool:
+    """Whether the token may see and change the credential, as far as delegation goes."""
+    limits = delegations(token.payload)
+    if not limits or credential.user_id != token.payload.user_id:
+        return True
+    keys = keys_in(blob_of(service, credential)) if credential.type == EC2 else {}
+    return all(keys.get(name) == value for name, value in limits.items())
 
 
 def delegations(payload: Payload) -> dict[str, str]:

@@ -71,8 +71,10 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     request.enforce({"user_id": user_id})
     if await USERS.find(service, user_id) is None:
         raise answers.missing("user", user_id)
+    token = await service.tokens.validate(request.caller.token)
     found = await service.db.read(credential_store.listed, user_id, EC2)
-    return answers.collection(request, "credentials", (_view(service, request, one) for one in found))
+    seen = (_view(service, request, one) for one in found if blobs.reaches(service, token, one))
+    return answers.collection(request, "credentials", seen)
 
 
 async def _load(service: IdentityService, request: Request[Any]) -> Credential:
@@ -83,6 +85,7 @@ async def _load(service: IdentityService, request: Request[Any]) -> Credential:
     request.enforce(owned("", found))
     if found.user_id != user_id:
         raise forbidden("The credential belongs to another user.")
+    blobs.check_reach(service, await service.tokens.validate(request.caller.token), found)
     return found
 
 

@@ -92,9 +92,15 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
     return _body(service, request, made)
 
 
+async def _load(service: IdentityService, request: Request[Any]) -> Credential:
+    found = await CREDENTIALS.load(service, request)
+    blobs.check_reach(service, await service.tokens.validate(request.caller.token), found)
+    return found
+
+
 async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """One credential with its blob."""
-    return _body(service, request, await CREDENTIALS.load(service, request))
+    return _body(service, request, await _load(service, request))
 
 
 async def list_(service: IdentityService, request: Request[None]) -> dict[str, Any]:
@@ -102,13 +108,18 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     request.enforce({"target": {"credential": {"user_id": request.caller.user_id}}})
     query = request.query
     found = await service.db.read(credential_store.listed, query.get("user_id") or "", query.get("type") or "")
-    seen = [one for one in found if request.allows("identity:get_credential", owned("", one))]
+    token = await service.tokens.validate(request.caller.token)
+    seen = [
+        one
+        for one in found
+        if request.allows("identity:get_credential", owned("", one)) and blobs.reaches(service, token, one)
+    ]
     return answers.collection(request, "credentials", (_view(service, request, one) for one in seen))
 
 
 async def update(service: IdentityService, request: Request[UpdateCredential]) -> dict[str, Any]:
     """Change some of a credential, which may be given to others only by who may make credentials for them."""
-    found = await CREDENTIALS.load(service, request)
+    found = await _load(service, request)
     changes = given(request.body)
     changed = msgspec.structs.replace(found, **{key: value for key, value in changes.items() if key != "blob"})
     request.enforce(owned("", changed))
@@ -146,7 +157,7 @@ def _changed_blob(service: IdentityService, found: Credential, changed: Credenti
 
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The credential."""
-    found = await CREDENTIALS.load(service, request)
+    found = await _load(service, request)
     may_manage_credentials(await service.tokens.validate(request.caller.token))
     await service.change(store.remove, credentials, found.id)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import unauthenticated
 from kilonova.base.world import World
 from kilonova.db.database import Database
+from kilonova.identity import store
 from kilonova.identity.token import keys_store
 from kilonova.saga.seal import Sealer
 
@@ -52,6 +53,10 @@ class KeyRing:
         except InvalidToken:
             raise unauthenticated(inside="no key opens the token") from None
 
+    def forget(self) -> None:
+        """The keys may have been rotated: read them again before the next use."""
+        self._fernet = None
+
     async def rotate(self) -> None:
         """Sign with a new key from now on; the oldest beyond the maximum go, and with them what they signed."""
         await self._add(replace=True)
@@ -76,3 +81,4 @@ def _add_key(connection: Connection, sealed: bytes, now: datetime, maximum: int,
     if replace or not keys_store.sealed_keys(connection):
         keys_store.insert_key(connection, sealed, now)
         keys_store.delete_beyond(connection, maximum)
+        store.bump_version(connection)  # so that every copy signs with the new key within a second

@@ -76,6 +76,7 @@ class Tokens:
             if version != self._version:
                 self._known.clear()
                 self._templates = None
+                self._keys.forget()
                 self._version = version
         return self._version
 

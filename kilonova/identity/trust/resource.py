@@ -19,7 +19,7 @@ from kilonova.identity.role.resource import show_role
 from kilonova.identity.role.store import Role
 from kilonova.identity.rules import ADMIN, READER, SYSTEM_OR_PROJECT, rule
 from kilonova.identity.schema import roles, trusts
-from kilonova.identity.token.delegated import may_manage_credentials
+from kilonova.identity.token.delegated import may_manage_credentials, must_not_be_delegated
 from kilonova.identity.token.roles_store import roles_of
 from kilonova.identity.trust import store as trust_store
 from kilonova.identity.trust.redelegation import Redelegation, within
@@ -182,6 +182,10 @@ async def show_role_of(service: IdentityService, request: Request[None]) -> dict
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The trust, those made with it, and all their tokens."""
     trust = await TRUSTS.load(service, request)
+    token = await service.tokens.validate(request.caller.token)
+    may_manage_credentials(token)
+    if trust.redelegated_trust_id != (token.payload.trust_id or trust.redelegated_trust_id):
+        must_not_be_delegated(token, "end trusts that were not made with it")
     await service.change(store.remove, trusts, trust.id)
 
 
