@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,6 +15,8 @@ from kilonova.http.listing import page_from
 from kilonova.http.request import Request
 from kilonova.network.rows_store import Listing, Standard, Wanted, known_filters, sortable
 from kilonova.policy.rules import Rule
+
+T = TypeVar("T")
 
 _PAGING = {"limit", "marker", "page_reverse", "sort_key", "sort_dir", "fields"}
 ANYBODY = {"project_id": "-", "tenant_id": "-"}  # a target that belongs to no caller
@@ -40,6 +42,15 @@ def see(request: Request[Any], rule: str, wanted: Mapping[str, Any], fault: Faul
     request.enforced = True
     if not request.allows(rule, wanted):
         raise fault
+
+
+def seen(request: Request[Any], rule: str, found: T | None, of: Callable[[T], Mapping[str, Any]], fault: Fault) -> T:
+    """What was found, when the caller may see it; else it is not there. `of` gives its target."""
+    if found is None:
+        request.enforced = True
+        raise fault
+    see(request, rule, of(found), fault)
+    return found
 
 
 def guard(request: Request[Any], rule: str, body: msgspec.Struct, guarded: Mapping[str, Any], of: Any) -> None:

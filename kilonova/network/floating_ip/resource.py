@@ -81,11 +81,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def _seen(service: NetworkService, request: Request[Any]) -> FloatingIp:
     id_ = request.path["id"]
     row = await service.db.read(store.find_floating_ip, id_)
-    if row is None:
-        request.enforced = True
-        raise store.no_floating_ip(id_)
-    door.see(request, "get_floatingip", target(row), store.no_floating_ip(id_))
-    return row
+    return door.seen(request, "get_floatingip", row, target, store.no_floating_ip(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:

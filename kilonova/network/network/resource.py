@@ -118,11 +118,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def seen(service: NetworkService, request: Request[Any], id_: str) -> Network:
     """The network, when the caller may see it."""
     network = await service.db.read(store.find_network, id_)
-    if network is None:
-        request.enforced = True
-        raise store.no_network(id_)
-    door.see(request, "get_network", target(network), store.no_network(id_))
-    return network
+    return door.seen(request, "get_network", network, target, store.no_network(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:

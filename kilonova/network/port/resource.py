@@ -100,11 +100,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def seen(service: NetworkService, request: Request[Any], id_: str) -> Port:
     """The port, when the caller may see it."""
     port = await service.db.read(store.find_port, id_)
-    if port is None:
-        request.enforced = True
-        raise store.no_port(id_)
-    door.see(request, "get_port", target(port), store.no_port(id_))
-    return port
+    return door.seen(request, "get_port", port, target, store.no_port(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:

@@ -105,11 +105,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def _seen(service: NetworkService, request: Request[Any]) -> Router:
     id_ = request.path["id"]
     router = await service.db.read(store.find_router, id_)
-    if router is None:
-        request.enforced = True
-        raise store.no_router(id_)
-    door.see(request, "get_router", target(router), store.no_router(id_))
-    return router
+    return door.seen(request, "get_router", router, target, store.no_router(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:

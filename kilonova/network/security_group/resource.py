@@ -93,11 +93,7 @@ async def _ensure_default(service: NetworkService, project_id: str) -> None:
 
 async def _seen(service: NetworkService, request: Request[Any], id_: str) -> Group:
     group = await service.db.read(store.find_group, id_)
-    if group is None:
-        request.enforced = True
-        raise store.no_group(id_)
-    door.see(request, "get_security_group", door.target(group.project_id), store.no_group(id_))
-    return group
+    return door.seen(request, "get_security_group", group, lambda one: door.target(one.project_id), store.no_group(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:

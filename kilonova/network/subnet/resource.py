@@ -102,11 +102,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def seen(service: NetworkService, request: Request[Any], id_: str) -> Subnet:
     """The subnet, when the caller may see it."""
     subnet = await service.db.read(store.find_subnet, id_)
-    if subnet is None:
-        request.enforced = True
-        raise store.no_subnet(id_)
-    door.see(request, "get_subnet", target(subnet), store.no_subnet(id_))
-    return subnet
+    return door.seen(request, "get_subnet", subnet, target, store.no_subnet(id_))
 
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:
