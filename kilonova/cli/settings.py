@@ -45,9 +45,13 @@ class ClusterSettings:
     directory: str = "/var/lib/kilonova"  # of this machine: ledgers, images, policy overrides, traces
     user: str = ""  # whom control processes become when root starts them
     admin_port: int = 0  # /healthz, /readyz and /metrics on loopback; 0: none
-    hypervisor: str = "fake"
-    network: str = "fake"
-    host_ip: str = "127.0.0.1"  # of this host, where console proxies and other hosts reach it
+    hypervisor: str = "fake"  # fake | libvirt
+    accelerator: str = "auto"  # auto (kvm where a guest boots on it) | kvm | tcg
+    network: str = "fake"  # fake | linux
+    host_ip: str = "127.0.0.1"  # management: of this host, where console proxies and other hosts reach it
+    tunnel_ip: str = ""  # of this host, where tunnels end; "": host_ip
+    external_interface: str = ""  # of a network node: its wire to the external network; no address of ours on it
+    volumes: str = ""  # where all hosts see the same files of volumes; "": directory/volumes, right for one machine
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from kilonova.network.contract import WantedDhcp, WantedL2, WantedSubnet
 from kilonova.node.vswitch import dhcp, hosts, namespace
 from kilonova.node.vswitch.external import Uplink, connect_root
 from kilonova.node.vswitch.links import Links
-from kilonova.node.vswitch.machine import HostNetwork, HostPlace, left_behind, purge, run_directory
+from kilonova.node.vswitch.machine import HostNetwork, host_of_machine, left_behind, purge, run_directory
 from kilonova.node.vswitch.metadata_proxy import MetadataAnswer, MetadataRequest
 
 from .wires import needs_root, new_port
@@ -30,7 +30,7 @@ async def nobody(_: MetadataRequest) -> MetadataAnswer:
 
 async def test_what_a_dead_process_left_is_purged_by_another() -> None:
     prefix, world = f"z{secrets.token_hex(2)[:3]}", LiveWorld("test")
-    place = HostPlace(prefix, 1, "10.255.1.1")
+    place = host_of_machine(prefix, 1, "10.255.1.1")
     try:
         await world.blocking(hosts.connect, prefix, {place.namespace: "10.255.1.1/24"})
         await world.blocking(connect_root, prefix, place.namespace, RANGE, f"{NET}.1")

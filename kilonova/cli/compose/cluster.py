@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from kilonova.base.faults import conflict, invalid
+from kilonova.base.faults import invalid
 from kilonova.cli.compose import services
 from kilonova.cli.compose.cluster_ground import ClusterGround
+from kilonova.cli.compose.cluster_host import host_prefix, make_host, make_volumes, make_wires
 from kilonova.cli.compose.consoles import console_proxy
-from kilonova.cli.compose.hosts import Host, compute_worker, fake_host, fake_wires, network_agent
+from kilonova.cli.compose.hosts import Host, Wires, compute_worker, network_agent
 from kilonova.cli.compose.traces import TraceKeeper
-from kilonova.cli.machine import prefix_of
 from kilonova.cli.state import State
 from kilonova.cli.trace import trace_file
 from kilonova.compute import service as compute
@@ -34,27 +34,21 @@ class Process:
 
     def __init__(self, ground: ClusterGround) -> None:
         self.ground = ground
+        self._wires: Wires | None = None
         self._host: Host | None = None
 
-    @property
-    def host(self) -> Host:
-        """This host's machinery."""
-        if self._host is None:
-            cluster, name = self.ground.cluster, self.ground.host
-            if (cluster.hypervisor, cluster.network) != ("fake", "fake"):
-                raise conflict(
-                    f"A cluster's agents cannot drive hypervisor {cluster.hypervisor!r} on network"
-                    f" {cluster.network!r} yet.",
-                    hint="Leave both at fake; `kilonova up --hosts N` runs real hosts on one machine.",
-                )
-            wires = fake_wires(self.prefix, name)
-            self._host = fake_host(self.ground.world, name, 1, self.ground.directory / "hosts" / name, wires)
-        return self._host
+    async def wires(self) -> Wires:
+        """This host's network machinery, made when the first agent needs it."""
+        if self._wires is None:
+            self._wires = await make_wires(self.ground)
+            self.ground.closing.append(self._wires.close)
+        return self._wires
 
-    @property
-    def prefix(self) -> str:
-        """What the names of everything that is made on this host begin with."""
-        return prefix_of(str(self.ground.directory))
+    async def host(self) -> Host:
+        """This host's whole machinery, made when the first agent needs it."""
+        if self._host is None:
+            self._host = await make_host(self.ground, await self.wires())
+        return self._host
 
 
 Start = Callable[[Process], Awaitable[None]]
@@ -151,24 +145,28 @@ async def _trace_collector(process: Process) -> None:
 
 
 async def _network_agent(kind: str, process: Process) -> None:
+    cluster, wires = process.ground.cluster, await process.wires()
+    external = bool(cluster.external_interface) or (cluster.network == "fake" and kind == "l3")
     settings = AgentSettings(
-        tunnel_ip=process.ground.cluster.host_ip, physical_networks=("public",) if kind == "l3" else ()
+        tunnel_ip=cluster.tunnel_ip or cluster.host_ip, physical_networks=("public",) if external else ()
     )
-    agent = network_agent(kind, process.ground, process.host, settings)
+    agent = network_agent(kind, process.ground, process.ground.host, wires, settings)
     await agent.start()
+    # Routers and DHCP servers pass guests' metadata requests on themselves: each process asks who is calling.
+    wires.proxy.find = agent.plugin.find_device
     process.ground.closing.append(agent.close)
 
 
 async def _compute_agent(process: Process) -> None:
     ground = process.ground
-    settings = ComputeSettings(prefix=process.prefix, host_ip=ground.cluster.host_ip)
-    worker = compute_worker(ground, process.host, services.agent_peers(ground), settings)
+    settings = ComputeSettings(prefix=host_prefix(ground), host_ip=ground.cluster.host_ip)
+    worker = compute_worker(ground, await process.host(), services.agent_peers(ground), settings)
     await worker.start()
     ground.closing.append(worker.close)
 
 
 async def _volume_agent(process: Process) -> None:
-    worker = services.volume_agent(process.ground, process.host)
+    worker = services.volume_agent(process.ground, make_volumes(process.ground))
     await worker.start()
     process.ground.closing.append(worker.close)
 

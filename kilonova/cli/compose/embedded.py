@@ -14,7 +14,7 @@ from kilonova.cli.compose.consoles import console_proxy
 from kilonova.cli.compose.embedded_ground import EmbeddedGround
 from kilonova.cli.compose.embedded_services import Services, build
 from kilonova.cli.compose.first_things import FirstThings
-from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, start_agents
+from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, make_volumes, start_agents
 from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, free_port, listen_address
@@ -91,7 +91,7 @@ class EmbeddedCloud:
             agents = await start_agents(plan, host, ground, built.agent_peers())
             self.agents.append(agents)
             if host.number == 1:
-                await built.start_volume_agent(host)
+                await built.start_volume_agent(make_volumes(plan, host.number))
             await agents.compute.report()
         words = f"libvirt, QEMU with {accelerator}" if real else "fake hypervisor"
         self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")

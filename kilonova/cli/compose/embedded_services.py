@@ -8,7 +8,7 @@ from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
 from kilonova.block_storage.schema import journal as volume_journal
 from kilonova.cli.compose import services
 from kilonova.cli.compose.ground import Ground
-from kilonova.cli.compose.hosts import Host
+from kilonova.cli.compose.hosts import VolumeHost
 from kilonova.compute import service as compute
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute
@@ -56,7 +56,7 @@ class Services:
         """What compute agents ask over REST."""
         return services.agent_peers(self.ground)
 
-    async def start_volume_agent(self, host: Host) -> None:
+    async def start_volume_agent(self, host: VolumeHost) -> None:
         """The volume agent of the host that keeps the volumes."""
         await services.volume_agent(self.ground, host).start()
 

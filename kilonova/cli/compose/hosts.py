@@ -29,6 +29,7 @@ from kilonova.node.vswitch.metadata_proxy import Forward
 
 if TYPE_CHECKING:
     from kilonova.node.vswitch.external import Uplink
+    from kilonova.node.vswitch.machine import HostPlace
 
 UNDERLAY = "172.31.255"
 BUILD_SECONDS = 120
@@ -88,6 +89,13 @@ class Host:
     wires: Wires
     hypervisor: Hypervisor
     disks: LocalDisks
+
+
+@dataclass(frozen=True)
+class VolumeHost:
+    """The host that keeps the volumes; nothing of it is on the bus yet."""
+
+    name: str
     volumes: VolumeBackend
     image_files: ImageFiles  # images as files, for volumes made from them
 
@@ -145,59 +153,81 @@ def public_gateway(cidr: str) -> str:
 
 async def _make_host(plan: HostPlan, number: int) -> Host:
     name, directory = host_name(number), plan.directory(number)
-    owner = _qemu_owner() if plan.real_hypervisor else None
+    owner = qemu_owner() if plan.real_hypervisor else None
     prefix = plan.choices.prefix
     wires = _real_wires(plan, number, owner) if plan.real_network else fake_wires(prefix, name)
     if owner is not None:
-        return await _real_guests(plan, Place(name, number, directory, owner), wires)
+        return await real_host(plan.world, Place(name, number, directory, owner, plan.accelerator), wires)
     return fake_host(plan.world, name, number, directory, wires)
+
+
+def make_volumes(plan: HostPlan, number: int) -> VolumeHost:
+    """The volumes of the cloud, kept by one of its hosts."""
+    name, directory = host_name(number), plan.directory(number)
+    if plan.real_hypervisor:
+        return real_volumes(plan.world, name, directory, plan.state.directory / "volumes")
+    return fake_volumes(plan.world, name, directory)
 
 
 def fake_host(world: World, name: str, number: int, directory: Path, wires: Wires) -> Host:
     """A host whose guests, disks and volumes are kept in memory."""
     from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
-    from kilonova.node.images.fake import FakeImageFiles, FakeLocalDisks
-    from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
+    from kilonova.node.images.fake import FakeLocalDisks
 
     machine = FakeMachine(name)
     disks = FakeLocalDisks(world, machine, str(directory))
-    volumes = FakeVolumeBackend(world, FakePool())
+    return Host(name, number, wires, FakeHypervisor(world, machine), disks)
+
+
+def fake_volumes(world: World, name: str, directory: Path) -> VolumeHost:
+    """A host whose volumes are kept in memory."""
+    from kilonova.node.images.fake import FakeImageFiles
+    from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
+
     files = FakeImageFiles(world, str(directory / "volume-images"))
-    return Host(name, number, wires, FakeHypervisor(world, machine), disks, volumes, files)
+    return VolumeHost(name, FakeVolumeBackend(world, FakePool()), files)
+
+
+def real_volumes(world: World, name: str, directory: Path, shared: Path) -> VolumeHost:
+    """A host whose volumes are files in `shared`, a path that every host sees."""
+    from kilonova.node.images.cache import ImageCache
+    from kilonova.node.volumes.files import FileVolumeBackend
+
+    shared.mkdir(parents=True, exist_ok=True)
+    volumes = FileVolumeBackend(world, str(shared), owner=qemu_owner())
+    return VolumeHost(name, volumes, ImageCache(world, str(directory / "volume-images")))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a real host keeps its guests, and who owns them."""
+    """Where a real host keeps its guests, who owns them, and how they run."""
 
     name: str
     number: int
     directory: Path
     owner: tuple[int, int]
+    accelerator: str = "tcg"
+    vnc_listen: str = "127.0.0.1"
 
 
-async def _real_guests(plan: HostPlan, place: Place, wires: Wires) -> Host:
+async def real_host(world: World, place: Place, wires: Wires) -> Host:
+    """A host with a libvirt of its own; its guests' disks are files."""
     from kilonova.node.hypervisor.domain_xml import Platform
     from kilonova.node.hypervisor.libvirt import LibvirtHypervisor
     from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
-    from kilonova.node.images.cache import ImageCache
     from kilonova.node.images.disks import FileLocalDisks
-    from kilonova.node.volumes.files import FileVolumeBackend
 
     place.directory.mkdir(parents=True, exist_ok=True)
-    kvm = plan.accelerator == "kvm"
+    kvm = place.accelerator == "kvm"
     daemon = PrivateLibvirtd(str(place.directory / "v"), place.name, namespace=wires.namespace, kvm=kvm)
-    hypervisor = LibvirtHypervisor(plan.world, daemon=daemon, platform=Platform(accelerator=plan.accelerator))
+    platform = Platform(accelerator=place.accelerator, vnc_listen=place.vnc_listen)
+    hypervisor = LibvirtHypervisor(world, daemon=daemon, platform=platform)
     await hypervisor.start()
-    disks = FileLocalDisks(plan.world, str(place.directory), place.owner)
-    shared = plan.state.directory / "volumes"
-    shared.mkdir(exist_ok=True)
-    volumes = FileVolumeBackend(plan.world, str(shared), owner=place.owner)
-    files = ImageCache(plan.world, str(place.directory / "volume-images"))
-    return Host(place.name, place.number, wires, hypervisor, disks, volumes, files)
+    disks = FileLocalDisks(world, str(place.directory), place.owner)
+    return Host(place.name, place.number, wires, hypervisor, disks)
 
 
-def _qemu_owner() -> tuple[int, int]:
+def qemu_owner() -> tuple[int, int]:
     from kilonova.node.hypervisor.libvirtd import qemu_user
 
     user = qemu_user()
@@ -205,10 +235,17 @@ def _qemu_owner() -> tuple[int, int]:
 
 
 def _real_wires(plan: HostPlan, number: int, owner: tuple[int, int] | None) -> Wires:
-    from kilonova.node.vswitch.machine import HostNetwork, HostPlace
+    from kilonova.node.vswitch.machine import host_of_machine
 
-    place = HostPlace(plan.choices.prefix, number, f"{UNDERLAY}.{number}", owner[0] if owner else 0)
-    net = HostNetwork(plan.world, place, plan.forward, plan.metadata_secret)
+    place = host_of_machine(plan.choices.prefix, number, f"{UNDERLAY}.{number}", owner[0] if owner else 0)
+    return real_wires(plan.world, place, plan.forward, plan.metadata_secret)
+
+
+def real_wires(world: World, place: HostPlace, forward: Forward, metadata_secret: str) -> Wires:
+    """A host's bridges, tunnels, filters, DHCP servers and routers, made or adopted."""
+    from kilonova.node.vswitch.machine import HostNetwork
+
+    net = HostNetwork(world, place, forward, metadata_secret)
     return Wires(net.switch, net.dhcp, net.routers, net.proxy, net.threads.connect, place.namespace, net.close)
 
 
@@ -227,19 +264,18 @@ async def _nothing() -> None:
 NETWORK_AGENTS = ("l2", "dhcp", "l3", "metadata")
 
 
-def network_agent(kind: str, ground: Ground, host: Host, settings: AgentSettings) -> Agent:
+def network_agent(kind: str, ground: Ground, host: str, wires: Wires, settings: AgentSettings) -> Agent:
     """One of a host's network agents; it does nothing until it is started."""
-    bus = ground.bus(f"{kind}_agent.{host.name}")
-    wires = host.wires
+    bus = ground.bus(f"{kind}_agent.{host}")
     match kind:
         case "l2":
-            return L2Agent(ground.world, bus, host.name, wires.switch, settings)
+            return L2Agent(ground.world, bus, host, wires.switch, settings)
         case "dhcp":
-            return DhcpAgent(ground.world, bus, host.name, wires.dhcp, settings)
+            return DhcpAgent(ground.world, bus, host, wires.dhcp, settings)
         case "l3":
-            return L3Agent(ground.world, bus, host.name, wires.routers, settings)
+            return L3Agent(ground.world, bus, host, wires.routers, settings)
         case _:
-            return MetadataAgent(ground.world, bus, host.name, wires.proxy, settings)
+            return MetadataAgent(ground.world, bus, host, wires.proxy, settings)
 
 
 def compute_worker(ground: Ground, host: Host, peers: Peers, settings: ComputeSettings) -> ComputeWorker:
@@ -256,7 +292,7 @@ async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers)
     physical = ("public",) if host.number == 1 else ()
     settings = AgentSettings(tunnel_ip=address, physical_networks=physical)
     kinds = NETWORK_AGENTS if host.number == 1 else NETWORK_AGENTS[:1]
-    network = [network_agent(kind, ground, host, settings) for kind in kinds]
+    network = [network_agent(kind, ground, host.name, host.wires, settings) for kind in kinds]
     for agent in network:
         await agent.start()
     async with asyncio.timeout(BUILD_SECONDS):

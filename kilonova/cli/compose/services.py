@@ -6,7 +6,7 @@ from kilonova.block_storage import service as block_storage
 from kilonova.block_storage.client import VolumeClient
 from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
 from kilonova.cli.compose.ground import Ground
-from kilonova.cli.compose.hosts import Host
+from kilonova.cli.compose.hosts import VolumeHost
 from kilonova.cli.compose.image_stores import image_parts, image_stores
 from kilonova.compute import service as compute
 from kilonova.compute.catalogue import StoredCatalogue
@@ -179,7 +179,7 @@ def agent_peers(ground: Ground) -> AgentPeers:
     )
 
 
-def volume_agent(ground: Ground, host: Host) -> VolumeWorker:
+def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     """The volume agent of the host that keeps the volumes."""
     name = f"{host.name}@files"
     bus = ground.bus(f"cinder-volume.{name}")

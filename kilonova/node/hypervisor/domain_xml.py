@@ -25,6 +25,7 @@ class Platform(msgspec.Struct, frozen=True):
     emulator: str = "/usr/bin/qemu-system-x86_64"
     machine: str = "pc"
     cpu_shares: bool = True  # whether the cpu cgroup is there
+    vnc_listen: str = "127.0.0.1"  # where guests' screens are served: this host's own namespace, or its management
 
 
 def domain_xml(spec: GuestSpec, platform: Platform) -> str:
@@ -46,7 +47,7 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
         _disk(devices, disk)
     for nic in spec.nics:
         _nic(devices, nic)
-    _consoles(devices, spec)
+    _consoles(devices, spec, platform.vnc_listen)
     _paravirtual(devices)
     indent(domain)
     return tostring(domain, encoding="unicode") + "\n"
@@ -133,8 +134,8 @@ def _nic(devices: Element, nic: Nic) -> None:
     SubElement(element, "mtu", size=str(nic.mtu))
 
 
-def _consoles(devices: Element, spec: GuestSpec) -> None:
-    """Serial console with its log, agent channel, and VNC that only this host's own network namespace reaches."""
+def _consoles(devices: Element, spec: GuestSpec, vnc_listen: str) -> None:
+    """Serial console with its log, agent channel, and VNC where only console proxies reach it."""
     serial = SubElement(devices, "serial", type="pty")
     SubElement(serial, "log", file=spec.console_log, append="on")
     SubElement(serial, "target", port="0")
@@ -142,7 +143,7 @@ def _consoles(devices: Element, spec: GuestSpec) -> None:
     SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     SubElement(devices, "input", type="tablet", bus="virtio")
     graphics = SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes")
-    SubElement(graphics, "listen", type="address", address="127.0.0.1")
+    SubElement(graphics, "listen", type="address", address=vnc_listen)
     SubElement(SubElement(devices, "video"), "model", type="vga", vram="16384", heads="1")
 
 

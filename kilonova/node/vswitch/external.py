@@ -73,6 +73,20 @@ def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, u
         links.reach(cidr, via=edge_ip, device=f"{prefix}rt", source=root_ip)
 
 
+def attach(prefix: str, interface: str) -> None:
+    """The external network's bridge in this namespace, with the network's own wire `interface` plugged into it.
+
+    Routers' gateways are plugged beside it. The interface keeps no address of the machine's: its network is the users'.
+    """
+    with Links() as links:
+        links.bridge(external_bridge(prefix), 1500)
+        if links.get(interface) is None:
+            raise invalid(
+                f"There is no interface {interface!r} on this host.", hint="Mend [cluster] external_interface."
+            )
+        links.shape(interface, master=external_bridge(prefix))
+
+
 def _others_way(links: Links, prefix: str, cidr: str) -> str:
     """The interface that is not this cloud's and by which the machine reaches its range; "" when there is none."""
     device = links.leads(cidr) or ""

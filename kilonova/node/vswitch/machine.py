@@ -22,16 +22,22 @@ RUN: Final = Path("/run/kilonova")
 
 @dataclass(frozen=True)
 class HostPlace:
-    """Where a host is: namespace `PREFIXhNUMBER`, tunnel address, and the user id that guests run as."""
+    """Where a host is: its namespace ("": this process' own), tunnel address, and the user id that guests run as.
+
+    `name` tells hosts of one prefix apart in the names of what is made for them.
+    """
 
     prefix: str
-    number: int
+    name: str
+    namespace: str
     tunnel_ip: str
     guest_user_id: int = 0
 
-    @property
-    def namespace(self) -> str:
-        return hosts.host_namespace(self.prefix, self.number)
+
+def host_of_machine(prefix: str, number: int, tunnel_ip: str, guest_user_id: int = 0) -> HostPlace:
+    """One of a cloud's hosts on this machine, counted from 1, in the namespace `PREFIXhNUMBER`."""
+    namespace_ = hosts.host_namespace(prefix, number)
+    return HostPlace(prefix, namespace_, namespace_, tunnel_ip, guest_user_id)
 
 
 class HostNetwork:
@@ -39,13 +45,13 @@ class HostNetwork:
 
     def __init__(self, world: World, place: HostPlace, forward: Forward, metadata_secret: str) -> None:
         self.threads = NamespaceThreads(place.namespace)
-        names = Names(place.prefix, place.namespace)
+        names = Names(place.prefix, place.name)
         physical = {"public": external.external_bridge(place.prefix)}
         self.proxy = MetadataProxy(forward, metadata_secret)
         self.switch = LinuxVirtualSwitch(
             self.threads, names, tunnel_ip=place.tunnel_ip, physical=physical, tap_owner=place.guest_user_id
         )
-        directory = run_directory(place.prefix) / place.namespace
+        directory = run_directory(place.prefix) / place.name
         self.dhcp = LinuxDhcpServers(world, self.threads, names, self.switch, directory, self.proxy)
         self.routers = LinuxRouters(world, self.threads, names, self.switch, self.proxy)
 

@@ -139,11 +139,14 @@ def set_sysctl(key: str, value: int | str) -> None:
 
 
 class NamespaceThreads:
-    """Threads that live in one namespace; the event loop stays where it is."""
+    """Threads that live in one namespace ("": this process' own); the event loop stays where it is."""
 
     def __init__(self, name: str, *, threads: int = 4) -> None:
         self.name = name
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=enter, initargs=(name,))
+        if name:
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name, initializer=enter, initargs=(name,))
+        else:
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="host")
 
     async def run(self, fn: Callable[..., T], *args: object) -> T:
         """`fn(*args)` done in the namespace."""
