@@ -77,7 +77,7 @@ def consumers(connection: Connection, ids: Iterable[str], *, lock: bool = False)
     found: dict[str, Consumer] = {}
     for some in _parts(ids):
         query = sa.select(*_CONSUMER).where(consumer.c.id.in_(some)).order_by(consumer.c.id)
-        rows = connection.execute(query.with_for_update() if lock else query)
+        rows = connection.execute(query.with_for_update() if lock else query).all()
         found |= {row[0]: Consumer(*row) for row in rows}
     return found
 
@@ -87,7 +87,7 @@ def held(connection: Connection, owners: Iterable[str]) -> Rows:
     columns = (allocation.c.consumer_id, allocation.c.provider_id, allocation.c.resource_class, allocation.c.used)
     found: Rows = {}
     for some in _parts(owners):
-        rows = connection.execute(sa.select(*columns).where(allocation.c.consumer_id.in_(some)))
+        rows = connection.execute(sa.select(*columns).where(allocation.c.consumer_id.in_(some))).all()
         found |= {(row[0], row[1], row[2]): row[3] for row in rows}
     return found
 
@@ -97,7 +97,7 @@ def books(connection: Connection, provider_ids: Iterable[str]) -> dict[Key, Book
     found: dict[Key, Book] = {}
     for some in _parts(provider_ids):
         query = sa.select(inventory.c.provider_id, inventory.c.resource_class, *_BOOK)
-        rows = connection.execute(query.where(inventory.c.provider_id.in_(some)))
+        rows = connection.execute(query.where(inventory.c.provider_id.in_(some))).all()
         found |= {(row[0], row[1]): Book(*row[2:]) for row in rows}
     return found
 

@@ -41,7 +41,8 @@ def search(mirror: Mirror, asked: Asked) -> Found:
     if not asked.nested:
         found = (one for one in found if _one_for_each_tree(mirror, one))
     if mirror.sharing:
-        found = _distinct(found)
+        told = (_of_one(asked, slot) for slot in mirror.sharing.intersection(alone))
+        found = _distinct(found, told)
     return Found(alone, list(islice(found, limit - len(alone))))
 
 
@@ -166,12 +167,24 @@ def _one_for_each_tree(mirror: Mirror, candidate: Candidate) -> bool:
     return len({mirror.root_of(slot) for slot in candidate.allocations}) == len(candidate.allocations)
 
 
-def _distinct(candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+def _of_one(asked: Asked, slot: int) -> Candidate:
+    """The way in which one provider serves the only group."""
+    (suffix, group), *_ = asked.groups.items()
+    return Candidate({slot: group.resources}, {suffix: (slot,)})
+
+
+def _distinct(candidates: Iterable[Candidate], told: Iterable[Candidate]) -> Iterator[Candidate]:
     """Without repeats: several trees may be served by the same sharing providers alone."""
-    seen = set()
+    seen = {_key(one) for one in told}
     for one in candidates:
-        amounts = frozenset((s, name, amount) for s, given in one.allocations.items() for name, amount in given.items())
-        key = (amounts, tuple(sorted(one.mappings.items())))
+        key = _key(one)
         if key not in seen:
             seen.add(key)
             yield one
+
+
+def _key(one: Candidate) -> tuple[frozenset[tuple[int, str, int]], tuple[tuple[str, tuple[int, ...]], ...]]:
+    amounts = frozenset(
+        (slot, name, amount) for slot, given in one.allocations.items() for name, amount in given.items()
+    )
+    return amounts, tuple(sorted(one.mappings.items()))

@@ -71,7 +71,7 @@ def locked(connection: Connection, provider_ids: Iterable[str]) -> dict[str, Pro
     found: dict[str, Provider] = {}
     for start in range(0, len(ids), _AT_ONCE):
         query = sa.select(*_COLUMNS).where(provider.c.id.in_(ids[start : start + _AT_ONCE])).order_by(provider.c.id)
-        found |= {row[0]: Provider(*row) for row in connection.execute(query.with_for_update())}
+        found |= {row[0]: Provider(*row) for row in connection.execute(query.with_for_update()).all()}
     return found
 
 
