@@ -127,6 +127,7 @@ class Story:
         path = f"/compute/v2.1/servers/{made['server']['id']}"
         await self.until(path, lambda shown: shown["server"]["status"] == "ACTIVE")
         await port_of(made["server"]["id"])
+        await self.plug(path, network_id)
         for verb, status in (("stop", "SHUTOFF"), ("start", "ACTIVE")):
             await self.ask(f"compute/{verb}_server", "POST", f"{path}/action", {f"os-{verb}": None})
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
@@ -152,6 +153,27 @@ class Story:
         ):
             await self.ask(f"compute/{name}", "POST", f"{path}/action", body)
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
+
+    async def plug(self, path: str, network_id: str) -> None:
+        """compute: a volume and a port into the server and out again."""
+        made = await self.driver.ask("POST", "/volume/v3/volumes", {"volume": {"name": "plugged", "size": 1}})
+        volume = f"/volume/v3/volumes/{made['volume']['id']}"
+        await self.until(volume, lambda shown: shown["volume"]["status"] == "available")
+        body = {"volumeAttachment": {"volumeId": made["volume"]["id"]}}
+        await self.ask("compute/attach_volume", "POST", f"{path}/os-volume_attachments", body)
+        await self.until(volume, lambda shown: shown["volume"]["status"] == "in-use")
+        one = f"{path}/os-volume_attachments/{made['volume']['id']}"
+        await self.gone_after(lambda: self.ask("compute/detach_volume", "DELETE", one), one)
+        await self.driver.ask("DELETE", volume)
+        nic = {"interfaceAttachment": {"net_id": network_id}}
+        port = await self.ask("compute/attach_interface", "POST", f"{path}/os-interface", nic)
+        one = f"{path}/os-interface/{port['interfaceAttachment']['port_id']}"
+        await self.gone_after(lambda: self.ask("compute/detach_interface", "DELETE", one), one)
+
+    async def gone_after(self, act: Callable[[], Awaitable[Any]], path: str) -> None:
+        """`act`, then until what it takes away is gone."""
+        await act()
+        await self.gone(path)
 
     async def whole(self) -> None:
         """Everything, in the order in which each stands on the one before."""

@@ -47,9 +47,9 @@ class VolumeClient:
         body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": server_id}}
         return str((await self._ask("POST", "/v3/attachments", token, body, key))["attachment"]["id"])
 
-    async def held_by(self, token: str, server_id: str) -> list[str]:
+    async def attachments_of(self, token: str, server_id: str) -> list[Attachment]:
         found = await self._ask("GET", f"/v3/attachments?all_tenants=1&instance_id={server_id}", token)
-        return [str(one["id"]) for one in found["attachments"]]
+        return [Attachment(one["id"], one["volume_id"]) for one in found["attachments"]]
 
     async def connect(self, token: str, attachment_id: str, connector: Connector, device: str) -> Attachment:
         wire = msgspec.to_builtins(connector) | ({"mountpoint": device} if device else {})

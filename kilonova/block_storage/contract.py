@@ -198,8 +198,8 @@ class Volumes(Protocol):
         """Attachment id; the volume is `reserved` for the server. CONFLICT or INVALID when it is not available."""
         ...
 
-    async def held_by(self, token: str, server_id: str) -> list[str]:
-        """Ids of the attachments that a server has, reserved ones too. For compute's own token."""
+    async def attachments_of(self, token: str, server_id: str) -> list[Attachment]:
+        """The server's attachments, without connection data; `token` is a service's."""
         ...
 
     async def connect(self, token: str, attachment_id: str, connector: Connector, device: str) -> Attachment:

@@ -34,6 +34,8 @@ from kilonova.compute.core import Compute, ComputeSettings
 from kilonova.compute.host import store as hosts
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
+from kilonova.compute.server.attach_interface import KINDS as ATTACH_INTERFACE
+from kilonova.compute.server.attach_volume import KINDS as ATTACH_VOLUME
 from kilonova.compute.server.create import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
 from kilonova.compute.server.password import KIND as CHANGE_PASSWORD
@@ -59,6 +61,8 @@ KINDS: tuple[Kind[Compute], ...] = (
     *PAUSE,
     *SUSPEND,
     CHANGE_PASSWORD,
+    *ATTACH_VOLUME,
+    *ATTACH_INTERFACE,
 )
 PROVIDER_REFRESH_SECONDS = 300.0
 

@@ -21,6 +21,8 @@ from kilonova.compute.quota import resource as quota
 from kilonova.compute.reconcile import abandoned_holds, addresses, orphan_allocations, power_sync, reclaim, retention
 from kilonova.compute.server import (
     actions,
+    attach_interface,
+    attach_volume,
     console,
     create,
     delete,
@@ -53,7 +55,8 @@ MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
 _POWER = (soft_delete, start_stop, reboot, pause, suspend, password, diagnostics, reset_state)
-_SERVER = (resource, create, delete, *_POWER, lock, metadata, tags, actions, console, external_events)
+_PLUG = (attach_volume, attach_interface)
+_SERVER = (resource, create, delete, *_POWER, *_PLUG, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, aggregate, services, hypervisors)
 _NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (

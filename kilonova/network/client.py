@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlencode
 
-from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, not_found, over_quota
-from kilonova.http.client import Client
+from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, over_quota
 from kilonova.network import addresses
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
+from kilonova.network.port_changes import PortChanges
 
 Json = dict[str, Any]
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 MADE_FOR = "made_for"  # in a port's binding:profile: the server whose end is the port's end
 
 
-class NetworkClient:
+class NetworkClient(PortChanges):
     """Implements contract.Networks over a Client of the network API."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
 
     async def check(self, token: str, project_id: str, requests: list[PortRequest]) -> list[PortRequest]:
         """At the API: all that is asked for exists, may be used and has room; nothing asked: the only network."""
@@ -84,13 +79,6 @@ class NetworkClient:
         """Each group (name or id) exists for the project; an ambiguous name is CONFLICT."""
         await self._group_ids(token, project_id, groups)
 
-    async def _group_ids(self, token: str, project_id: str, groups: Iterable[str]) -> list[str]:
-        if not (wanted := list(dict.fromkeys(groups))):
-            return []
-        query = [("project_id", project_id), ("fields", "id"), ("fields", "name")]
-        known = await self._list(token, "security-groups", query, key="security_groups")
-        return [_group_id(known, group, project_id) for group in wanted]
-
     async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
         """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none is left."""
         groups = await self._group_ids(token, nics.project_id, nics.security_groups)
@@ -139,14 +127,21 @@ class NetworkClient:
             marked = port.get("binding:profile", {}).get(MADE_FOR) == server_id
             made[port["id"]] = made.get(port["id"], False) or marked
         for id_, made_by_us in made.items():
-            try:
-                if made_by_us:
-                    await self._client.request("DELETE", f"/v2.0/ports/{id_}", token=token)
-                else:
-                    await self._free(token, server_id, id_)
-            except Fault as fault:
-                if fault.kind is not Kind.NOT_FOUND:
-                    raise
+            await self._release(token, server_id, id_, made_by_us)
+
+    async def release(self, token: str, server_id: str, port: PortBinding) -> None:
+        """One port: deleted when it was made for the server, else set free; gone is fine."""
+        await self._release(token, server_id, port.id, port.made_by_us)
+
+    async def _release(self, token: str, server_id: str, port_id: str, made_by_us: bool) -> None:
+        try:
+            if made_by_us:
+                await self._client.request("DELETE", f"/v2.0/ports/{port_id}", token=token)
+            else:
+                await self._free(token, server_id, port_id)
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_FOUND:
+                raise
 
     async def _free(self, token: str, server_id: str, port_id: str) -> None:
         port = await self._get(token, "port", port_id)
@@ -181,43 +176,6 @@ class NetworkClient:
             for one in await self._list(token, "floatingips", [("port_id", id_) for id_ in port_ids]):
                 found.setdefault(one["port_id"], []).append((one["floating_ip_address"], one["fixed_ip_address"]))
         return found
-
-    async def _group_names(self, token: str, ids: set[str]) -> dict[str, str]:
-        """Id → name of security groups."""
-        if not ids:
-            return {}
-        query = [("id", id_) for id_ in sorted(ids)] + [("fields", "id"), ("fields", "name")]
-        return {one["id"]: one["name"] for one in await self._list(
-            token, "security-groups", query, key="security_groups")}  # fmt: skip
-
-    async def _get(self, token: str, noun: str, id_: str) -> Json:
-        reply = await self._client.request("GET", f"/v2.0/{noun}s/{id_}", token=token)
-        found: Json = reply.json()[noun]
-        return found
-
-    async def _put(self, token: str, port_id: str, values: Json) -> Json:
-        reply = await self._client.request("PUT", f"/v2.0/ports/{port_id}", token=token, json={"port": values})
-        changed: Json = reply.json()["port"]
-        return changed
-
-    async def _list(self, token: str, plural: str, query: list[tuple[str, str]], *, key: str = "") -> list[Json]:
-        reply = await self._client.request("GET", f"/v2.0/{plural}?{urlencode(query)}", token=token)
-        found: list[Json] = reply.json()[key or plural]
-        return found
-
-
-def _group_id(known: list[Json], group: str, project_id: str) -> str:
-    if any(one["id"] == group for one in known):
-        return group
-    named = [one["id"] for one in known if one["name"] == group]
-    if len(named) > 1:
-        raise conflict(
-            f"Multiple security groups found matching '{group}'. Use an ID to be more specific.",
-            code="NoUniqueMatch",
-        )
-    if not named:
-        raise not_found("Security group", group, inside=f"project {project_id}", code="SecurityGroupNotFound")
-    return str(named[0])
 
 
 def _device(nics: ServerNics) -> Json:

@@ -6,7 +6,7 @@ that something changed by a cast with ids; they fetch those ids. At start, and e
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -343,6 +343,30 @@ class Networks(Protocol):
 
     async def unbind(self, token: str, server_id: str, ports: list[PortBinding]) -> None:
         """Ports made for the server are deleted, adopted ones unbound; found by the server's id too; gone is fine."""
+        ...
+
+    async def release(self, token: str, server_id: str, port: PortBinding) -> None:
+        """One port: deleted when it was made for the server, else unbound; gone is fine."""
+        ...
+
+    async def security_groups_of(self, token: str, server_id: str) -> list[dict[str, Any]]:
+        """The security groups of the server's ports, each with its rules, as the network API shows them."""
+        ...
+
+    async def add_security_group(self, token: str, project_id: str, server_id: str, group: str) -> None:
+        """Every port of the server is in the group (name or id) too."""
+        ...
+
+    async def remove_security_group(self, token: str, project_id: str, server_id: str, group: str) -> None:
+        """No port of the server is in the group any more; NOT_FOUND when none was."""
+        ...
+
+    async def add_fixed_ip(self, token: str, server_id: str, network_id: str) -> None:
+        """The server's port on the network has one more address."""
+        ...
+
+    async def remove_fixed_ip(self, token: str, server_id: str, address: str) -> None:
+        """No port of the server has the address any more; INVALID when none had."""
         ...
 
     async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:

@@ -14,7 +14,7 @@ def guest_spec(
     server: ServerForHost, local: list[Disk], tap_name: Callable[[str], str], console_log: str, prefix: str
 ) -> GuestSpec:
     """The guest of `server` with its local disks, its attached volumes and its ports' taps."""
-    volumes = [device for device in server.block_devices if device.destination_type == "volume"]
+    volumes = [device for device in server.block_devices if _is_in(device)]
     taken = {disk.target for disk in local}
     disks = list(local)
     for device in sorted(volumes, key=lambda one: (one.boot_index is None or one.boot_index < 0, one.boot_index or 0)):
@@ -34,6 +34,18 @@ def guest_spec(
         extra_specs=server.flavor.extra_specs,
         image_properties=server.image_properties,
     )
+
+
+def _is_in(device: BlockDevice) -> bool:
+    """Whether the device is a volume that the guest has; one that is on its way in or out is not (any more)."""
+    if device.destination_type != "volume" or device.under_way == "detaching":
+        return False
+    return not (device.under_way == "attaching" and device.connection is None)
+
+
+def volume_disk(device: BlockDevice) -> Disk:
+    """The disk of an attached volume, at the place that its record names."""
+    return _volume_disk(device, device.device_name.removeprefix("/dev/"))
 
 
 def _volume_disk(device: BlockDevice, target: str) -> Disk:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from kilonova.compute.contract import Power
+from kilonova.compute.contract import BlockDevice, GuestSpec, Power
 from kilonova.compute.server import states
 from kilonova.compute.server.store import Server
 from kilonova.sim.cloud import SimCloud
 
+UUID_LENGTH = 36  # a volume's serial is its id; a local disk's is shorter
 POWERS = {
     states.ACTIVE: Power.RUNNING,
     states.STOPPED: Power.SHUTDOWN,
@@ -28,6 +29,7 @@ def check(cloud: SimCloud) -> list[str]:
         *_guests(cloud, placed),
         *_ports(cloud, placed),
         *_attachments(cloud, live),
+        *_hardware(cloud, placed),
     ]
 
 
@@ -94,4 +96,27 @@ def _attachments(cloud: SimCloud, live: dict[str, Server]) -> list[str]:
     for volume in cloud.books.volumes.values():
         if (volume.status == "available") == (volume.id in busy):
             told.append(f"volume {volume.id} is {volume.status}")
+    return told
+
+
+def _hardware(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
+    """Every guest has the volumes and the NICs of its record, and no others."""
+    told = []
+    for server in placed.values():
+        guest = cloud.hosts[server.host].machine.guests.get(server.id)
+        if guest is not None:
+            told += differs(server, cloud.devices(server.id), guest.spec)
+    return told
+
+
+def differs(server: Server, devices: list[BlockDevice], spec: GuestSpec) -> list[str]:
+    """What the guest of a settled server has and its record does not, or the other way round."""
+    told = [f"device {device.id} of {server.id} is still {device.under_way}" for device in devices if device.under_way]
+    has = sorted(disk.serial for disk in spec.disks if len(disk.serial) == UUID_LENGTH)
+    should = sorted(device.volume_id for device in devices if device.destination_type == "volume")
+    if has != should:
+        told.append(f"the guest of {server.id} has volumes {has}, its record {should}")
+    macs, ports = sorted(nic.mac for nic in spec.nics), sorted(port["mac"] for port in server.ports)
+    if macs != ports:
+        told.append(f"the guest of {server.id} has NICs {macs}, its record {ports}")
     return told

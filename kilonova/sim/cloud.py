@@ -19,6 +19,7 @@ from kilonova.compute.contract import (
     COMPUTE_TOPIC,
     EXCHANGE,
     SCHEDULER_TOPIC,
+    BlockDevice,
     Flavor,
     Scheduler,
 )
@@ -244,6 +245,11 @@ class SimCloud:
         """Every server's record, deleted ones too."""
         with self.db.engine.connect() as connection:
             return seen_store.every(connection)
+
+    def devices(self, server_id: str) -> list[BlockDevice]:
+        """The block devices of a server's record."""
+        with self.db.engine.connect() as connection:
+            return store.devices_of(connection, server_id)
 
     def guests(self) -> dict[str, list[str]]:
         """server id → hosts that have its guest."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -212,6 +213,45 @@ class SimNetworks(_Peer):
                 else:
                     port.server_id = port.host = ""
 
+    async def security_groups_of(self, token: str, server_id: str) -> list[dict[str, Any]]:
+        await self._take_time("security_groups_of")
+        names = {name for port in self._of(server_id) for name in port.binding.security_groups or []}
+        return [{"id": name, "name": name, "description": "", "project_id": "project", "security_group_rules": []}
+                for name in sorted(names)]  # fmt: skip
+
+    async def add_security_group(self, token: str, project_id: str, server_id: str, group: str) -> None:
+        await self.check_security_groups(token, project_id, [group])
+        for port in self._of(server_id):
+            port.binding.security_groups = sorted({*(port.binding.security_groups or []), group})
+
+    async def remove_security_group(self, token: str, project_id: str, server_id: str, group: str) -> None:
+        await self.check_security_groups(token, project_id, [group])
+        for port in self._of(server_id):
+            port.binding.security_groups = [name for name in port.binding.security_groups or [] if name != group]
+
+    async def add_fixed_ip(self, token: str, server_id: str, network_id: str) -> None:
+        await self._take_time("add_fixed_ip")
+        self.books.made += 1
+        ip = FixedIp(f"10.1.0.{self.books.made}", "subnet", "10.0.0.0/8", "10.0.0.1")
+        self._of(server_id)[0].binding.fixed_ips.append(ip)
+
+    async def remove_fixed_ip(self, token: str, server_id: str, address: str) -> None:
+        await self._take_time("remove_fixed_ip")
+        for port in self._of(server_id):
+            port.binding.fixed_ips = [ip for ip in port.binding.fixed_ips if ip.address != address]
+
+    def _of(self, server_id: str) -> list[Port]:
+        return [port for port in self.books.ports.values() if port.server_id == server_id]
+
+    async def release(self, token: str, server_id: str, port: PortBinding) -> None:
+        await self._take_time("release_port")
+        known = self.books.ports.get(port.id)
+        if known is not None and known.server_id == server_id:
+            if known.binding.made_by_us:
+                del self.books.ports[port.id]
+            else:
+                known.server_id = known.host = ""
+
     async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
         await self._take_time("ports_of")
         mine = [port.binding for port in self.books.ports.values() if port.server_id == server_id]
@@ -263,15 +303,16 @@ class SimVolumes(_Peer):
         self.books.attachments[attachment_id] = Held(volume_id, server_id)
         return attachment_id
 
-    async def held_by(self, token: str, server_id: str) -> list[str]:
-        await self._take_time("held_by")
-        return [id_ for id_, held in self.books.attachments.items() if held.server_id == server_id]
-
     def _held(self, attachment_id: str) -> Held:
         try:
             return self.books.attachments[attachment_id]
         except KeyError:
             raise not_found("Attachment", attachment_id) from None
+
+    async def attachments_of(self, token: str, server_id: str) -> list[Attachment]:
+        await self._take_time("attachments_of")
+        held = self.books.attachments.items()
+        return [Attachment(id_, one.volume_id) for id_, one in held if one.server_id == server_id]
 
     async def connect(self, token: str, attachment_id: str, connector: Connector, device: str) -> Attachment:
         await self._take_time("connect")

@@ -16,6 +16,7 @@ from kilonova.compute.schema import journal as server_journal
 from kilonova.compute.server import seen_store, states, store
 from kilonova.compute.server.store import Server
 from kilonova.sim import whole_store as rows
+from kilonova.sim.books import differs
 from kilonova.sim.whole_cloud import WholeCloud
 
 POWER = {
@@ -41,6 +42,7 @@ def check(cloud: WholeCloud) -> list[str]:
         *_addresses(seen),
         *_attachments(seen),
         *_volumes(seen),
+        *_hardware(seen),
     ]
 
 
@@ -198,6 +200,15 @@ def _attachments(seen: Seen) -> list[str]:
             wanted = {one.host for one in held.values() if one.volume_id == volume_id and one.host}
             if connected != wanted:
                 told.append(f"volume {volume_id} is connected to {sorted(connected)}, attached on {sorted(wanted)}")
+    return told
+
+
+def _hardware(seen: Seen) -> list[str]:
+    told = []
+    for server in seen.placed.values():
+        guest = seen.cloud.hosts[server.host].machine.guests.get(server.id)
+        if guest is not None and server.vm_state in POWER:
+            told += differs(server, seen.devices[server.id], guest.spec)
     return told
 
 

@@ -106,6 +106,24 @@ class Whole:
     async def extend_volume(self, volume_id: str, size: int) -> None:
         await self.ask("volume", "POST", f"/v3/volumes/{volume_id}/action", {"os-extend": {"new_size": size}})
 
+    async def attach_volume(self, server_id: str, volume_id: str) -> None:
+        body = {"volumeAttachment": {"volumeId": volume_id}}
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/os-volume_attachments", body)
+
+    async def detach_volume(self, server_id: str, volume_id: str) -> None:
+        await self.ask("compute", "DELETE", f"/v2.1/servers/{server_id}/os-volume_attachments/{volume_id}")
+
+    async def attach_interface(self, server_id: str, port_id: str) -> None:
+        body = {"interfaceAttachment": {"port_id": port_id} if port_id else {"net_id": self.first.network_id}}
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/os-interface", body)
+
+    async def detach_interface(self, server_id: str) -> None:
+        """The last of its ports."""
+        found = await self.ask("compute", "GET", f"/v2.1/servers/{server_id}/os-interface")
+        if found and found["interfaceAttachments"]:
+            port_id = found["interfaceAttachments"][-1]["port_id"]
+            await self.ask("compute", "DELETE", f"/v2.1/servers/{server_id}/os-interface/{port_id}")
+
     async def create_port(self) -> str:
         """The new port's id, or ""."""
         answer = await self.ask("network", "POST", "/v2.0/ports", {"port": {"network_id": self.first.network_id}})
@@ -161,6 +179,9 @@ async def mixed_work(whole: Whole, rounds: int) -> None:
 
 async def _one_deed(whole: Whole) -> None:
     chance = whole.chance
+    if whole.servers and chance.random() < 0.25:
+        await _plug(whole, chance.choice(whole.servers))
+        return
     pick = chance.random()
     if pick < 0.3 or not whole.servers:
         volume = chance.choice([*whole.volumes, ""]) if chance.random() < 0.5 else ""
@@ -180,3 +201,19 @@ async def _one_deed(whole: Whole) -> None:
         await whole.create_port()
     else:
         await whole.create_floating_ip(chance.choice([*whole.ports, ""]))
+
+
+async def _plug(whole: Whole, server_id: str) -> None:
+    """Something goes into a server that is there, or out of it."""
+    chance = whole.chance
+    if chance.random() < 0.4:
+        if chance.random() < 0.6:
+            await whole.attach_interface(server_id, chance.choice([*whole.ports, ""]))
+        else:
+            await whole.detach_interface(server_id)
+        return
+    volume_id = chance.choice(whole.volumes) if whole.volumes else await whole.create_volume()
+    if chance.random() < 0.6:
+        await whole.attach_volume(server_id, volume_id)
+    else:
+        await whole.detach_volume(server_id, volume_id)

@@ -190,7 +190,8 @@ async def list_detail(service: BlockStorage, request: Request[Any]) -> dict[str,
 
 async def _listed(service: BlockStorage, request: Request[Any], shape: Any) -> dict[str, Any]:
     request.enforce()
-    everyone = request.allows(ADMIN) and "all_tenants" in request.query and request.query.boolean("all_tenants")
+    trusted = request.allows(ADMIN) or request.caller.is_service
+    everyone = trusted and "all_tenants" in request.query and request.query.boolean("all_tenants")
     filters = Filters("" if everyone else request.caller.project_id or "-")
     for name, text in request.query.pairs:
         if name in FILTERS:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from kilonova.block_storage.contract import Connection
 from kilonova.bus import rpc
 from kilonova.compute.contract.hypervisor import GuestUse
 from kilonova.compute.contract.server import BlockDevice, Power
-from kilonova.network.contract import PortBinding
+from kilonova.network.contract import PortBinding, PortRequest
 
 
 class ComputeHost(Protocol):
@@ -35,6 +36,38 @@ class ComputeHost(Protocol):
 
     async def detach_volumes(self, server_id: str) -> None:
         """Detach all; delete those marked delete_on_termination."""
+        ...
+
+    async def connect_volume(self, server_id: str, device_id: str) -> Connection:
+        """The volume of one block device is connected to this host; answers how QEMU reaches it."""
+        ...
+
+    async def plug_volume(self, server_id: str, device_id: str) -> None:
+        """The guest has the device's disk, now and at its next start; not when block storage took it back meanwhile."""
+        ...
+
+    async def unplug_volume(self, server_id: str, device_id: str) -> None:
+        """The guest let go of the disk. CONFLICT when it does not in time: it then still has it."""
+        ...
+
+    async def bind_port(self, server_id: str, key: str, wanted: PortRequest) -> PortBinding:
+        """One more port, made or adopted, bound here. `key` makes repeats harmless."""
+        ...
+
+    async def unbind_port(self, server_id: str, key: str, wanted: PortRequest) -> None:
+        """Undo of `bind_port`, also of one that was cut off."""
+        ...
+
+    async def plug_port(self, server_id: str, port: PortBinding) -> None:
+        """The guest has a NIC on the port, which is up."""
+        ...
+
+    async def unplug_port(self, server_id: str, port: PortBinding) -> None:
+        """The guest let go of the port's NIC. CONFLICT when it does not in time."""
+        ...
+
+    async def release_port(self, server_id: str, port: PortBinding) -> None:
+        """The port is deleted when it was made for the server, else set free; already gone is fine."""
         ...
 
     async def spawn(self, server_id: str) -> Power:

@@ -160,6 +160,22 @@ class Hypervisor(Protocol):
         """All guests of this cloud on this host."""
         ...
 
+    async def attach_disk(self, guest_id: str, disk: Disk) -> None:
+        """The guest has the disk, now and at its next start. It has it, or is not defined: nothing to do."""
+        ...
+
+    async def detach_disk(self, guest_id: str, serial: str) -> None:
+        """The guest has no disk of that serial any more. CONFLICT when it does not let go in time."""
+        ...
+
+    async def attach_nic(self, guest_id: str, nic: Nic) -> None:
+        """The guest has the NIC, now and at its next start. It has it, or is not defined: nothing to do."""
+        ...
+
+    async def detach_nic(self, guest_id: str, mac: str) -> None:
+        """The guest has no NIC with that address any more. CONFLICT when it does not let go in time."""
+        ...
+
     async def vnc_address(self, guest_id: str) -> tuple[str, int]:
         """CONFLICT when it is not running."""
         ...

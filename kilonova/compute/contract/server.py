@@ -56,6 +56,7 @@ class BlockDevice(msgspec.Struct):
     attachment_id: str = ""
     connection: Connection | None = None
     no_device: bool = False
+    under_way: str = ""  # attaching | detaching: while an operation of its own brings or takes it
 
 
 class ServerForHost(msgspec.Struct):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
+from kilonova.base.faults import Fault, unavailable
 from kilonova.compute.core import Compute
 from kilonova.compute.schema import journal
 from kilonova.compute.server import states, store
@@ -72,6 +74,49 @@ async def begin(
     spans.note(f"state {server.vm_state}: {action} is allowed; action recorded")
     await compute.conductor.run_operation(row.id)
     return server
+
+
+Change = Callable[[Connection, Server], None]
+
+
+@says(lambda _id, action, row, *_: f"servers: {action} may start; operation {row.kind} recorded")
+def _take_beside(
+    connection: Connection, server_id: str, action: str, row: OperationRow, admin: bool, change: Change
+) -> Server:
+    server = store.get(connection, server_id, lock=True)
+    states.check(action, server.now(), admin=admin)
+    change(connection, server)
+    row.args["host"] = server.host
+    journal.insert(connection, row)
+    return server
+
+
+async def record_beside(
+    compute: Compute, request: Request[Any], action: str, row: OperationRow, change: Change
+) -> Server:
+    """Record an operation that works beside others on the same server (a disk, a NIC), with what `change` writes.
+
+    The server's task_state and owner stay; a delete takes it over as it takes over any. Returns the server as it was.
+    """
+    spans.about(row.resource_id)
+    server = await compute.db.write(_take_beside, row.resource_id, action, row, request.allows(ADMIN), change)
+    spans.note(f"state {server.vm_state}: {action} is allowed; action recorded")
+    return server
+
+
+async def ended(compute: Compute, operation_id: str, *, within_seconds: float = 180.0) -> OperationRow:
+    """The operation once it is done; what it failed with is raised. For requests whose answer is its result."""
+    clock = compute.world.clock
+    until, pause = clock.monotonic() + within_seconds, 0.02
+    while clock.monotonic() < until:
+        row = await compute.db.read(journal.get, operation_id)
+        if row is not None and row.state == "done":
+            return row
+        if row is None or row.state not in ("running", "undoing"):
+            raise Fault.from_wire((row.error if row else None) or {})
+        await clock.sleep(pause)
+        pause = min(pause * 1.5, 0.5)
+    raise unavailable("This takes longer than expected and goes on.", hint="Look at the server's event list.")
 
 
 async def load(compute: Compute, request: Request[Any], *, rule: str = "") -> Server:

@@ -69,9 +69,15 @@ async def _release(step: Step[Compute], server_id: str, *, delete: bool) -> None
     compute = step.services
     mapping = await compute.db.read(store.devices_of, server_id)
     held = [device for device in mapping if device.attachment_id]
-    if not held:
+    lost = any(device.under_way == "attaching" and not device.attachment_id for device in mapping)
+    if not held and not lost:
         return
     token = await compute.peers.own_token()
+    if lost:  # an attach that was cut off may have reserved its volume without telling anybody
+        known = {device.attachment_id for device in held}
+        for one in await compute.peers.volumes.attachments_of(token, server_id):
+            if one.id not in known:
+                await compute.peers.volumes.detach(token, one.id)
     for device in held:
         try:
             await compute.peers.volumes.detach(token, device.attachment_id)

@@ -48,5 +48,5 @@ async def unreserve(compute: Compute, server_id: str, *, sure: bool = True) -> N
 async def give_back(compute: Compute, server_id: str) -> None:
     """Block storage holds nothing for the server."""
     token = await compute.peers.own_token()
-    for attachment_id in await compute.peers.volumes.held_by(token, server_id):
+    for attachment_id in [one.id for one in await compute.peers.volumes.attachments_of(token, server_id)]:
         await compute.peers.volumes.detach(token, attachment_id)

@@ -120,6 +120,15 @@ _ROWS = (
 ACTIONS: Mapping[str, Action] = {row.name: row for row in _ROWS}
 
 
+# Verbs that work beside whatever else goes on with a server, and verbs that must not start meanwhile: a disk or a
+# NIC that is on its way in would be forgotten when the guest is built anew.
+BESIDE = frozenset({"attach_volume", "detach_volume", "attach_interface", "detach_interface"})
+REBUILDS_GUEST = frozenset(
+    {"rebuild", "resize", "migrate", "live-migration", "evacuate", "shelve", "shelveOffload", "unshelve", "rescue"}
+    | {"unrescue", "confirmResize", "revertResize"}
+)
+
+
 class Now(msgspec.Struct, frozen=True):
     """Of a server, what decides what may be done to it."""
 
@@ -143,6 +152,16 @@ def check(action: str, now: Now, *, admin: bool = False) -> Action:
     if _fits(row, now):
         return row
     raise _refusal(row, now)
+
+
+def nothing_beside(action: str, server_id: str, unfinished: list[tuple[str, str]]) -> None:
+    """CONFLICT when a verb of `BESIDE` is among the server's unfinished operations ((id, kind))."""
+    if beside := [kind for _, kind in unfinished if kind in BESIDE]:
+        raise conflict(
+            f"Cannot '{action}' instance {server_id} while {beside[0]} is under way.",
+            hint="Wait until it has ended; `openstack server event list` shows it.",
+            code="InstanceInvalidState",
+        )
 
 
 def _fits(row: Action, now: Now) -> bool:

@@ -297,6 +297,8 @@ def take(
     """
     server = get(connection, server_id, lock=True)
     row = states.check(action, server.now(), admin=admin)
+    if action in states.REBUILDS_GUEST:
+        states.nothing_beside(action, server_id, unfinished_operations(connection, server_id))
     _move(connection, server, {"task_state": row.busy, "operation_id": operation.id}, operation.created_at)
     return server
 

@@ -53,6 +53,20 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
     return tostring(domain, encoding="unicode") + "\n"
 
 
+def disk_xml(disk: Disk) -> str:
+    """The element of one disk, as it is plugged into a guest that is there already."""
+    devices = Element("devices")
+    _disk(devices, disk)
+    return tostring(devices[0], encoding="unicode")
+
+
+def nic_xml(nic: Nic) -> str:
+    """The element of one NIC."""
+    devices = Element("devices")
+    _nic(devices, nic)
+    return tostring(devices[0], encoding="unicode")
+
+
 def _metadata(domain: Element, spec: GuestSpec) -> None:
     """What an operator's `virsh dumpxml` and monitoring tools read: the server's name and flavor."""
     # The prefix is written out, as libvirt keeps metadata by namespace and tools look for `nova:`.

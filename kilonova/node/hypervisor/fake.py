@@ -10,9 +10,11 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+import msgspec
+
 from kilonova.base.faults import Fault, conflict, not_found
 from kilonova.base.world import World
-from kilonova.compute.contract import Disk, DiskUse, Guest, GuestSpec, GuestUse, HypervisorInfo, NicUse, Power
+from kilonova.compute.contract import Disk, DiskUse, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, NicUse, Power
 
 _BOOT_LINES = (
     "SeaBIOS (version 1.16.2-debian-1.16.2-1)",
@@ -252,6 +254,34 @@ class FakeHypervisor:
     async def guests(self) -> list[Guest]:
         await self._seam("guests")
         return [_seen(guest) for guest in self._machine.guests.values()]
+
+    async def attach_disk(self, guest_id: str, disk: Disk) -> None:
+        await self._seam("attach_disk")
+        guest = self._machine.guests.get(guest_id)
+        if guest is not None and disk.serial not in [one.serial for one in guest.spec.disks]:
+            guest.spec = msgspec.structs.replace(guest.spec, disks=(*guest.spec.disks, disk))
+        await self._world.clock.sleep(0)
+
+    async def detach_disk(self, guest_id: str, serial: str) -> None:
+        await self._seam("detach_disk")
+        if guest := self._machine.guests.get(guest_id):
+            kept = tuple(one for one in guest.spec.disks if one.serial != serial)
+            guest.spec = msgspec.structs.replace(guest.spec, disks=kept)
+        await self._world.clock.sleep(0)
+
+    async def attach_nic(self, guest_id: str, nic: Nic) -> None:
+        await self._seam("attach_nic")
+        guest = self._machine.guests.get(guest_id)
+        if guest is not None and nic.mac not in [one.mac for one in guest.spec.nics]:
+            guest.spec = msgspec.structs.replace(guest.spec, nics=(*guest.spec.nics, nic))
+        await self._world.clock.sleep(0)
+
+    async def detach_nic(self, guest_id: str, mac: str) -> None:
+        await self._seam("detach_nic")
+        if guest := self._machine.guests.get(guest_id):
+            kept = tuple(one for one in guest.spec.nics if one.mac != mac)
+            guest.spec = msgspec.structs.replace(guest.spec, nics=kept)
+        await self._world.clock.sleep(0)
 
     async def vnc_address(self, guest_id: str) -> tuple[str, int]:
         await self._seam("vnc_address")

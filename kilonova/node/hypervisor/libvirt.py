@@ -12,10 +12,11 @@ import libvirt
 
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.base.world import World
-from kilonova.compute.contract import Guest, GuestSpec, GuestUse, HypervisorInfo, Power
+from kilonova.compute.contract import Disk, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, Power
 from kilonova.node.hypervisor import libvirt_calls as calls
+from kilonova.node.hypervisor import libvirt_devices as devices
 from kilonova.node.hypervisor import libvirt_inside as inside
-from kilonova.node.hypervisor.domain_xml import Platform, domain_xml
+from kilonova.node.hypervisor.domain_xml import Platform, disk_xml, domain_xml, nic_xml
 from kilonova.node.hypervisor.libvirt_events import ensure_event_thread
 from kilonova.node.hypervisor.libvirt_faults import fault_of
 from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
@@ -24,6 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _ON = (Power.RUNNING, Power.PAUSED, Power.SUSPENDED)
+_LET_GO_TRIES, _LET_GO_SECONDS = 8, 15.0
 _ACPI_AGAIN_SECONDS = 10.0  # a guest that is still booting misses the first press of its power button
 _LOST_CODES = {libvirt.VIR_ERR_RPC, libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_ERR_INTERNAL_ERROR,
                libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_OPERATION_INVALID}  # fmt: skip
@@ -131,6 +133,42 @@ class LibvirtHypervisor:
 
     async def guests(self) -> list[Guest]:
         return await self._call(calls.all_guests, guest_id="", doing="listing")
+
+    async def attach_disk(self, guest_id: str, disk: Disk) -> None:
+        finds = devices.disk_by_serial(disk.serial)
+        await self._call(devices.plug, guest_id, disk_xml(disk), finds, guest_id=guest_id, doing="plugging a disk into")
+
+    async def detach_disk(self, guest_id: str, serial: str) -> None:
+        await self._take_out(guest_id, devices.disk_by_serial(serial), "disk")
+
+    async def attach_nic(self, guest_id: str, nic: Nic) -> None:
+        finds = devices.nic_by_address(nic.mac)
+        await self._call(devices.plug, guest_id, nic_xml(nic), finds, guest_id=guest_id, doing="plugging a NIC into")
+
+    async def detach_nic(self, guest_id: str, mac: str) -> None:
+        await self._take_out(guest_id, devices.nic_by_address(mac), "NIC")
+
+    async def _take_out(self, guest_id: str, finds: devices.Finds, what: str) -> None:
+        """Ask the guest to let go until it has: one that is still booting does not hear the first request."""
+        doing, clock = f"taking a {what} out of", self._world.clock
+        for _ in range(_LET_GO_TRIES):
+            if not await self._call(devices.has_now, guest_id, finds, guest_id=guest_id, doing=doing):
+                break
+            if (await self._look(guest_id)).power is Power.PAUSED:
+                raise conflict(f"A paused guest cannot let go of a {what}.", hint="Unpause the server first.")
+            await self._call(devices.ask_to_let_go, guest_id, finds, guest_id=guest_id, doing=doing)
+            until = clock.monotonic() + _LET_GO_SECONDS
+            while clock.monotonic() < until:
+                if not await self._call(devices.has_now, guest_id, finds, guest_id=guest_id, doing=doing):
+                    break
+                await clock.sleep(0.1)
+        else:
+            raise conflict(
+                f"The guest does not let go of the {what}.",
+                hint="Stop the server, then detach it; a guest that hangs or has no operating system never answers.",
+                code="DeviceDetachFailed",
+            )
+        await self._call(devices.forget, guest_id, finds, guest_id=guest_id, doing=doing)
 
     async def vnc_address(self, guest_id: str) -> tuple[str, int]:
         address = await self._call(calls.vnc_address, guest_id, guest_id=guest_id, doing="asking")

@@ -36,9 +36,12 @@ class PortVerbs(HostCore):
             self._event(tag).set()
 
     async def _ports_up(self, token: str, server: ServerForHost) -> None:
+        await self._wait_for_ports(token, server.id, server.ports)
+
+    async def _wait_for_ports(self, token: str, server_id: str, ports: list[PortBinding]) -> None:
         """Wait for network's word on every port; ask it now and then, in case the word was lost."""
         deadline = self.world.clock.monotonic() + self.settings.vif_plugging_timeout_seconds
-        down = {port.id for port in server.ports if port.status != "ACTIVE" and not self._event(port.id).is_set()}
+        down = {port.id for port in ports if port.status != "ACTIVE" and not self._event(port.id).is_set()}
         pause = 2.0
         while down:
             waits = [self.world.spawn(self._event(port).wait(), f"port {port}") for port in sorted(down)]
@@ -47,7 +50,7 @@ class PortVerbs(HostCore):
                 wait.cancel()
             down = {port for port in down if not self._event(port).is_set()}
             if down:
-                now = await self.peers.networks.ports_of(token, server.id)
+                now = await self.peers.networks.ports_of(token, server_id)
                 down -= {port.id for port in now if port.status == "ACTIVE"}
             if down and self.world.clock.monotonic() > deadline:
                 raise unavailable(
@@ -56,5 +59,5 @@ class PortVerbs(HostCore):
                     inside=f"ports {sorted(down)} on {self.host}",
                 )
             pause = min(pause * 2, 10.0)
-        for port in server.ports:
+        for port in ports:
             self._plugged.pop(port.id, None)

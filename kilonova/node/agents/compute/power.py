@@ -26,6 +26,7 @@ class PowerVerbs(PortVerbs):
 
     async def _start(self, server: ServerForHost) -> Power:
         async with self._lock(server.id):
+            server = await self._record(server.id)  # what was plugged or unplugged since counts
             local = await self.machine.disks.ensure_disks(server, "")
             with spans.span("libvirt", "start the guest", host=self.host):
                 return (await self.machine.hypervisor.ensure_started(self._spec(server, local))).power

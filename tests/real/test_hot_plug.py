@@ -1,0 +1,103 @@
+"""Disks and NICs come and go while a real guest runs, through the unmodified `openstack` client."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.real import cloud_rig
+from tests.real.cloud_rig import Cloud
+from tests.real.test_first_light import first_address, ssh_line
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.guest,
+    pytest.mark.skipif(bool(cloud_rig.missing()), reason=f"needs a machine for real clouds: {cloud_rig.missing()}"),
+]
+LOOK = "ip addr; ps | tail -20; dmesg | tail -12"
+FIND_DISK = 'for d in /sys/block/vd*; do [ "$(cat $d/serial)" = {serial} ] && basename $d; done; true'
+LOOK = "ip addr; ps | tail -20; dmesg | tail -12"
+
+
+class Guest:
+    """The first server, talked to over ssh, and the client that users have."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.address = first_address(cloud)
+        self.sdk = cloud.sdk()
+        self.server = self.sdk.compute.find_server("first", ignore_missing=False)
+
+    def run(self, command: str, *, check: bool = True) -> str:
+        done = subprocess.run(
+            ssh_line(self.cloud, self.address, command), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert not check or done.returncode == 0, (command, done.stdout, done.stderr, self.cloud.log())
+        return done.stdout
+
+    def until(self, command: str, wanted: str, seconds: float = 40) -> str:
+        """What the guest says once it says `wanted`; "" waits for silence."""
+        end = time.monotonic() + seconds
+        while True:
+            said = self.run(command, check=False)
+            if wanted in said if wanted else not said.strip():
+                return said
+            assert time.monotonic() < end, f"{command}: {said}\n{self.run(LOOK, check=False)}\n{self.cloud.log(8)}"
+            time.sleep(0.3)
+
+    def openstack(self, *words: str) -> Any:
+        """`openstack WORDS`."""
+        done = subprocess.run(
+            ["openstack", "--os-cloud", "kilonova", *words],
+            capture_output=True, text=True, timeout=90, env=self.cloud.environment, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, (words, done.stdout, done.stderr, self.cloud.log())
+        return json.loads(done.stdout) if "json" in words else done.stdout
+
+    def volume(self, name: str) -> Any:
+        """A volume that is ready."""
+        made = self.sdk.block_storage.create_volume(name=name, size=1)
+        return self.sdk.block_storage.wait_for_status(made, "available", wait=60)
+
+    def status_is(self, volume: Any, wanted: str, seconds: float = 60) -> None:
+        self.sdk.block_storage.wait_for_status(volume, wanted, wait=seconds, interval=0.3)
+
+
+@pytest.fixture(scope="module")
+def guest() -> Iterator[Guest]:
+    with cloud_rig.real_cloud() as cloud:
+        yield Guest(cloud)
+
+
+def test_a_disk_comes_by_its_serial_holds_a_file_system_and_goes_even_when_mounted(guest: Guest) -> None:
+    volume = guest.volume("plugged")
+    guest.openstack("server", "add", "volume", "first", "plugged")
+    guest.status_is(volume, "in-use")
+    disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
+    guest.run(f"sudo mke2fs -q /dev/{disk} && sudo mkdir -p /mnt/v && sudo mount /dev/{disk} /mnt/v")
+    guest.run("echo kept | sudo tee /mnt/v/file && sudo sync")
+    listed = guest.openstack("server", "volume", "list", "first", "-f", "json")
+    assert [one["Volume ID"] for one in listed] == [volume.id]
+    refused = guest.sdk.session.delete(
+        f"/attachments/{guest.sdk.block_storage.get_volume(volume.id).attachments[0]['attachment_id']}",
+        endpoint_filter={"service_type": "block-storage", "interface": "public"},
+        headers={"OpenStack-API-Version": "volume 3.71"},
+        raise_exc=False,
+    )
+    assert refused.status_code == 409  # a guest's disk is taken through compute only
+    guest.openstack("server", "remove", "volume", "first", "plugged")  # mounted: the guest loses it, as with a cable
+    guest.status_is(volume, "available")
+    guest.until(FIND_DISK.format(serial=volume.id[:20]), "")
+    guest.run("sudo umount -l /mnt/v", check=False)
+    guest.openstack("server", "add", "volume", "first", "plugged")
+    guest.status_is(volume, "in-use")
+    disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
+    assert guest.run(f"sudo mount /dev/{disk} /mnt/v && cat /mnt/v/file").strip() == "kept"
+    guest.run("sudo umount /mnt/v")
+    guest.openstack("server", "remove", "volume", "first", "plugged")
+    guest.status_is(volume, "available")
