@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.conformance import image
 from tests.conformance.areas import AREAS, again, shard
 from tests.conformance.configure import configure
 from tests.conformance.prepare import prepare
@@ -31,7 +32,8 @@ def chosen(name: str, otherwise: str = "") -> str:
 class Run:
     """One run of one area in a workspace of its own; what failed is kept for FAILED=1."""
 
-    def __init__(self, area: str, cloud: FakeCloud, home: Path) -> None:
+    def __init__(self, area: str, cloud: FakeCloud, home: Path, web_port: int) -> None:
+        self.web_port = web_port
         self.area = area
         self.cloud = cloud
         self.home = home
@@ -50,6 +52,9 @@ class Run:
             "HOSTS": "2",
             "GUESTS": "true" if real else "false",
             "COMPLIANCE": "false",
+            "WEB": f"http://127.0.0.1:{self.web_port}",
+            "MANIFEST": str(image.manifest(self.home / "images")),
+            "MATCH": "false" if chosen("FORMATS") == "loose" else "true",
             "MIN_VERSION": f"min_microversion = {at_least}" if at_least else "",
         }
         configure(self.home, values)
@@ -121,11 +126,16 @@ def main() -> int:
         return 2
     real = chosen("HYPERVISOR", "fake") == "libvirt"
     more = ("--hosts", "2", *(("--hypervisor", "libvirt", "--network", "linux") if real else ()))
-    with (
-        tempfile.TemporaryDirectory(prefix="kilonova-conformance-") as folder,
-        fake_cloud(Path(folder) / "state", *more) as cloud,
-    ):
-        run = Run(area, cloud, Path(folder) / "workspace")
+    with tempfile.TemporaryDirectory(prefix="kilonova-conformance-") as folder, image.web_server() as port:
+        if area == "image":
+            match = chosen("FORMATS") != "loose"
+            more = (*more, "--config", str(image.settings(Path(folder) / "settings.toml", port, match=match)))
+        return _run(area, Path(folder), port, more)
+
+
+def _run(area: str, folder: Path, web_port: int, more: tuple[str, ...]) -> int:
+    with fake_cloud(folder / "state", *more) as cloud:
+        run = Run(area, cloud, folder / "workspace", web_port)
         run.configure()
         began = time.monotonic()
         outcome = run.perform(run.tests())
