@@ -109,7 +109,7 @@ class DiskConverter(Protocol):
 class ImageLimits(Protocol):
     """Identity's unified limits for one project."""
 
-    async def of(self, project_id: str) -> dict[str, int]:
+    async def of(self, token: str, project_id: str) -> dict[str, int]:
         """image_size_total and image_stage_total (MiB), image_count_total, image_count_uploading; absent: no limit."""
         ...
 

@@ -56,7 +56,7 @@ async def stores_detail(service: ImageService, request: Request[Any]) -> dict[st
 async def usage(service: ImageService, request: Request[Any]) -> dict[str, Any]:
     """GET /v2/info/usage: the caller's project."""
     project_id = request.caller.project_id
-    limits = await service.limits_of(project_id)
+    limits = await service.limits_of(request, project_id)
     used = await service.db.read(data_store.usage, project_id)
     return {"usage": {n: {"limit": limits.get(n, UNLIMITED), "usage": value} for n, value in used.items()}}
 

@@ -134,9 +134,11 @@ class ImageService:
         ignored = set(self.settings.inject_ignore_roles)
         return {} if ignored & set(request.caller.roles) else dict(self.settings.inject_properties)
 
-    async def limits_of(self, project_id: str) -> dict[str, int]:
-        """The project's limits; none where nobody keeps any."""
-        return {} if self.parts.limits is None else await self.parts.limits.of(project_id)
+    async def limits_of(self, request: Request[Any], project_id: str | None) -> dict[str, int]:
+        """The project's limits, as the caller may know them; none where nobody keeps any."""
+        if self.parts.limits is None:
+            return {}
+        return await self.parts.limits.of(request.caller.token, project_id or "")
 
     async def copy_here(self, image: Image, start: int, end: int) -> AsyncIterator[bytes] | None:
         """The image's bytes from this process's own copy, if it keeps one."""

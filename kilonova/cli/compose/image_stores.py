@@ -8,6 +8,7 @@ from kilonova.base.faults import invalid
 from kilonova.cli.compose.ground import Ground
 from kilonova.image.cache.copies import Copies
 from kilonova.image.contract import ImageStore
+from kilonova.image.limits import UnifiedLimits
 from kilonova.image.regions import CatalogRegions
 from kilonova.image.service import ImageParts, Workers
 from kilonova.image.settings import StoreSettings
@@ -60,6 +61,7 @@ def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
         workers=Workers(ground.bus("glance-api"), ground.sealer),
         web=WebReader(ground.world, settings.web.rules()),
         converter=FileConverter(ground.world, ground.directory / "image-scratch"),
+        limits=UnifiedLimits(ground.world, ground.client("/identity")),
         regions=CatalogRegions(ground.client("/identity")),
         copies=copies,
     )

@@ -43,7 +43,8 @@ async def upload(service: ImageService, request: Request[Any]) -> None:
     store = service.stores.to_write(request.headers.get("x-image-meta-store", ""))
     await _room(service, request, store)
     reading = await _reading(service, request, image)
-    await _bring(service, image, reading, store, image.id)
+    limits = await service.limits_of(request, image.owner)
+    await _bring(service, image, reading, (store, image.id), limits)
 
 
 async def stage(service: ImageService, request: Request[Any]) -> None:
@@ -51,7 +52,8 @@ async def stage(service: ImageService, request: Request[Any]) -> None:
     image = await _incoming(service, request)
     await _room(service, request, service.stores.default)
     reading = Reading(service.world, request.stream(), service.settings.image_size_cap_bytes)
-    await _bring(service, image, reading, service.stores.default, STAGED + image.id)
+    limits = await service.limits_of(request, image.owner)
+    await _bring(service, image, reading, (service.stores.default, STAGED + image.id), limits)
 
 
 async def _reading(service: ImageService, request: Request[Any], image: Image) -> Reading:
@@ -60,9 +62,11 @@ async def _reading(service: ImageService, request: Request[Any], image: Image) -
     return reading
 
 
-async def _bring(service: ImageService, image: Image, reading: Reading, store: Store, key: str) -> None:
+async def _bring(
+    service: ImageService, image: Image, reading: Reading, to: tuple[Store, str], limits: dict[str, int]
+) -> None:
+    store, key = to
     data = service.stores.data(store.id)
-    limits = await service.limits_of(image.owner or "")
     wanted = {"image_stage_total" if key.startswith(STAGED) else "image_size_total": 0, "image_count_uploading": 1}
     await service.db.write(data_store.begin_upload, image, limits, wanted, service.world.clock.now())
     ended: dict[str, Any] = {"status": "queued"}

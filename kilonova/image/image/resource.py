@@ -86,7 +86,7 @@ async def create(service: ImageService, request: Request[Any]) -> Answer:
     if image.owner != caller.project_id and not request.allows("context_is_admin"):
         raise forbidden("You are not permitted to create images owned by another project.")
     image.id = image.id or service.world.ids.uuid()
-    limits = await service.limits_of(image.owner or "")
+    limits = await service.limits_of(request, image.owner)
 
     def insert(connection: Connection) -> Image:
         data_store.require_room(connection, image.owner or "", limits, {"image_count_total": 1})

@@ -77,7 +77,7 @@ async def import_image(
     """The import is recorded and a worker knows. CONFLICT when the image is not in the method's status, OVER_QUOTA
     when the project may not have what is `wanted`."""
     row = operation(service, request, "import", image.id, {"image_id": image.id, "plan": msgspec.to_builtins(plan)})
-    limits = await service.limits_of(image.owner or "")
+    limits = await service.limits_of(request, image.owner)
 
     def record(connection: Connection) -> None:
         data_store.require_room(connection, image.owner or "", limits, wanted)
@@ -101,7 +101,7 @@ async def import_into_new_image(
     plan = Plan(WEB, task.id, [service.stores.default.id], uri=uri, inject=service.injected(request))
     args = {"image_id": image.id, "plan": msgspec.to_builtins(plan)}
     row = operation(service, request, "import", image.id, args)
-    limits = await service.limits_of(image.owner or "")
+    limits = await service.limits_of(request, image.owner)
 
     def record(connection: Connection) -> None:
         data_store.require_room(connection, image.owner or "", limits, {"image_count_total": 1})

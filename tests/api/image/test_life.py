@@ -103,7 +103,7 @@ class Limits:
     def __init__(self, **limits: int) -> None:
         self.limits = limits
 
-    async def of(self, project_id: str) -> dict[str, int]:
+    async def of(self, token: str, project_id: str) -> dict[str, int]:
         assert project_id == PROJECT
         return self.limits
 
