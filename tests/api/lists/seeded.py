@@ -66,6 +66,8 @@ class Seeded:
         grant = {"addTenantAccess": {"tenant": self.project_id}}
         self.ask("POST", "compute", f"/v2.1/flavors/{flavor['id']}/action", grant)
         for number in range(3):
+            self.make("compute", "/v2.1/os-aggregates", "aggregate", name=f"a{number}")
+            self.make("compute", "/v2.1/os-server-groups", "server_group", name=f"g{number}", policy="affinity")
             self.make("compute", "/v2.1/os-keypairs", "keypair", name=f"k{number}", type="ssh", public_key=KEY)
             made = self.make("volume", "/v3/types", "volume_type", name=f"t{number}",
                              **{"os-volume-type-access:is_public": number < 2})  # fmt: skip
@@ -97,6 +99,8 @@ class Seeded:
         self.ask("PUT", "identity", f"/v3/groups/{group}/users/{self.ids['user_id']}")
         path = f"/v3/users/{self.ids['user_id']}/application_credentials"
         self.make("identity", path, "application_credential", name="robot")
+        ec2 = {"tenant_id": self.project_id}
+        self.ask("POST", "identity", f"/v3/users/{self.ids['user_id']}/credentials/OS-EC2", ec2)
         for number in range(2):
             self.make("identity", "/v3/projects", "project", name=f"q{number}")
 
