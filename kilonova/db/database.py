@@ -63,6 +63,17 @@ def label(unit: Callable[..., Any], args: tuple[Any, ...]) -> str:
     return says(*args) if callable(says) else str(says)
 
 
+def bulky(unit: Callable[P, T]) -> Callable[P, T]:
+    """Mark a unit that may read thousands of rows: it must not hold up the event loop where others run on it."""
+    unit.bulky = True  # type: ignore[attr-defined]
+    return unit
+
+
+def is_bulky(unit: Callable[..., Any]) -> bool:
+    """Whether the unit was marked so."""
+    return getattr(unit, "bulky", False)
+
+
 def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Give a unit the words that traces show on its arrow (`UPDATE servers SET task_state = spawning`).
 

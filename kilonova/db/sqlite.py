@@ -1,7 +1,9 @@
-"""SQLite: the embedded default. Reads in a few threads, one writer thread with group commit, full durability.
+"""SQLite: the embedded default. Units run on the event loop, commits in a thread, many units share one; full durability.
 
-The writer takes every unit that waits, runs each in a savepoint, and commits them all with one fsync. A unit that
-raises is rolled back alone; a commit that fails fails every unit in it.
+A unit takes less than handing it to a thread and back would; what waits for the disk is the commit. So the loop runs
+every unit that waits, each in a savepoint, and the committer thread commits them with one fsync while the loop goes on.
+A unit that raises is rolled back alone; a commit that fails fails every unit in it. Reads that are marked `bulky` run
+in a thread of their own.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import queue
+import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -23,14 +28,17 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, label
+from kilonova.db.database import DatabaseAway, Unit, is_bulky, label
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BATCH_MAXIMUM = 128
+BATCH_MAXIMUM = 64
+LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+_Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
+_Order = tuple[Callable[[], None], Callable[[BaseException | None], None]]
 
 
 def sqlite_engine(path: str, **options: Any) -> sa.Engine:
@@ -45,7 +53,7 @@ def sqlite_engine(path: str, **options: Any) -> sa.Engine:
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("PRAGMA cache_size=-2000")
 
@@ -57,41 +65,62 @@ class SqliteDatabase:
 
     dialect = "sqlite"
 
-    def __init__(self, name: str, path: Path, clock: Clock, *, readers: int = 2) -> None:
+    def __init__(self, name: str, path: Path, clock: Clock) -> None:
         self.name = name
         self.path = path
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = sqlite_engine(str(path), pool_size=readers + 2, connect_args={"check_same_thread": False})
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix=f"{name}-read")
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._engine = sqlite_engine(str(path), pool_size=3, connect_args={"check_same_thread": False})
         self._loop = asyncio.get_running_loop()
-        self._writer = threading.Thread(target=self._write_forever, name=f"{name}-write", daemon=True)
-        self._local = threading.local()
+        self._reader: Connection | None = None
+        self._aside: ThreadPoolExecutor | None = None  # for bulky reads, with a connection of its own
+        self._aside_reader: Connection | None = None
+        self._writer: Connection | None = None
+        self._waiting: deque[_Work] = deque()
+        self._batch: list[_Work] = []  # taken from `_waiting`; until it is committed or has failed, nothing else begins
+        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._committer = threading.Thread(target=self._commit_forever, name=f"{name}-commit", daemon=True)
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
-        self._writer.start()
+        self._committer.start()
 
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
 
+    # ── reads
+
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         if current() is None:
-            return await self._loop.run_in_executor(self._readers, self._read, unit, args, named)
+            return await self._find(unit, args, named)
         with span("database", label(unit, args), read="true"):
-            return await self._loop.run_in_executor(self._readers, self._read, unit, args, named)
+            return await self._find(unit, args, named)
 
-    def _read(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._engine.connect()
-        raw = connection.connection.driver_connection
-        raw.execute("BEGIN")  # type: ignore[union-attr]
+    async def _find(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
+        if not is_bulky(unit):
+            if self._reader is None:
+                self._reader = self._engine.connect()
+            return self._read(self._reader, unit, args, named)
+        if self._aside is None:
+            self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
+        return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
+
+    def _read_aside(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
+        if self._aside_reader is None:
+            self._aside_reader = self._engine.connect()
+        return self._read(self._aside_reader, unit, args, named)
+
+    def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
+        raw = _raw(connection)
+        raw.execute("BEGIN")
         try:
             return unit(connection, *args, **named)
         except OperationalError as error:
             raise _operational(error, self.path) from error
         finally:
-            raw.execute("ROLLBACK")  # type: ignore[union-attr]
+            raw.execute("ROLLBACK")
+
+    # ── writes: _begin → _run_batch → _committed, on the loop; what waits for the disk or a lock is in the thread
 
     async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         with span("database", label(unit, args)):
@@ -99,72 +128,114 @@ class SqliteDatabase:
                 raise unavailable("The database is closed.", inside=str(self.path))
             done: asyncio.Future[T] = self._loop.create_future()
             context = contextvars.copy_context()
-            self._queue.put((lambda: context.run(unit, self._connection, *args, **named), done))
+            self._waiting.append((lambda: context.run(unit, self._writer, *args, **named), done))  # type: ignore[arg-type]
+            if self._idle.is_set():
+                self._idle.clear()
+                self._loop.call_soon(self._begin)
             return await done
 
-    def _write_forever(self) -> None:
-        self._connection = self._engine.connect()
-        while True:
-            first = self._queue.get()
-            if first is None:
-                self._connection.close()
-                return
-            batch = [first]
-            while len(batch) < BATCH_MAXIMUM:
-                try:
-                    more = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if more is None:
-                    self._queue.put(None)
-                    break
-                batch.append(more)
-            outcomes = self._commit(batch)
-            try:
-                self._loop.call_soon_threadsafe(_settle, outcomes)
-            except RuntimeError:  # the loop is gone: nobody waits any more
-                return
-
-    def _commit(self, batch: list[_Work]) -> list[tuple[asyncio.Future[Any], Any, BaseException | None]]:
-        raw: Any = self._connection.connection.driver_connection
-        outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]] = []
+    def _begin(self) -> None:
+        """Take what waits and open a transaction for it, at once or, when another process holds the lock, later."""
+        if self._writer is None:
+            self._writer = self._engine.connect()
+        self._batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAXIMUM))]
+        raw = _raw(self._writer)
         try:
+            raw.execute("PRAGMA busy_timeout=0")
             raw.execute("BEGIN IMMEDIATE")
-            for work, done in batch:
-                raw.execute("SAVEPOINT unit")
-                try:
-                    outcomes.append((done, work(), None))
-                    raw.execute("RELEASE unit")
-                except BaseException as error:
-                    raw.execute("ROLLBACK TO unit")
-                    raw.execute("RELEASE unit")
-                    outcomes.append((done, None, _operational(error, self.path)))
+        except sqlite3.OperationalError:
+            self._orders.put((self._begin_patiently, self._run_batch))
+        else:
+            self._run_batch(None)
+
+    def _begin_patiently(self) -> None:
+        raw = _raw(self._writer)
+        raw.execute(f"PRAGMA busy_timeout={LOCK_PATIENCE_MILLISECONDS}")
+        raw.execute("BEGIN IMMEDIATE")
+
+    def _run_batch(self, refused: BaseException | None) -> None:
+        """Run the batch's units in the open transaction and have it committed."""
+        if refused is not None:
+            self._settle([(done, None, _operational(refused, self.path)) for _, done in self._batch])
+            return
+        raw = _raw(self._writer)
+        outcomes: list[_Outcome] = []
+        for work, done in self._batch:
+            raw.execute("SAVEPOINT unit")
+            try:
+                outcomes.append((done, work(), None))
+                raw.execute("RELEASE unit")
+            except BaseException as error:
+                told = _operational(error, self.path)
+                if not raw.in_transaction:  # SQLite itself rolls back when the disk is full: nothing of the batch is kept
+                    self._settle([(one, None, told) for _, one in self._batch])
+                    return
+                outcomes.append((done, None, told))
+                raw.execute("ROLLBACK TO unit")
+                raw.execute("RELEASE unit")
+        self._orders.put((self._commit, partial(self._committed, outcomes)))
+
+    def _commit(self) -> None:
+        raw = _raw(self._writer)
+        try:
             raw.execute("COMMIT")
-        except BaseException as error:
+        except BaseException:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
-            failed = _operational(error, self.path)
-            return [(done, None, failed) for _, done in batch]
-        return outcomes
+            raise
+
+    def _committed(self, outcomes: list[_Outcome], failed: BaseException | None) -> None:
+        if failed is not None:
+            told = _operational(failed, self.path)
+            outcomes = [(done, None, told) for done, _, _ in outcomes]
+        self._settle(outcomes)
+
+    def _settle(self, outcomes: list[_Outcome]) -> None:
+        """Tell the waiting callers, then go on with what came meanwhile."""
+        for done, result, error in outcomes:
+            if done.cancelled():
+                continue
+            if error is None:
+                done.set_result(result)
+            else:
+                done.set_exception(error)
+        if self._waiting:
+            self._loop.call_soon(self._begin)  # after those just told: what they write next shares the commit
+        else:
+            self._idle.set()
+
+    def _commit_forever(self) -> None:
+        while (order := self._orders.get()) is not None:
+            act, then = order
+            failed: BaseException | None = None
+            try:
+                act()
+            except BaseException as error:  # the edge of the thread: it is told to every caller of the batch
+                failed = error
+            try:
+                self._loop.call_soon_threadsafe(then, failed)
+            except RuntimeError:  # the loop is gone: nobody waits any more
+                return
 
     async def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        self._queue.put(None)
-        await self._loop.run_in_executor(None, self._writer.join)
-        self._readers.shutdown(wait=True)
+        await self._idle.wait()
+        self._orders.put(None)
+        await self._loop.run_in_executor(None, self._committer.join)
+        if self._aside is not None:
+            self._aside.shutdown(wait=True)
+        for connection in (self._reader, self._aside_reader, self._writer):
+            if connection is not None:
+                connection.close()
         self._engine.dispose()
 
 
-def _settle(outcomes: list[tuple[asyncio.Future[Any], Any, BaseException | None]]) -> None:
-    for done, result, error in outcomes:
-        if done.cancelled():
-            continue
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
+def _raw(connection: Connection | None) -> Any:
+    """The driver's connection, for what needs no SQLAlchemy."""
+    assert connection is not None
+    return connection.connection.driver_connection
 
 
 def _operational(error: BaseException, path: Path) -> BaseException:

@@ -12,18 +12,20 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.signatures import hints_of
 from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Handler, Message, Target
 from kilonova.bus.steps import DoStep, StepDone, StepDriver, StepStatus
 from kilonova.db.database import Database
+from kilonova.db.statements import Statement, insert, update
 from kilonova.db.types import Id, Name, Timestamp
 from kilonova.trace import spans
 
@@ -89,38 +91,50 @@ class _Entry(msgspec.Struct):
 
 # ── units
 
+_ENTRY = sa.select(_step.c.asked, _step.c.epoch, _step.c.state, _step.c.result, _step.c.error)
+_ONE = Statement(
+    _ENTRY.where(
+        _step.c.operation == sa.bindparam("operation"),
+        _step.c.step == sa.bindparam("name"),
+        _step.c.index == sa.bindparam("number"),
+    )
+)
+_UNTOLD = Statement(_ENTRY.where(_step.c.state.in_(("finished", "failed")), _step.c.told.is_(False)))
+_EPOCH = Statement(sa.select(_epoch.c.epoch).where(_epoch.c.operation == sa.bindparam("id")))
+
 
 def _read(connection: Connection, key: Key) -> _Entry | None:
-    found = sa.select(_step).where(_step.c.operation == key[0], _step.c.step == key[1], _step.c.index == key[2])
-    row = connection.execute(found).mappings().first()
+    row = _ONE.first(connection, operation=key[0], name=key[1], number=key[2])
     return None if row is None else _entry(row)
 
 
-def _entry(row: Any) -> _Entry:
-    asked = msgspec.convert(row["asked"], DoStep)
-    asked.epoch = row["epoch"]
-    return _Entry(asked, row["state"], row["result"], row["error"])
+def _entry(row: tuple[Any, ...]) -> _Entry:
+    asked = msgspec.convert(row[0], DoStep)
+    asked.epoch = row[1]
+    return _Entry(asked, *row[2:])
 
 
 def _raise_epoch(connection: Connection, operation: str, epoch: int, now: datetime) -> bool:
     """False when a higher epoch is known."""
-    known = connection.scalar(sa.select(_epoch.c.epoch).where(_epoch.c.operation == operation))
+    known = _EPOCH.scalar(connection, id=operation)
     if known is None:
-        connection.execute(_epoch.insert().values(operation=operation, epoch=epoch, updated_at=now))
+        insert(connection, _epoch, {"operation": operation, "epoch": epoch, "updated_at": now})
     elif known < epoch:
-        connection.execute(_epoch.update().where(_epoch.c.operation == operation).values(epoch=epoch, updated_at=now))
+        update(connection, _epoch, {"operation": operation}, {"epoch": epoch, "updated_at": now})
     return known is None or known <= epoch
 
 
-def _accept(connection: Connection, step: DoStep, now: datetime) -> tuple[str, _Entry | None]:
+def _accept(connection: Connection, step: DoStep, told: list[Key], now: datetime) -> tuple[str, _Entry | None]:
     """What to do with a step that arrived: stale | start | running | told (its entry)."""
+    _mark_told(connection, told)
     if not _raise_epoch(connection, step.operation, step.epoch, now):
         return "stale", None
     entry = _read(connection, (step.operation, step.step, step.index))
     if entry is None:
-        values = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}
-        asked = msgspec.to_builtins(step)
-        connection.execute(_step.insert().values(**values, state="running", told=False, asked=asked, updated_at=now))
+        values: dict[str, Any] = {"operation": step.operation, "step": step.step, "index": step.index}
+        values["epoch"] = step.epoch
+        values |= {"state": "running", "told": False, "asked": msgspec.to_builtins(step), "updated_at": now}
+        insert(connection, _step, values)
         return "start", None
     again = entry.state == "lost" or (entry.state == "failed" and step.epoch > entry.asked.epoch)
     values = {"epoch": step.epoch, "updated_at": now}
@@ -132,8 +146,21 @@ def _accept(connection: Connection, step: DoStep, now: datetime) -> tuple[str, _
 
 
 def _update(connection: Connection, key: Key, values: dict[str, Any]) -> None:
-    mine = _step.update().where(_step.c.operation == key[0], _step.c.step == key[1], _step.c.index == key[2])
-    connection.execute(mine.values(**values))
+    update(connection, _step, {"operation": key[0], "step": key[1], "index": key[2]}, values)
+
+
+def _mark_told(connection: Connection, keys: list[Key]) -> None:
+    for key in keys:
+        _update(connection, key, {"told": True})
+
+
+def _end(connection: Connection, entry: _Entry, told: list[Key], now: datetime) -> int:
+    """The verb ended; the epoch to tell it under, which a later driver may have raised meanwhile."""
+    _mark_told(connection, told)
+    values = {"state": entry.state, "result": entry.result, "error": entry.error, "told": False, "updated_at": now}
+    _update(connection, entry.key, values)
+    kept = _read(connection, entry.key)
+    return kept.asked.epoch if kept else entry.asked.epoch
 
 
 def _status(connection: Connection, key: Key, epoch: int, now: datetime) -> _Entry | None:
@@ -152,8 +179,7 @@ def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
     """After a restart: what ran is lost; returns what ended and was never told."""
     _forget(connection, now)
     connection.execute(_step.update().where(_step.c.state == "running").values(state="lost", updated_at=now))
-    untold = sa.select(_step).where(_step.c.state.in_(("finished", "failed")), _step.c.told.is_(False))
-    return [_entry(row) for row in connection.execute(untold).mappings()]
+    return [_entry(row) for row in _UNTOLD.all(connection)]
 
 
 class StepServer:
@@ -176,6 +202,7 @@ class StepServer:
         self._served = served
         self._progress_seconds = progress_seconds
         self._running: dict[Key, asyncio.Task[None]] = {}
+        self._told: list[Key] = []  # accepted by their drivers; written with the next step: told twice does no harm
         self.host = ""
 
     async def start(self, host: str) -> None:
@@ -210,7 +237,7 @@ class StepServer:
 
     async def _receive(self, message: Message) -> None:
         step = msgspec.convert(message.args["step"], DoStep)
-        verdict, entry = await self._write(_accept, step, self._world.clock.now())
+        verdict, entry = await self._write(_accept, step, self._take_told(), self._world.clock.now())
         key = (step.operation, step.step, step.index)
         if verdict == "stale":
             log.warning("refused %s of operation %s: epoch %d is old", step.verb, step.operation, step.epoch)
@@ -256,19 +283,22 @@ class StepServer:
             entry.state, entry.error = "failed", fault.to_wire()
         finally:
             progress.cancel()
-        values = {"state": entry.state, "result": entry.result, "error": entry.error, "told": False}
-        await self._write(_update, key, values | {"updated_at": self._world.clock.now()})
+        step.epoch = await self._write(_end, entry, self._take_told(), self._world.clock.now())
         self._running.pop(key, None)
         await self._tell(entry)
 
+    def _take_told(self) -> list[Key]:
+        told, self._told = self._told, []
+        return told
+
     async def _verb(self, step: DoStep) -> Any:
         method: Callable[..., Awaitable[Any]] = getattr(self._served, step.verb)
-        hints = get_type_hints(getattr(self._contract, step.verb))
-        hints.pop("return", None)
+        hints = hints_of(getattr(self._contract, step.verb))
+        names = [name for name in hints if name != "return"]
         if "*" in step.args:
-            pairs = list(zip(hints, step.args["*"], strict=False))
+            pairs = list(zip(names, step.args["*"], strict=False))
         else:
-            pairs = [(name, step.args[name]) for name in hints if name in step.args]
+            pairs = [(name, step.args[name]) for name in names if name in step.args]
         return await method(**{name: msgspec.convert(value, hints[name]) for name, value in pairs})
 
     async def _progress(self, step: DoStep) -> None:
@@ -284,19 +314,17 @@ class StepServer:
         """Tell the driver until it accepts; a later epoch's driver hears it under its own epoch."""
         asked, pause = entry.asked, 0.2
         driver = rpc.client(StepDriver, self._bus, Target(asked.reply_exchange, asked.reply_type))
-        while True:
-            latest = await self._read(_read, entry.key)
-            if latest is None or latest.state not in ("finished", "failed"):
-                return
+        latest: _Entry | None = entry
+        while latest is not None and latest.state in ("finished", "failed"):
             state: Any = latest.state
-            epoch = latest.asked.epoch
-            done = StepDone(*entry.key, epoch, state, latest.result, latest.error, self.host)
+            done = StepDone(*entry.key, latest.asked.epoch, state, latest.result, latest.error, self.host)
             try:
                 await driver.step_done(done)
             except Fault as fault:
                 log.info("step_done of %s not accepted yet: %r", asked.verb, fault)
                 await self._world.clock.sleep(pause)
                 pause = min(pause * 2, 10.0)
+                latest = await self._read(_read, entry.key)
                 continue
-            await self._write(_update, entry.key, {"told": True})
+            self._told.append(entry.key)
             return

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.db.statements import Statement, insert, update
 from kilonova.db.types import Id, Name, Timestamp
 
 LEASE_SECONDS = 30.0
@@ -120,6 +121,33 @@ class Journal:
             sa.Column("finished_at", Timestamp()),
         )
 
+        self._of_id, self._steps_of, self._lease, self._touch_mine = self._statements()
+
+    def _statements(self) -> tuple[Statement, Statement, Statement, Statement]:
+        """What every step runs, written once."""
+        o, s = self.operations, self.steps
+        alive = {"lease_until": sa.bindparam("lease_until"), "updated_at": sa.bindparam("updated_at")}
+        unfinished = o.c.state.in_(UNFINISHED)
+        free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < sa.bindparam("now"))
+        return (
+            Statement(sa.select(*_columns(o, OperationRow)).where(o.c.id == sa.bindparam("operation"))),
+            Statement(
+                sa.select(*_columns(s, StepRow))
+                .where(s.c.operation_id == sa.bindparam("operation"))
+                .order_by(s.c.position)
+            ),
+            Statement(
+                o.update()
+                .where(o.c.id == sa.bindparam("operation"), unfinished, free)
+                .values(owner=sa.bindparam("by"), epoch=o.c.epoch + 1, **alive)
+            ),
+            Statement(
+                o.update()
+                .where(o.c.id == sa.bindparam("operation"), o.c.epoch == sa.bindparam("held"), unfinished)
+                .values(alive)
+            ),
+        )
+
     def tables(self) -> tuple[sa.Table, sa.Table]:
         """For the service's migration, and for retention."""
         return self.operations, self.steps
@@ -128,24 +156,17 @@ class Journal:
 
     def insert(self, connection: Connection, row: OperationRow) -> None:
         """Record a new operation; call in the unit that changes the resource."""
-        connection.execute(self.operations.insert().values(**_values(row)))
+        insert(connection, self.operations, _values(row))
 
     def get(self, connection: Connection, operation_id: str) -> OperationRow | None:
         """The operation, or None."""
-        o = self.operations
-        row = connection.execute(sa.select(o).where(o.c.id == operation_id)).mappings().first()
-        return None if row is None else OperationRow(**row)
+        row = self._of_id.first(connection, operation=operation_id)
+        return None if row is None else OperationRow(*row)
 
     def lease(self, connection: Connection, operation_id: str, owner: str, now: datetime) -> OperationRow | None:
         """Take the operation if nobody holds it: its epoch rises. None when it is held, finished or unknown."""
-        o = self.operations
-        free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < now)
-        taken = connection.execute(
-            o.update()
-            .where(o.c.id == operation_id, o.c.state.in_(UNFINISHED), free)
-            .values(owner=owner, epoch=o.c.epoch + 1, **self._alive(now))
-        )
-        return self.get(connection, operation_id) if taken.rowcount else None
+        taken = self._lease.change(connection, operation=operation_id, now=now, by=owner, **self._alive(now))
+        return self.get(connection, operation_id) if taken else None
 
     def renew(self, connection: Connection, held: dict[str, int], now: datetime) -> list[str]:
         """Prolong the leases of {operation id: epoch}; returns those that were lost."""
@@ -219,18 +240,16 @@ class Journal:
 
     def steps_of(self, connection: Connection, operation_id: str) -> list[StepRow]:
         """Its steps, in the order they began."""
-        s = self.steps
-        found = sa.select(s).where(s.c.operation_id == operation_id).order_by(s.c.position)
-        return [StepRow(**row) for row in connection.execute(found).mappings()]
+        return [StepRow(*row) for row in self._steps_of.all(connection, operation=operation_id)]
 
     def begin_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
         """The step is about to act; its undo is known from here on."""
-        self._guarded(connection, step.operation_id, epoch, self._alive(now))
-        connection.execute(self.steps.insert().values(**_values(step)))
+        self._keep(connection, step.operation_id, epoch, now)
+        insert(connection, self.steps, _values(step))
 
     def end_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
         """The step finished, failed, or was undone: `step.state`, with result or error."""
-        self._guarded(connection, step.operation_id, epoch, self._alive(now))
+        self._keep(connection, step.operation_id, epoch, now)
         self._store_end(connection, step, now)
 
     def end_foreign_step(self, connection: Connection, step: StepRow, now: datetime) -> None:
@@ -277,9 +296,12 @@ class Journal:
     # ── guards
 
     def _touch(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> bool:
-        o = self.operations
-        mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
-        return bool(connection.execute(mine.values(**self._alive(now))).rowcount)
+        return bool(self._touch_mine.change(connection, operation=operation_id, held=epoch, **self._alive(now)))
+
+    def _keep(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> None:
+        """The lease is prolonged; Superseded when it was lost."""
+        if not self._touch(connection, operation_id, epoch, now):
+            raise Superseded(operation_id)
 
     def _guarded(self, connection: Connection, operation_id: str, epoch: int, values: dict[str, Any]) -> None:
         o = self.operations
@@ -291,13 +313,14 @@ class Journal:
         return {"lease_until": now + timedelta(seconds=self.lease_seconds), "updated_at": now}
 
     def _store_end(self, connection: Connection, step: StepRow, now: datetime) -> None:
-        s = self.steps
-        connection.execute(
-            s.update()
-            .where(s.c.operation_id == step.operation_id, s.c.step == step.step, s.c.index == step.index)
-            .values(state=step.state, result=step.result, error=step.error, finished_at=now)
-        )
+        key = {"operation_id": step.operation_id, "step": step.step, "index": step.index}
+        ended = {"state": step.state, "result": step.result, "error": step.error, "finished_at": now}
+        update(connection, self.steps, key, ended)
 
 
 def _values(row: msgspec.Struct) -> dict[str, Any]:
     return {name: getattr(row, name) for name in row.__struct_fields__}
+
+
+def _columns(table: sa.Table, row: type[msgspec.Struct]) -> list[sa.Column[Any]]:
+    return [table.c[name] for name in row.__struct_fields__]

@@ -4,15 +4,15 @@ same transaction; `finish` is the last write. On resume the flow runs again and 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.signatures import parameters_of, result_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Target
 from kilonova.saga.journal import OperationRow, StepRow
@@ -53,9 +53,9 @@ class HostVerb:
         self.target = target
         self.verb = verb
         method = getattr(contract, verb)
-        self.parameters = list(inspect.signature(method).parameters)[1:]
+        self.parameters = parameters_of(method)[1:]
         self.arity = len(self.parameters)
-        self.result = get_type_hints(method).get("return", Any)
+        self.result = result_of(method)
 
     def __repr__(self) -> str:
         return f"{self.target.queue}.{self.verb}"
@@ -122,7 +122,7 @@ class Operation(Generic[S]):
         """
         name = act.verb if isinstance(act, HostVerb) else act.__name__
         known, index = self._next(name)
-        result_type = act.result if isinstance(act, HostVerb) else get_type_hints(act).get("return", Any)
+        result_type = act.result if isinstance(act, HostVerb) else result_of(act)
         if known is not None and known.state != "running":
             return cast(T, self._remembered(known, result_type))
         row = known or self._new_row(title, name, index, args, undo)
@@ -146,7 +146,7 @@ class Operation(Generic[S]):
         """What `unit(connection, *args)` returns; its effect and the journal line commit together."""
         name = getattr(unit, "__name__", "write")
         known, index = self._next(name)
-        result_type = get_type_hints(unit).get("return", Any)
+        result_type = result_of(unit)
         if known is not None:
             return cast(T, self._remembered(known, result_type))
         row = self._new_row(title, name, index, args, undo)
@@ -214,7 +214,7 @@ def describe_undo(undo: Callable[..., Awaitable[Any]] | None) -> tuple[str, int]
     if isinstance(undo, HostVerb):
         to = undo.target
         return f"host:{to.exchange}:{to.type}:{to.host}:{undo.verb}", undo.arity
-    return f"here:{undo.__name__}", len(inspect.signature(undo).parameters) - 1
+    return f"here:{undo.__name__}", len(parameters_of(undo)) - 1
 
 
 def _where(act: Any) -> str:

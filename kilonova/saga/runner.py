@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar, get_type_hints
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, unavailable
 from kilonova.base.faults import Kind as FaultKind
+from kilonova.base.signatures import hints_of, parameters_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
@@ -87,6 +87,7 @@ class Runner(Generic[S]):
         self._seams: Seams = seams or NoSeams()
         self._hosts = HostSteps(parts.world, parts.bus, parts.reply, parts.pace.silence_seconds)
         self._held: dict[str, int] = {}
+        self._ended: dict[str, StepRow] = {}  # by operation: the step that finished last, until it is journalled
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     # ── what wakes it
@@ -184,6 +185,7 @@ class Runner(Generic[S]):
                 await self.db.write(self._release, row)
             finally:
                 self._held.pop(row.id, None)
+                self._ended.pop(row.id, None)
 
     async def _go_on(self, row: OperationRow, steps: list[StepRow]) -> None:
         kind = self.kinds.get(row.kind)
@@ -197,7 +199,7 @@ class Runner(Generic[S]):
 
     async def _flow(self, kind: Kind[S], row: OperationRow, steps: list[StepRow]) -> None:
         operation = Operation(self, kind, row, steps)
-        hints = get_type_hints(kind.flow)
+        hints = hints_of(kind.flow)
         args = {name: msgspec.convert(value, hints.get(name, Any)) for name, value in row.args.items()}
         try:
             await kind.flow(operation, self.services, **args)
@@ -212,7 +214,7 @@ class Runner(Generic[S]):
             else:
                 reasons = "".join(f"; {reason}" for reason in fault.data.get("details", ()))
                 log.warning("operation %s: %s of %s failed: %r%s", row.id, row.kind, row.resource_id, fault, reasons)
-            steps = await self.db.read(self.journal.steps_of, row.id)
+            steps = await self.db.write(self._all_steps, row)
             await self._undo_all(kind, row, steps, fault)
 
     async def _undo_all(self, kind: Kind[S] | None, row: OperationRow, steps: list[StepRow], fault: Fault) -> None:
@@ -249,16 +251,29 @@ class Runner(Generic[S]):
 
     # ── what an Operation asks of its runner
 
+    def _journal_end(self, connection: Connection, row: OperationRow) -> None:
+        """Journal the step that finished before. It shares the next write's commit: without it the step is asked for
+        again, and answers as it did."""
+        if (step := self._ended.get(row.id)) is not None:
+            self.journal.end_step(connection, row.epoch, step, step.finished_at or self.db.now(connection))
+
+    @says("journal: read its steps")
+    def _all_steps(self, connection: Connection, row: OperationRow) -> list[StepRow]:
+        self._journal_end(connection, row)
+        return self.journal.steps_of(connection, row.id)
+
     async def begin_step(self, row: OperationRow, kind: Kind[S], step: StepRow, shows: str | None) -> None:
         """Journal that the step is about to act."""
 
         def begin(connection: Connection) -> None:
+            self._journal_end(connection, row)
             self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
             if shows is not None and kind.show is not None:
                 kind.show(connection, row, shows)
 
         begin.says = f"journal: {step.title}" + (f"; task_state = {shows}" if shows else "")  # type: ignore[attr-defined]
         await self.db.write(begin)
+        self._ended.pop(row.id, None)
 
     async def write_step(
         self, row: OperationRow, kind: Kind[S], step: StepRow, unit: Callable[..., Any], args: tuple[Any, ...],
@@ -267,6 +282,7 @@ class Runner(Generic[S]):
         """Run the unit and journal it, in one transaction."""
 
         def write(connection: Connection) -> Any:
+            self._journal_end(connection, row)
             step.result = msgspec.to_builtins(unit(connection, *args))
             self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
             if shows is not None and kind.show is not None:
@@ -276,19 +292,25 @@ class Runner(Generic[S]):
         await self._seams.before(row, step, "do")
         step.finished_at = self.world.clock.now()
         await self.db.write(write)
+        self._ended.pop(row.id, None)
         await self._seams.after(row, step, "do")
 
     async def perform(
         self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
         patience_seconds: float,
     ) -> None:  # fmt: skip
-        """Do the step and journal how it ended. A silent host leaves it running: its outcome is unknown."""
+        """Do the step; a failure is journalled at once, success with the operation's next write.
+
+        A silent host leaves it running: its outcome is unknown.
+        """
         try:
             await self._seams.before(row, step, "do")
             for _ in range(self._seams.times(step, "do")):
                 step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience_seconds))
             await self._seams.after(row, step, "do")
-            step.state = "finished"
+            step.state, step.finished_at = "finished", self.world.clock.now()
+            self._ended[row.id] = step
+            return
         except (Superseded, Parked, DatabaseAway):
             raise
         except Exception as error:  # journalled, then raised again by the operation
@@ -309,11 +331,13 @@ class Runner(Generic[S]):
         """The resource's end state and the operation's, together."""
 
         def end(connection: Connection) -> None:
+            self._journal_end(connection, row)
             unit(connection, *args)
             self.journal.move(connection, row, "done", self.db.now(connection), None)
 
         end.says = title  # type: ignore[attr-defined]
         await self.db.write(end)
+        self._ended.pop(row.id, None)
 
     async def undo_step(self, row: OperationRow, kind: Kind[S] | None, step: StepRow) -> None:
         """Undo one step if there may be something to undo, and journal it. A step that failed may have done half."""
@@ -401,8 +425,8 @@ class Runner(Generic[S]):
         undo = next((u for u in (kind.undos if kind else ()) if u.__name__ == name), None)
         if undo is None:
             raise unavailable("This release does not know how to undo a step.", inside=f"{row.kind}: {step.undo}")
-        hints = get_type_hints(undo)
-        names = list(inspect.signature(undo).parameters)[1:]
+        hints = hints_of(undo)
+        names = parameters_of(undo)[1:]
         typed = [
             None if value is None else msgspec.convert(value, hints.get(n, Any))
             for n, value in zip(names, values, strict=False)

@@ -60,7 +60,7 @@ class FullLedger:
         self.name, self.dialect, self.now, self.read, self.close = "ledger", "sqlite", kept.now, kept.read, kept.close
 
     async def write(self, unit: Any, *args: Any, **named: Any) -> Any:
-        if unit.__name__ == "_update" and self.failures > 0:
+        if unit.__name__ == "_end" and self.failures > 0:
             self.failures -= 1
             raise unavailable("The ledger has no room to write.")
         return await self._kept.write(unit, *args, **named)

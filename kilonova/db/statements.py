@@ -1,0 +1,180 @@
+"""Statements that are written once, in SQLAlchemy Core, and run many times.
+
+Core takes several times longer to put a statement together and look it up than SQLite takes to run it. What runs often
+is therefore made once, with `sa.bindparam` where values go:
+
+    _BY_HOST = Statement(sa.select(servers.c.id).where(servers.c.host == sa.bindparam("host")))
+    ids = _BY_HOST.scalars(connection, host="node1")
+
+On SQLite the compiled text goes straight to the driver, with the column types' own conversions; elsewhere Core runs it.
+`insert`, `update` and `delete` make theirs from the names of the columns, once for each combination.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
+from sqlalchemy.exc import DBAPIError
+
+Core = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
+Convert = Callable[[Any], Any]
+
+
+class Statement:
+    """A statement whose values come later, by the names of its `sa.bindparam`s. One made with `expanding` takes a list."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._expanding = tuple(
+            name for name, bound in core.compile().binds.items() if bound.expanding and bound.required
+        )
+        self._texts: dict[tuple[int, ...], _Text] = {}
+
+    def all(self, connection: Connection, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Every row, its columns in the statement's order."""
+        if connection.dialect.name != "sqlite":
+            return [tuple(row) for row in connection.execute(self._core, values)]
+        text = self._text(connection.dialect, values)
+        return text.rows(_run(connection, text.sql, text.arguments(values)))
+
+    def first(self, connection: Connection, /, **values: Any) -> tuple[Any, ...] | None:
+        """The first row, or None."""
+        found = self.all(connection, **values)
+        return found[0] if found else None
+
+    def scalars(self, connection: Connection, /, **values: Any) -> list[Any]:
+        """The first column of every row."""
+        return [row[0] for row in self.all(connection, **values)]
+
+    def scalar(self, connection: Connection, /, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        found = self.all(connection, **values)
+        return found[0][0] if found else None
+
+    def change(self, connection: Connection, /, **values: Any) -> int:
+        """How many rows an update or delete found, or an insert made."""
+        return self.change_by(connection, values)
+
+    def change_by(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """`change` with the values in a mapping."""
+        if connection.dialect.name != "sqlite":
+            return connection.execute(self._core, dict(values)).rowcount
+        text = self._text(connection.dialect, values)
+        return _run(connection, text.sql, text.arguments(values)).rowcount
+
+    def _text(self, dialect: Dialect, values: Mapping[str, Any]) -> _Text:
+        """The SQL for these values: each length of an expanded list has a text of its own."""
+        shape = tuple(len(values[name]) for name in self._expanding)
+        text = self._texts.get(shape)
+        if text is None:
+            text = self._texts[shape] = _Text(self._core, dialect, {name: values[name] for name in self._expanding})
+            if len(self._texts) > _SHAPES_KEPT:
+                del self._texts[next(iter(self._texts))]
+        return text
+
+
+_SHAPES_KEPT = 64
+
+
+class _Text:
+    """A statement as SQLite's driver takes it: text, how the arguments are made of the values, how rows are read."""
+
+    def __init__(self, core: Core, dialect: Dialect, lists: Mapping[str, Sequence[Any]]) -> None:
+        compiled: Any = core.compile(dialect=dialect)
+        needed = {name: None for name, bound in compiled.binds.items() if bound.required}
+        state = compiled.construct_expanded_state({**needed, **lists})
+        self.sql = str(state.statement)
+        part_of = {part: (name, at) for name, parts in state.parameter_expansion.items() for at, part in enumerate(parts)}
+        self._arguments: list[tuple[str, int, Any, Convert | None]] = []  # (value's name, place in its list, fixed, to)
+        for name in state.positiontup or ():
+            whole, at = part_of.get(name, (name, -1))
+            bound = compiled.binds[whole]
+            convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
+            if bound.required:
+                self._arguments.append((whole, at, None, convert))
+            else:
+                fixed = bound.effective_value if at < 0 else bound.effective_value[at]
+                self._arguments.append(("", -1, convert(fixed) if convert else fixed, None))
+        self._conversions: list[tuple[int, Convert]] = []
+        for place, column in enumerate(compiled._result_columns):
+            if convert := column.type.dialect_impl(dialect).result_processor(dialect, None):
+                self._conversions.append((place, convert))
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """What the driver binds, in order."""
+        made = []
+        for name, at, fixed, convert in self._arguments:
+            value = fixed if not name else values[name] if at < 0 else values[name][at]
+            made.append(value if convert is None else convert(value))
+        return made
+
+    def rows(self, cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
+        """The rows, converted as the columns' types say."""
+        if not self._conversions:
+            return cursor.fetchall()
+        made = []
+        for row in cursor:
+            cells = list(row)
+            for place, convert in self._conversions:
+                cells[place] = convert(cells[place])
+            made.append(tuple(cells))
+        return made
+
+
+def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> sqlite3.Cursor:
+    raw: Any = connection.connection.driver_connection
+    try:
+        return raw.execute(sql, arguments)  # type: ignore[no-any-return]
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(sql, list(arguments), error, sqlite3.Error, dialect=connection.dialect) from error
+
+
+# ── rows by the names of their columns
+
+
+def insert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
+    """Write a new row."""
+    _insert(table, tuple(values)).change_by(connection, values)
+
+
+def insert_all(connection: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write new rows that name the same columns."""
+    for row in rows:
+        insert(connection, table, row)
+
+
+def update(connection: Connection, table: sa.Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    """Write `values` to the rows whose columns equal `where`; how many there were. Compare-and-set is this."""
+    statement = _update(table, tuple(where), tuple(values))
+    return statement.change_by(connection, {**values, **{f"where_{name}": value for name, value in where.items()}})
+
+
+def delete(connection: Connection, table: sa.Table, **where: Any) -> int:
+    """Delete the rows whose columns equal `where`; how many there were."""
+    return _delete(table, tuple(where)).change_by(connection, {f"where_{name}": v for name, v in where.items()})
+
+
+@cache
+def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
+    return Statement(table.insert().values({name: sa.bindparam(name, type_=table.c[name].type) for name in names}))
+
+
+@cache
+def _update(table: sa.Table, where: tuple[str, ...], names: tuple[str, ...]) -> Statement:
+    values = {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
+    return Statement(table.update().where(*_equal(table, where)).values(values))
+
+
+@cache
+def _delete(table: sa.Table, where: tuple[str, ...]) -> Statement:
+    return Statement(table.delete().where(*_equal(table, where)))
+
+
+def _equal(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[bool]]:
+    return [table.c[name] == sa.bindparam(f"where_{name}") for name in names]
