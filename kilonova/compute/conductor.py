@@ -162,11 +162,7 @@ def _is_for(connection: Connection, server: store.Server, host: str) -> bool:
     """Whether the host has the server, or a step of an operation that is not over for it."""
     if server.deleted_at is not None and not server.operation_id:
         return False
-    return server.host == host or _has_step(connection, server.operation_id, host)
-
-
-def _has_step(connection: Connection, operation_id: str, host: str) -> bool:
-    return bool(operation_id) and any(step.host == host for step in journal.steps_of(connection, operation_id))
+    return server.host == host or journal.has_step_on(connection, server.operation_id, host)
 
 
 def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[str]) -> ServerForHost:
@@ -205,7 +201,7 @@ def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[
 def _sealed(connection: Connection, host: str, operation_id: str, epoch: int) -> bytes | None:
     row = journal.get(connection, operation_id)
     alive = row is not None and row.state in (*UNFINISHED, "superseded")
-    if row is None or not alive or row.epoch != epoch or not _has_step(connection, operation_id, host):
+    if row is None or not alive or row.epoch != epoch or not journal.has_step_on(connection, operation_id, host):
         raise not_found("Secrets of operation", operation_id)
     return row.sealed
 
@@ -230,7 +226,9 @@ def compare_guests(
     connection: Connection, host: str, guests: list[SeenGuest], full: bool
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """(guests that must not be on the host, [(server id, power)] that differ from the record)."""
-    records = {row[0]: row for row in seen_store.on_host(connection, host)}
+    ids = [guest.server_id for guest in guests]
+    rows = seen_store.on_host(connection, host) if full else seen_store.these_on_host(connection, host, ids)
+    records = {row[0]: row for row in rows}
     unknown, changed, seen = [], [], set()
     for guest in guests:
         seen.add(guest.server_id)
@@ -238,7 +236,7 @@ def compare_guests(
         if record is None:
             if not _moves_here(connection, guest.server_id, host):
                 unknown.append(guest.server_id)
-        elif record[3] != guest.power:
+        elif record[3] != guest.power and record[1] != states.BUILDING:  # its create writes it, with the rest
             changed.append((guest.server_id, str(guest.power)))
     if full:
         missing = (row for row in records.values() if row[0] not in seen and row[3] != "nostate" and not row[4])
@@ -248,7 +246,7 @@ def compare_guests(
 
 def _moves_here(connection: Connection, server_id: str, host: str) -> bool:
     running = store.unfinished_operations(connection, server_id)
-    return any(_has_step(connection, operation_id, host) for operation_id, _ in running)
+    return any(journal.has_step_on(connection, operation_id, host) for operation_id, _ in running)
 
 
 def inventories_of(report: HostReport, settings: ComputeSettings) -> dict[str, Inventory]:

@@ -6,10 +6,12 @@ The key (`operation/step/index`) is stored in the transaction that inserts the r
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, insert
 from kilonova.db.types import Id, Timestamp
 
 
@@ -29,14 +31,20 @@ def earlier(connection: Connection, table: sa.Table, key: str, user_id: str) -> 
     """The resource that this caller's earlier request with `key` made, if any. Empty key: None."""
     if not key:
         return None
-    found = sa.select(table.c.resource_id).where(table.c.key == key, table.c.user_id == user_id)
-    return connection.scalar(found)
+    return _earlier(table).scalar(connection, key=key, user=user_id)  # type: ignore[no-any-return]
+
+
+@cache
+def _earlier(table: sa.Table) -> Statement:
+    c = table.c
+    return Statement(sa.select(c.resource_id).where(c.key == sa.bindparam("key"), c.user_id == sa.bindparam("user")))
 
 
 def remember(connection: Connection, table: sa.Table, key: str, user_id: str, resource_id: str, now: datetime) -> None:
     """Store that `key` made `resource_id`; call in the unit that inserts the row."""
     if key:
-        connection.execute(table.insert().values(key=key, user_id=user_id, resource_id=resource_id, created_at=now))
+        values = {"key": key, "user_id": user_id, "resource_id": resource_id, "created_at": now}
+        insert(connection, table, values)
 
 
 def forget_before(connection: Connection, table: sa.Table, moment: datetime) -> int:

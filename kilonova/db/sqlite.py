@@ -1,4 +1,4 @@
-"""SQLite: the embedded default. Units run on the event loop, commits in a thread, many units share one; full durability.
+"""SQLite: the embedded default. Units run on the event loop, commits in a thread, shared by many; full durability.
 
 A unit takes less than handing it to a thread and back would; what waits for the disk is the commit. So the loop runs
 every unit that waits, each in a savepoint, and the committer thread commits them with one fsync while the loop goes on.
@@ -167,7 +167,9 @@ class SqliteDatabase:
                 raw.execute("RELEASE unit")
             except BaseException as error:
                 told = _operational(error, self.path)
-                if not raw.in_transaction:  # SQLite itself rolls back when the disk is full: nothing of the batch is kept
+                if (
+                    not raw.in_transaction
+                ):  # SQLite itself rolls back when the disk is full: nothing of the batch is kept
                     self._settle([(one, None, told) for _, one in self._batch])
                     return
                 outcomes.append((done, None, told))

@@ -27,7 +27,7 @@ Convert = Callable[[Any], Any]
 
 
 class Statement:
-    """A statement whose values come later, by the names of its `sa.bindparam`s. One made with `expanding` takes a list."""
+    """A statement whose values come later, by the names of its `sa.bindparam`s; an `expanding` one takes a list."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -90,7 +90,9 @@ class _Text:
         needed = {name: None for name, bound in compiled.binds.items() if bound.required}
         state = compiled.construct_expanded_state({**needed, **lists})
         self.sql = str(state.statement)
-        part_of = {part: (name, at) for name, parts in state.parameter_expansion.items() for at, part in enumerate(parts)}
+        part_of = {
+            part: (name, at) for name, parts in state.parameter_expansion.items() for at, part in enumerate(parts)
+        }
         self._arguments: list[tuple[str, int, Any, Convert | None]] = []  # (value's name, place in its list, fixed, to)
         for name in state.positiontup or ():
             whole, at = part_of.get(name, (name, -1))
@@ -150,7 +152,13 @@ def insert_all(connection: Connection, table: sa.Table, rows: Iterable[Mapping[s
 
 
 def update(connection: Connection, table: sa.Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """Write `values` to the rows whose columns equal `where`; how many there were. Compare-and-set is this."""
+    """Write `values` to the rows whose columns equal `where`; how many there were. Compare-and-set is this.
+
+    A value may be an expression (`table.c.revision + 1`); then Core makes the statement anew.
+    """
+    if any(isinstance(value, sa.ClauseElement) for value in values.values()):
+        same = [table.c[name] == value for name, value in where.items()]
+        return connection.execute(table.update().where(*same).values(dict(values))).rowcount
     statement = _update(table, tuple(where), tuple(values))
     return statement.change_by(connection, {**values, **{f"where_{name}": value for name, value in where.items()}})
 

@@ -121,12 +121,12 @@ class Journal:
             sa.Column("finished_at", Timestamp()),
         )
 
-        self._of_id, self._steps_of, self._lease, self._touch_mine = self._statements()
+        self._of_id, self._steps_of, self._on_host, self._lease, self._touch_mine = self._statements()
 
-    def _statements(self) -> tuple[Statement, Statement, Statement, Statement]:
+    def _statements(self) -> tuple[Statement, ...]:
         """What every step runs, written once."""
         o, s = self.operations, self.steps
-        alive = {"lease_until": sa.bindparam("lease_until"), "updated_at": sa.bindparam("updated_at")}
+        alive: dict[str, Any] = {"lease_until": sa.bindparam("lease_until"), "updated_at": sa.bindparam("updated_at")}
         unfinished = o.c.state.in_(UNFINISHED)
         free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < sa.bindparam("now"))
         return (
@@ -135,6 +135,11 @@ class Journal:
                 sa.select(*_columns(s, StepRow))
                 .where(s.c.operation_id == sa.bindparam("operation"))
                 .order_by(s.c.position)
+            ),
+            Statement(
+                sa.select(s.c.index)
+                .where(s.c.operation_id == sa.bindparam("operation"), s.c.host == sa.bindparam("on"))
+                .limit(1)
             ),
             Statement(
                 o.update()
@@ -241,6 +246,10 @@ class Journal:
     def steps_of(self, connection: Connection, operation_id: str) -> list[StepRow]:
         """Its steps, in the order they began."""
         return [StepRow(*row) for row in self._steps_of.all(connection, operation=operation_id)]
+
+    def has_step_on(self, connection: Connection, operation_id: str, host: str) -> bool:
+        """Whether a step of the operation is or was done on that host."""
+        return bool(operation_id) and self._on_host.first(connection, operation=operation_id, on=host) is not None
 
     def begin_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
         """The step is about to act; its undo is known from here on."""

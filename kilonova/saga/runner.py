@@ -215,6 +215,7 @@ class Runner(Generic[S]):
                 reasons = "".join(f"; {reason}" for reason in fault.data.get("details", ()))
                 log.warning("operation %s: %s of %s failed: %r%s", row.id, row.kind, row.resource_id, fault, reasons)
             steps = await self.db.write(self._all_steps, row)
+            self._ended.pop(row.id, None)
             await self._undo_all(kind, row, steps, fault)
 
     async def _undo_all(self, kind: Kind[S] | None, row: OperationRow, steps: list[StepRow], fault: Fault) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.contract import HostReport
 from kilonova.compute.schema import metadata
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
 
 
@@ -40,6 +41,11 @@ hosts = sa.Table(
 )
 
 
+_ONE = Statement(sa.select(hosts).where(hosts.c.name == sa.bindparam("name")))
+_EVERY = Statement(sa.select(hosts).order_by(hosts.c.name))
+_ALIVE = Statement(sa.select(hosts.c.name).where(hosts.c.reported_at >= sa.bindparam("since")))
+
+
 def report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> Host:
     """Keep a host's report; a host not seen before gets `new_id` as its provider's."""
     body = msgspec.to_builtins(said)
@@ -54,15 +60,15 @@ def report(connection: Connection, said: HostReport, new_id: str, now: datetime)
 
 def find(connection: Connection, name: str) -> Host | None:
     """The host, or None."""
-    row = connection.execute(sa.select(hosts).where(hosts.c.name == name)).first()
+    row = _ONE.first(connection, name=name)
     return None if row is None else Host(*row)
 
 
 def every(connection: Connection) -> list[Host]:
     """All hosts, by name."""
-    return [Host(*row) for row in connection.execute(sa.select(hosts).order_by(hosts.c.name))]
+    return [Host(*row) for row in _EVERY.all(connection)]
 
 
 def alive(connection: Connection, since: datetime) -> set[str]:
     """Names of the hosts that reported since a moment."""
-    return set(connection.scalars(sa.select(hosts.c.name).where(hosts.c.reported_at >= since)))
+    return set(_ALIVE.scalars(connection, since=since))

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from kilonova.base.faults import over_quota
 from kilonova.compute.schema import metadata
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id
 
 DEFAULTS: Mapping[str, int] = {
@@ -46,11 +47,18 @@ limits = sa.Table(
 locks = sa.Table("quota_lock", metadata, sa.Column("owner_id", Id(), primary_key=True))
 
 
-def _set(connection: Connection, scope: Scope, project_id: str = "", user_id: str = "") -> dict[str, int]:
-    found = sa.select(limits.c.resource, limits.c.value).where(
-        limits.c.scope == scope, limits.c.project_id == project_id, limits.c.user_id == user_id
+_LIMITS = Statement(
+    sa.select(limits.c.resource, limits.c.value).where(
+        limits.c.scope == sa.bindparam("scope"),
+        limits.c.project_id == sa.bindparam("project"),
+        limits.c.user_id == sa.bindparam("user"),
     )
-    return {row.resource: row.value for row in connection.execute(found)}
+)
+_LOCK = Statement(sa.select(locks.c.owner_id).where(locks.c.owner_id == sa.bindparam("owner")).with_for_update())
+
+
+def _set(connection: Connection, scope: Scope, project_id: str = "", user_id: str = "") -> dict[str, int]:
+    return dict(_LIMITS.all(connection, scope=scope, project=project_id, user=user_id))
 
 
 def default_limits(connection: Connection) -> dict[str, int]:
@@ -87,14 +95,13 @@ def forget(connection: Connection, project_id: str, user_id: str = "") -> None:
 
 def lock(connection: Connection, owner_id: str) -> None:
     """Until the unit ends no other unit passes here for this owner: a project, or a user for its key pairs."""
-    mine = sa.select(locks.c.owner_id).where(locks.c.owner_id == owner_id).with_for_update()
-    if connection.execute(mine).first() is not None:
+    if _LOCK.first(connection, owner=owner_id) is not None:
         return
     try:
         with connection.begin_nested():
             connection.execute(locks.insert().values(owner_id=owner_id))
     except IntegrityError:  # another unit made the row meanwhile: wait for it
-        connection.execute(mine).first()
+        _LOCK.first(connection, owner=owner_id)
 
 
 def check(used: Mapping[str, int], wanted: Mapping[str, int], limit: Mapping[str, int]) -> None:

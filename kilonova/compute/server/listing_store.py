@@ -24,6 +24,7 @@ from kilonova.compute.server.store import (
     tags,
 )
 from kilonova.db.listing import Page, paged
+from kilonova.db.statements import Statement
 
 REGEX_LONGEST = 255
 SCANNED_MOST = 20_000
@@ -218,6 +219,21 @@ def _pattern(text: str | None) -> re.Pattern[str] | None:
 # ── what stands beside a page of servers
 
 
+_IDS: sa.BindParameter[str] = sa.bindparam("ids", expanding=True)
+_TAGS = Statement(sa.select(tags.c.server_id, tags.c.tag).where(tags.c.server_id.in_(_IDS)).order_by(tags.c.tag))
+_VOLUMES = Statement(
+    sa.select(devices.c.server_id, devices.c.volume_id, devices.c.delete_on_termination)
+    .where(devices.c.server_id.in_(_IDS), devices.c.volume_id != "")
+    .order_by(devices.c.position)
+)
+_FAULTS = Statement(
+    sa.select(faults.c.server_id, faults.c.code, faults.c.message, faults.c.details, faults.c.created_at).where(
+        faults.c.server_id.in_(_IDS)
+    )
+)
+_SPECS = Statement(sa.select(specs.c.server_id, specs.c.spec).where(specs.c.server_id.in_(_IDS)))
+
+
 def beside(
     connection: Connection, found: Iterable[Server], *, with_hints: bool = False
 ) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, bool]]], dict[str, ServerFault], dict[str, Any]]:
@@ -228,15 +244,13 @@ def beside(
     failed: dict[str, ServerFault] = {}
     hints: dict[str, Any] = {}
     for part in (ids[start : start + 500] for start in range(0, len(ids), 500)):
-        for row in connection.execute(sa.select(tags).where(tags.c.server_id.in_(part)).order_by(tags.c.tag)):
-            tagged.setdefault(row.server_id, []).append(row.tag)
-        d = devices.c
-        chosen = sa.select(d.server_id, d.volume_id, d.delete_on_termination)
-        for row in connection.execute(chosen.where(d.server_id.in_(part), d.volume_id != "").order_by(d.position)):
-            volumes.setdefault(row[0], []).append((row[1], row[2]))
-        for row in connection.execute(sa.select(faults).where(faults.c.server_id.in_(part))):
-            failed[row.server_id] = ServerFault(row.code, row.message, row.details, row.created_at)
+        for server_id, tag in _TAGS.all(connection, ids=part):
+            tagged.setdefault(server_id, []).append(tag)
+        for server_id, volume_id, goes_too in _VOLUMES.all(connection, ids=part):
+            volumes.setdefault(server_id, []).append((volume_id, goes_too))
+        for server_id, *fault in _FAULTS.all(connection, ids=part):
+            failed[server_id] = ServerFault(*fault)
         if with_hints:
-            for row in connection.execute(sa.select(specs).where(specs.c.server_id.in_(part))):
-                hints[row.server_id] = row.spec.get("scheduler_hints", {})
+            for server_id, spec in _SPECS.all(connection, ids=part):
+                hints[server_id] = spec.get("scheduler_hints", {})
     return tagged, volumes, failed, hints

@@ -18,6 +18,7 @@ from kilonova.compute.server.create_checks import checked_ip
 from kilonova.compute.server.list_query import SORTABLE, filters_from
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text
 from kilonova.compute.server.store import Server
+from kilonova.db.database import bulky
 from kilonova.db.listing import Page
 from kilonova.http.listing import next_links, page_from
 from kilonova.http.request import Answer, Request
@@ -119,6 +120,7 @@ async def _listed(compute: Compute, request: Request[Any], *, detailed: bool) ->
     return _with_rest(compute, eyes_of(request), rows), page
 
 
+@bulky
 def _read_page(
     connection: Connection,
     filters: listing_store.Filters,

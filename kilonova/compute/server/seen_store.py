@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -11,21 +11,31 @@ from sqlalchemy import Connection
 from kilonova.compute.schema import journal
 from kilonova.compute.server import states
 from kilonova.compute.server.store import Server, as_server, servers
+from kilonova.db.statements import Statement, update
 
 # ── what hosts say
 
 
+_HERE = sa.select(
+    servers.c.id, servers.c.vm_state, servers.c.task_state, servers.c.power_state, servers.c.operation_id
+).where(servers.c.host == sa.bindparam("host"), sa.or_(servers.c.deleted_at.is_(None), servers.c.operation_id != ""))
+_ON_HOST = Statement(_HERE)
+_THESE_ON_HOST = Statement(_HERE.where(servers.c.id.in_(sa.bindparam("ids", expanding=True))))
+
+
 def on_host(connection: Connection, host: str) -> list[tuple[str, str, str, str, str]]:
     """(id, vm_state, task_state, power_state, operation_id) of the servers on a host, also those being deleted."""
-    s = servers.c
-    here = sa.or_(s.deleted_at.is_(None), s.operation_id != "")
-    found = sa.select(s.id, s.vm_state, s.task_state, s.power_state, s.operation_id).where(s.host == host, here)
-    return [tuple(row) for row in connection.execute(found)]
+    return _ON_HOST.all(connection, host=host)
+
+
+def these_on_host(connection: Connection, host: str, ids: Sequence[str]) -> list[tuple[str, str, str, str, str]]:
+    """The same, of the servers with these ids only."""
+    return _THESE_ON_HOST.all(connection, host=host, ids=ids)
 
 
 def set_power(connection: Connection, server_id: str, power: str) -> None:
     """What the hypervisor sees."""
-    connection.execute(servers.update().where(servers.c.id == server_id).values(power_state=power))
+    update(connection, servers, {"id": server_id}, {"power_state": power})
 
 
 def _is_stopped(runs: tuple[str, ...], settled: datetime) -> tuple[sa.ColumnElement[bool], ...]:

@@ -15,6 +15,8 @@ from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
 from kilonova.compute.schema import journal, metadata
 from kilonova.compute.server import states
 from kilonova.db.database import says
+from kilonova.db.statements import Statement, delete, insert_all, update
+from kilonova.db.statements import insert as insert_row
 from kilonova.db.types import Id, Name, Text, Timestamp
 from kilonova.network.contract import PortBinding, PortRequest
 from kilonova.saga.journal import UNFINISHED, OperationRow, Superseded
@@ -194,12 +196,21 @@ def as_server(row: Sequence[Any]) -> Server:
     return Server(*row)
 
 
+_BY_ID = sa.select(servers).where(servers.c.id == sa.bindparam("id"))
+_NOT_DELETED = _BY_ID.where(servers.c.deleted_at.is_(None))
+_ONE = Statement(_NOT_DELETED), Statement(_NOT_DELETED.with_for_update())
+_WITH_DELETED = Statement(_BY_ID), Statement(_BY_ID.with_for_update())
+_OF_SERVER: sa.BindParameter[str] = sa.bindparam("server")
+_DEVICES = Statement(sa.select(devices.c.mapping).where(devices.c.server_id == _OF_SERVER).order_by(devices.c.position))
+_TAGS = Statement(sa.select(tags.c.tag).where(tags.c.server_id == _OF_SERVER).order_by(tags.c.tag))
+_SPEC = Statement(sa.select(specs.c.spec).where(specs.c.server_id == _OF_SERVER))
+_HOST = Statement(sa.select(servers.c.host).where(servers.c.id == _OF_SERVER))
+
+
 def find(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server | None:
     """The server, or None. Deleted ones only when `deleted`."""
-    statement = sa.select(servers).where(servers.c.id == server_id)
-    if not deleted:
-        statement = statement.where(servers.c.deleted_at.is_(None))
-    row = connection.execute(statement.with_for_update() if lock else statement).first()
+    statement = _WITH_DELETED if deleted else _ONE
+    row = (statement[1] if lock else statement[0]).first(connection, id=server_id)
     return None if row is None else as_server(row)
 
 
@@ -214,31 +225,40 @@ def get(connection: Connection, server_id: str, *, deleted: bool = False, lock: 
 
 def devices_of(connection: Connection, server_id: str) -> list[BlockDevice]:
     """The server's block devices, in order."""
-    found = sa.select(devices.c.mapping).where(devices.c.server_id == server_id).order_by(devices.c.position)
-    return [msgspec.convert(mapping, BlockDevice) for mapping in connection.scalars(found)]
+    return [msgspec.convert(mapping, BlockDevice) for mapping in _DEVICES.scalars(connection, server=server_id)]
 
 
 def tags_of(connection: Connection, server_id: str) -> list[str]:
     """The server's tags, sorted."""
-    return list(connection.scalars(sa.select(tags.c.tag).where(tags.c.server_id == server_id).order_by(tags.c.tag)))
+    return _TAGS.scalars(connection, server=server_id)
 
 
 def spec_of(connection: Connection, server_id: str) -> RequestSpec:
     """What the server needs of a host."""
-    found = connection.scalar(sa.select(specs.c.spec).where(specs.c.server_id == server_id))
+    found = _SPEC.scalar(connection, server=server_id)
     if found is None:
         raise not_found("Request spec of instance", server_id)
     return msgspec.convert(found, RequestSpec)
 
 
+_COUNTED = sa.select(
+    sa.func.count(),
+    sa.func.coalesce(sa.func.sum(servers.c.vcpus), 0),
+    sa.func.coalesce(sa.func.sum(servers.c.memory_mb), 0),
+).where(
+    servers.c.project_id == sa.bindparam("project"),
+    servers.c.deleted_at.is_(None),
+    servers.c.vm_state != states.SOFT_DELETED,
+)
+_USED, _USED_BY_USER = Statement(_COUNTED), Statement(_COUNTED.where(servers.c.user_id == sa.bindparam("user")))
+
+
 def usage(connection: Connection, project_id: str, user_id: str = "") -> tuple[int, int, int]:
     """(servers, cores, MB of memory) that the project has, by counting its rows; soft-deleted ones do not count."""
-    s = servers.c
-    counted = sa.select(
-        sa.func.count(), sa.func.coalesce(sa.func.sum(s.vcpus), 0), sa.func.coalesce(sa.func.sum(s.memory_mb), 0)
-    ).where(s.project_id == project_id, s.deleted_at.is_(None), s.vm_state != states.SOFT_DELETED)
-    row = connection.execute(counted.where(s.user_id == user_id) if user_id else counted).one()
-    return int(row[0]), int(row[1]), int(row[2])
+    found = _USED_BY_USER.all(connection, project=project_id, user=user_id) if user_id else (
+        _USED.all(connection, project=project_id)
+    )  # fmt: skip
+    return int(found[0][0]), int(found[0][1]), int(found[0][2])
 
 
 # ── writing the record
@@ -249,10 +269,10 @@ def insert(
 ) -> None:
     """The server's first record, with its block devices, tags and request spec."""
     values = {name: getattr(server, name) for name in Server.__struct_fields__ if name != "number"}
-    connection.execute(servers.insert().values(**values))
+    insert_row(connection, servers, values)
     _insert_devices(connection, server.id, mapping)
     set_tags(connection, server.id, tagged)
-    connection.execute(specs.insert().values(server_id=server.id, spec=msgspec.to_builtins(spec)))
+    insert_row(connection, specs, {"server_id": server.id, "spec": msgspec.to_builtins(spec)})
 
 
 def _insert_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
@@ -267,15 +287,13 @@ def _insert_devices(connection: Connection, server_id: str, mapping: list[BlockD
         }
         for position, device in enumerate(mapping)
     ]
-    if rows:
-        connection.execute(devices.insert(), rows)
+    insert_all(connection, devices, rows)
 
 
 def set_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
     """The server has exactly these tags."""
-    connection.execute(tags.delete().where(tags.c.server_id == server_id))
-    if rows := [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(tagged)]:
-        connection.execute(tags.insert(), rows)
+    delete(connection, tags, server_id=server_id)
+    insert_all(connection, tags, [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(tagged)])
 
 
 def change(connection: Connection, server_id: str, now: datetime, values: dict[str, Any]) -> None:
@@ -314,21 +332,15 @@ def do_at_once(
 
 
 def _move(connection: Connection, seen: Server, values: dict[str, Any], now: datetime) -> None:
-    unchanged = (
-        servers.c.id == seen.id,
-        servers.c.vm_state == seen.vm_state,
-        servers.c.task_state == seen.task_state,
-        servers.c.operation_id == seen.operation_id,
-    )
-    moved = connection.execute(servers.update().where(*unchanged).values(**values, updated_at=now))
-    if not moved.rowcount:
+    names = ("id", "vm_state", "task_state", "operation_id")
+    if not update(connection, servers, {name: getattr(seen, name) for name in names}, {**values, "updated_at": now}):
         raise conflict(f"Instance {seen.id} changed while the request was looked at.", hint="Look at it and try again.")
 
 
 def owned(connection: Connection, server_id: str, operation_id: str, now: datetime, values: dict[str, Any]) -> None:
     """Write as the operation that owns the server; Superseded when it does not any more."""
-    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
-    if not connection.execute(mine.values(**values, updated_at=now)).rowcount:
+    mine = {"id": server_id, "operation_id": operation_id}
+    if not update(connection, servers, mine, {**values, "updated_at": now}):
         raise Superseded(operation_id)
 
 
@@ -346,7 +358,7 @@ def end(
     if ended:
         moved["vm_state"] = ended
     owned(connection, server_id, operation_id, now, moved | values)
-    connection.execute(faults.delete().where(faults.c.server_id == server_id))
+    delete(connection, faults, server_id=server_id)
 
 
 def give_back(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
@@ -381,9 +393,8 @@ def record_fault(connection: Connection, server_id: str, fault: Fault, now: date
 
 def place(connection: Connection, server_id: str, operation_id: str, host: tuple[str, str, str]) -> None:
     """The record names the chosen (host, node, availability zone)."""
-    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
-    values = {"host": host[0], "node": host[1], "availability_zone": host[2]}
-    if not connection.execute(mine.values(**values)).rowcount:
+    mine = {"id": server_id, "operation_id": operation_id}
+    if not update(connection, servers, mine, {"host": host[0], "node": host[1], "availability_zone": host[2]}):
         raise Superseded(operation_id)
 
 
@@ -413,7 +424,7 @@ def replace_ports(connection: Connection, server_id: str, revision: int, ports: 
 
 def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
     """The server's block devices, as block storage connected them."""
-    connection.execute(devices.delete().where(devices.c.server_id == server_id))
+    delete(connection, devices, server_id=server_id)
     _insert_devices(connection, server_id, mapping)
 
 
@@ -436,7 +447,7 @@ def unplace(connection: Connection, server_id: str) -> None:
 
 def host_of(connection: Connection, server_id: str) -> str:
     """The host that has the server; "" when none has."""
-    return connection.scalar(sa.select(servers.c.host).where(servers.c.id == server_id)) or ""
+    return _HOST.scalar(connection, server=server_id) or ""
 
 
 def unfinished_operations(connection: Connection, server_id: str) -> list[tuple[str, str]]:
@@ -470,7 +481,7 @@ def end_deleted(connection: Connection, server_id: str, operation_id: str, now: 
     values |= {"operation_id": "", **ports_as([]), "user_data": "", "power_state": "nostate", "locked": False}
     owned(connection, server_id, operation_id, now, values)
     for table in (devices, tags, specs):
-        connection.execute(table.delete().where(table.c.server_id == server_id))
+        delete(connection, table, server_id=server_id)
 
 
 def forget_before(connection: Connection, moment: datetime, limit: int = 500) -> int:
