@@ -7,7 +7,7 @@ is therefore made once, with `sa.bindparam` where values go:
     ids = _BY_HOST.scalars(connection, host="node1")
 
 On SQLite the compiled text goes straight to the driver, with the column types' own conversions; elsewhere Core runs it.
-`insert`, `update` and `delete` make theirs from the names of the columns, once for each combination.
+`read`, `insert`, `update` and `delete` make theirs from the names of the columns, once for each combination.
 """
 
 from __future__ import annotations
@@ -140,6 +140,20 @@ def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> sqlite3.
 # ── rows by the names of their columns
 
 
+def read(
+    connection: Connection,
+    columns: Sequence[sa.Column[Any]],
+    where: Mapping[str, Any],
+    *,
+    order: Sequence[sa.Column[Any]] = (),
+    lock: bool = False,
+) -> list[tuple[Any, ...]]:
+    """`columns` of the rows of their table where each named column equals its value, or is in its list of values."""
+    shape = tuple((name, isinstance(value, list)) for name, value in where.items())
+    statement = _read(tuple(columns), shape, tuple(order), lock)
+    return statement.all(connection, **{f"where_{name}": value for name, value in where.items()})
+
+
 def insert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
     """Write a new row."""
     _insert(table, tuple(values)).change_by(connection, values)
@@ -166,6 +180,20 @@ def update(connection: Connection, table: sa.Table, where: Mapping[str, Any], va
 def delete(connection: Connection, table: sa.Table, **where: Any) -> int:
     """Delete the rows whose columns equal `where`; how many there were."""
     return _delete(table, tuple(where)).change_by(connection, {f"where_{name}": v for name, v in where.items()})
+
+
+@cache
+def _read(
+    columns: tuple[sa.Column[Any], ...],
+    shape: tuple[tuple[str, bool], ...],
+    order: tuple[sa.Column[Any], ...],
+    lock: bool,
+) -> Statement:
+    table: Any = columns[0].table
+    equal = _equal(table, [name for name, several in shape if not several])
+    among = [table.c[name].in_(sa.bindparam(f"where_{name}", expanding=True)) for name, several in shape if several]
+    core = sa.select(*columns).where(*equal, *among).order_by(*order)
+    return Statement(core.with_for_update() if lock else core)
 
 
 @cache

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, invalid
+from kilonova.db.statements import delete, insert, read, update
 from kilonova.network import addresses, schema
 from kilonova.network.work import Work
 
@@ -57,8 +58,8 @@ _RANGE = [_subnets.c[name] for name in Range.__struct_fields__]
 
 def ranges(connection: Connection, network_id: str, *, lock: bool = False) -> list[Range]:
     """The network's subnets, oldest first; locked in one order, so that two ports never wait for each other."""
-    found = sa.select(*_RANGE).where(_subnets.c.network_id == network_id).order_by(_subnets.c.created_at, _subnets.c.id)
-    return [Range(*row) for row in connection.execute(found.with_for_update() if lock else found)]
+    order = (_subnets.c.created_at, _subnets.c.id)
+    return [Range(*row) for row in read(connection, _RANGE, {"network_id": network_id}, order=order, lock=lock)]
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -152,22 +153,14 @@ def _meant(owner: Owner, known: list[Range], ask: Ask) -> tuple[Range, str]:
 
 def take(work: Work, owner: Owner, subnet: Range, address: str, place: int) -> None:
     """Write that the port has the address; somebody else having it is CONFLICT."""
-    mine = (_taken.c.subnet_id == subnet.id) & (_taken.c.address == address)
-    if work.connection.execute(sa.select(_taken.c.port_id).where(mine)).first() is not None:
+    if read(work.connection, (_taken.c.port_id,), {"subnet_id": subnet.id, "address": address}):
         raise conflict(
             f"IP address {address} already allocated in subnet {subnet.id}", code="IpAddressAlreadyAllocated"
         )
     position = addresses.position(addresses.network(subnet.cidr), addresses.address(address))
-    work.connection.execute(
-        _taken.insert().values(
-            subnet_id=subnet.id,
-            address=address,
-            position=position,
-            port_id=owner.port_id,
-            network_id=owner.network_id,
-            place=place,
-        )
-    )
+    values = {"subnet_id": subnet.id, "address": address, "position": position}
+    values |= {"port_id": owner.port_id, "network_id": owner.network_id, "place": place}
+    insert(work.connection, _taken, values)
 
 
 def _next_free(work: Work, subnet: Range) -> str:
@@ -179,16 +172,14 @@ def _next_free(work: Work, subnet: Range) -> str:
         free = _gap(work.connection, subnet.id, low, high)
         if free is not None:
             subnet.next_position = free + 1
-            mine = _subnets.c.id == subnet.id
-            work.connection.execute(_subnets.update().where(mine).values(next_position=free + 1))
+            update(work.connection, _subnets, {"id": subnet.id}, {"next_position": free + 1})
             return addresses.at(cidr, free)
     return ""
 
 
 def _gap(connection: Connection, subnet_id: str, low: int, high: int) -> int | None:
     """The first position in [low, high] that nobody has."""
-    here = (_taken.c.subnet_id == subnet_id) & (_taken.c.position == low)
-    if connection.execute(sa.select(_taken.c.port_id).where(here)).first() is None:
+    if not read(connection, (_taken.c.port_id,), {"subnet_id": subnet_id, "position": low}):
         return low
     follower = _taken.alias("follower")
     followed = sa.exists().where(follower.c.subnet_id == subnet_id, follower.c.position == _taken.c.position + 1)
@@ -204,23 +195,18 @@ def _gap(connection: Connection, subnet_id: str, low: int, high: int) -> int | N
 
 def give_back(work: Work, port_id: str, only: Sequence[Held] | None = None) -> None:
     """The port has these addresses (or any) no more."""
-    statement = _taken.delete().where(_taken.c.port_id == port_id)
     if only is None:
-        work.connection.execute(statement)
+        delete(work.connection, _taken, port_id=port_id)
         return
     for held in only:
-        work.connection.execute(statement.where(_taken.c.subnet_id == held.subnet_id, _taken.c.address == held.address))
+        delete(work.connection, _taken, port_id=port_id, subnet_id=held.subnet_id, address=held.address)
 
 
 def held_by(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[Held]]:
     """Port id → its addresses, in order."""
-    found = (
-        sa.select(_taken.c.port_id, _taken.c.subnet_id, _taken.c.address)
-        .where(_taken.c.port_id.in_(port_ids))
-        .order_by(_taken.c.place, _taken.c.address)
-    )
+    columns, order = (_taken.c.port_id, _taken.c.subnet_id, _taken.c.address), (_taken.c.place, _taken.c.address)
     held: dict[str, list[Held]] = {}
-    for port_id, subnet_id, address in connection.execute(found):
+    for port_id, subnet_id, address in read(connection, columns, {"port_id": list(port_ids)}, order=order):
         held.setdefault(port_id, []).append(Held(subnet_id, address))
     return held
 

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, invalid
+from kilonova.db import statements
 from kilonova.db.listing import Page, paged
+from kilonova.db.statements import Statement
 from kilonova.network import schema
 from kilonova.network.work import Work
 
@@ -60,6 +62,18 @@ _TAG_FILTERS = ("tags", "tags-any", "not-tags", "not-tags-any")
 
 def listed(connection: Connection, listing: Listing[R], wanted: Wanted) -> list[R]:
     """The rows that `wanted` asks for, with their tags."""
+    if _is_plain(listing, wanted):
+        rows = _plainly_listed(connection, listing, wanted)
+    else:
+        rows = _listed(connection, listing, wanted)
+    if wanted.page.reverse:
+        rows.reverse()
+    if issubclass(listing.row, Standard):
+        tagged(connection, rows)  # type: ignore[type-var]
+    return rows
+
+
+def _listed(connection: Connection, listing: Listing[R], wanted: Wanted) -> list[R]:
     table = listing.table
     conditions = [_condition(listing, name, values) for name, values in wanted.filters]
     seen = None
@@ -68,12 +82,51 @@ def listed(connection: Connection, listing: Listing[R], wanted: Wanted) -> list[
         conditions.append(seen)
     sortable = {name: sa.func.coalesce(c, "") if c.nullable else c for name, c in _plain(listing).items()}
     statement = paged(connection, sa.select(table).where(*conditions), sortable, wanted.page, marker_filter=seen)
-    rows = made(listing.row, connection.execute(statement))
-    if wanted.page.reverse:
-        rows.reverse()
-    if issubclass(listing.row, Standard):
-        tagged(connection, rows)  # type: ignore[type-var]
-    return rows
+    return made(listing.row, connection.execute(statement))
+
+
+_known: dict[tuple[Any, ...], Statement] = {}
+_KNOWN_MOST = 500
+
+
+def _is_plain(listing: Listing[Any], wanted: Wanted) -> bool:
+    """Whether it is asked for by columns alone, from the first page."""
+    plain = _plain(listing)
+    return wanted.page.marker is None and all(name in plain for name, _ in wanted.filters)
+
+
+def _plainly_listed(connection: Connection, listing: Listing[R], wanted: Wanted) -> list[R]:
+    """As `_listed`, by a statement that is made once for each set of filters and order."""
+    page, names = wanted.page, [name for name, _ in wanted.filters]
+    shape = (listing.table.name, *names, wanted.project_id is None, page.limit is None, page.sorts, page.reverse)
+    if (statement := _known.get(shape)) is None:
+        if len(_known) >= _KNOWN_MOST:  # names and orders come from clients
+            _known.clear()
+        statement = _known[shape] = _plain_statement(connection, listing, wanted)
+    values: dict[str, Any] = {"project": wanted.project_id, "most": page.limit}
+    for number, (name, given) in enumerate(wanted.filters):
+        column = listing.columns[name]
+        values[f"filter_{number}"] = [_typed(column, name, one) for one in given]
+    return of_rows(listing.table, listing.row, statement.all(connection, **values))
+
+
+def _plain_statement(connection: Connection, listing: Listing[Any], wanted: Wanted) -> Statement:
+    conditions: list[Condition] = []
+    for number, (name, _) in enumerate(wanted.filters):
+        conditions.append(listing.columns[name].in_(sa.bindparam(f"filter_{number}", expanding=True)))
+    if wanted.project_id is not None:
+        project: Any = sa.bindparam("project")
+        conditions.append(listing.visible(project))
+    sortable = {name: sa.func.coalesce(c, "") if c.nullable else c for name, c in _plain(listing).items()}
+    whole = msgspec.structs.replace(wanted.page, limit=None)
+    core = paged(connection, sa.select(listing.table).where(*conditions), sortable, whole)
+    return Statement(core if wanted.page.limit is None else core.limit(sa.bindparam("most")))
+
+
+def of_rows(table: sa.Table, row: type[R], found: Iterable[tuple[Any, ...]]) -> list[R]:
+    """Structs from whole rows of a table."""
+    names = table.columns.keys()
+    return [row(**dict(zip(names, values, strict=True))) for values in found]
 
 
 def made(row: type[R], result: sa.Result[Any]) -> list[R]:
@@ -86,8 +139,9 @@ def tagged(connection: Connection, rows: list[S]) -> list[S]:
     """The same rows with their tags filled in, by one query."""
     if rows:
         by_id = {row.id: row for row in rows}
-        found = sa.select(schema.tags).where(schema.tags.c.resource_id.in_(by_id)).order_by(schema.tags.c.tag)
-        for resource_id, tag in connection.execute(found):
+        c = schema.tags.c
+        found = statements.read(connection, (c.resource_id, c.tag), {"resource_id": list(by_id)}, order=(c.tag,))
+        for resource_id, tag in found:
             by_id[resource_id].tags = [*by_id[resource_id].tags, tag]
     return rows
 
@@ -146,8 +200,7 @@ def sortable(listing: Listing[Any]) -> list[str]:
 
 def find(connection: Connection, table: sa.Table, row: type[R], id_: str, *, lock: bool = False) -> R | None:
     """The row with that id, locked against other writers when asked."""
-    statement = sa.select(table).where(table.c.id == id_)
-    rows = made(row, connection.execute(statement.with_for_update() if lock else statement))
+    rows = of_rows(table, row, statements.read(connection, table.columns.values(), {"id": id_}, lock=lock))
     return rows[0] if rows else None
 
 
@@ -169,28 +222,28 @@ def need(
 
 def insert(work: Work, table: sa.Table, row: Standard) -> None:
     """Write a new row; its tags too."""
-    work.connection.execute(table.insert().values({c.name: getattr(row, c.name) for c in table.columns}))
+    statements.insert(work.connection, table, {c.name: getattr(row, c.name) for c in table.columns})
     add_tags(work.connection, row.id, row.tags)
 
 
 def change(work: Work, table: sa.Table, row: Standard, values: Mapping[str, Any]) -> None:
     """Write `values`, count the revision, stamp the time; `row` then shows what was written."""
     values = {**values, "revision": row.revision + 1, "updated_at": work.draw.now()}
-    work.connection.execute(table.update().where(table.c.id == row.id).values(**values))
+    statements.update(work.connection, table, {"id": row.id}, values)
     for name, value in values.items():
         setattr(row, name, value)
 
 
 def remove(work: Work, table: sa.Table, id_: str) -> bool:
     """Delete the row and its tags; whether it was there."""
-    work.connection.execute(schema.tags.delete().where(schema.tags.c.resource_id == id_))
-    return work.connection.execute(table.delete().where(table.c.id == id_)).rowcount > 0
+    statements.delete(work.connection, schema.tags, resource_id=id_)
+    return statements.delete(work.connection, table, id=id_) > 0
 
 
 def add_tags(connection: Connection, resource_id: str, tags: Iterable[str]) -> None:
     """Put tags on a resource that does not have them yet."""
-    if new := [{"resource_id": resource_id, "tag": tag} for tag in dict.fromkeys(tags)]:
-        connection.execute(schema.tags.insert(), new)
+    new = [{"resource_id": resource_id, "tag": tag} for tag in dict.fromkeys(tags)]
+    statements.insert_all(connection, schema.tags, new)
 
 
 def tags_of(connection: Connection, resource_id: str) -> list[str]:

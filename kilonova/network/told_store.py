@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from kilonova.db.statements import Statement, read
 from kilonova.network import schema
 from kilonova.network.work import Work
 
@@ -16,33 +17,39 @@ _groups = schema.port_groups
 
 def tell_dhcp(work: Work, network_id: str) -> None:
     """The DHCP server of the network must learn something."""
-    found = sa.select(_ports.c.host).where(
-        _ports.c.network_id == network_id, _ports.c.device_owner == "network:dhcp", _ports.c.host != ""
-    )
-    for host in work.connection.scalars(found):
+    where = {"network_id": network_id, "device_owner": "network:dhcp"}
+    for host in {host for (host,) in read(work.connection, (_ports.c.host,), where) if host}:
         work.changes.dhcp[host].add(network_id)
+
+
+_OTHER_HOSTS = Statement(
+    sa.select(_ports.c.host)
+    .where(_ports.c.network_id == sa.bindparam("network"), _ports.c.host != "", _ports.c.host != sa.bindparam("host"))
+    .distinct()
+)
 
 
 def tell_tunnels(work: Work, network_id: str, host: str) -> None:
     """Hosts beside `host` that have ports of the network must send their frames to other places than before."""
-    found = (
-        sa.select(_ports.c.host).where(_ports.c.network_id == network_id, _ports.c.host.not_in(["", host])).distinct()
-    )
-    work.changes.network_members((other, network_id) for other in work.connection.scalars(found))
+    found = _OTHER_HOSTS.scalars(work.connection, network=network_id, host=host)
+    work.changes.network_members((other, network_id) for other in found)
+
+
+_WHO_FILTERS = Statement(
+    sa.select(_ports.c.host, _ports.c.network_id)
+    .join(_groups, _groups.c.port_id == _ports.c.id)
+    .join(_rules, _rules.c.group_id == _groups.c.group_id)
+    .where(_rules.c.remote_group.in_(sa.bindparam("groups", expanding=True)), _ports.c.host != "")
+    .distinct()
+)
 
 
 def tell_members(work: Work, group_ids: Collection[str]) -> None:
     """The members of these groups changed: hosts that filter by them must know."""
     if not group_ids:
         return
-    found = (
-        sa.select(_ports.c.host, _ports.c.network_id)
-        .join(_groups, _groups.c.port_id == _ports.c.id)
-        .join(_rules, _rules.c.group_id == _groups.c.group_id)
-        .where(_rules.c.remote_group.in_(group_ids), _ports.c.host != "")
-        .distinct()
-    )
-    work.changes.network_members((host, network_id) for host, network_id in work.connection.execute(found))
+    found = _WHO_FILTERS.all(work.connection, groups=list(group_ids))
+    work.changes.network_members((host, network_id) for host, network_id in found)
 
 
 def tell_group(work: Work, group_id: str) -> None:

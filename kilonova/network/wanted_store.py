@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import ip_network
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, read
 from kilonova.network import contract, rows_store, schema
 from kilonova.network.agent.store import L2
 from kilonova.network.port.binding_store import BOUND
-from kilonova.network.port.store import Port, ports_where
+from kilonova.network.port.store import Port, ports_by, ports_where
 from kilonova.network.router.store import Router, floating_of
 from kilonova.network.subnet.store import Subnet
 
@@ -22,22 +24,19 @@ _taken = schema.addresses
 
 
 def _subnets(connection: Connection, network_ids: Collection[str]) -> dict[str, Subnet]:
-    found = sa.select(schema.subnets).where(schema.subnets.c.network_id.in_(network_ids))
-    rows = rows_store.made(Subnet, connection.execute(found.order_by(schema.subnets.c.created_at)))
+    table = schema.subnets
+    where, order = {"network_id": list(network_ids)}, (table.c.created_at,)
+    rows = rows_store.of_rows(table, Subnet, read(connection, table.columns.values(), where, order=order))
     return {row.id: row for row in rows}
 
 
 def _segments(connection: Connection, ids: Collection[str]) -> dict[str, tuple[contract.Segment, int, bool]]:
     """Network id → (segment, MTU, admin_state_up)."""
-    networks = schema.networks
-    found = sa.select(networks).where(networks.c.id.in_(ids))
+    c = schema.networks.c
+    columns = (c.id, c.segment_type, c.segment_id, c.physical_network, c.mtu, c.admin_state_up)
     return {
-        row.id: (
-            contract.Segment(row.segment_type, row.segment_id or 0, row.physical_network),
-            row.mtu,
-            row.admin_state_up,
-        )
-        for row in connection.execute(found)
+        id_: (contract.Segment(kind, number or 0, physical_network), mtu, up)
+        for id_, kind, number, physical_network, mtu, up in read(connection, columns, {"id": list(ids)})
     }
 
 
@@ -76,18 +75,18 @@ def l2(
     connection: Connection, host: str, port_ids: list[str] | None, network_ids: list[str] | None
 ) -> contract.WantedL2:
     """All of a host's layer 2 (both None), or these ports and the groups and tunnels of these networks."""
-    here = (_ports.c.host == host) & (_ports.c.vif_type == BOUND)
+    here: dict[str, Any] = {"host": host, "vif_type": BOUND}
     full = port_ids is None and network_ids is None
     if full:
-        rows = ports_where(connection, here)
+        rows = ports_by(connection, here)
         touched = {row.network_id for row in rows}
         grouped = {group for row in rows for group in row.security_groups}
     else:
         asked = set(network_ids or ())
-        rows = ports_where(connection, here, _ports.c.id.in_(port_ids or ())) if port_ids else []
-        rows += _speakers(connection, here, asked - {row.network_id for row in rows})
+        rows = ports_by(connection, {**here, "id": list(port_ids)}) if port_ids else []
+        rows += _speakers(connection, host, asked - {row.network_id for row in rows})
         touched = {row.network_id for row in rows}
-        grouped = {group for row in rows for group in row.security_groups} | _groups_on(connection, here, asked)
+        grouped = {group for row in rows for group in row.security_groups} | _groups_on(connection, host, asked)
     gone = tuple(id_ for id_ in port_ids or () if id_ not in {row.id for row in rows})
     return contract.WantedL2(
         ports=tuple(wanted_ports(connection, rows)),
@@ -98,66 +97,74 @@ def l2(
     )
 
 
-def _speakers(connection: Connection, here: sa.ColumnElement[bool], asked: Collection[str]) -> list[Port]:
+_HERE = sa.and_(
+    _ports.c.host == sa.bindparam("host"),
+    _ports.c.vif_type == BOUND,
+    _ports.c.network_id.in_(sa.bindparam("networks", expanding=True)),
+)
+_SPEAKERS = Statement(sa.select(sa.func.min(_ports.c.id)).where(_HERE).group_by(_ports.c.network_id))
+_GROUPS_HERE = Statement(
+    sa.select(_members.c.group_id).join(_ports, _ports.c.id == _members.c.port_id).where(_HERE).distinct()
+)
+
+
+def _speakers(connection: Connection, host: str, asked: Collection[str]) -> list[Port]:
     """One port of each network asked for: what is said of its tunnels is then the whole truth, even when none is."""
-    if not asked:
-        return []
-    first = sa.select(sa.func.min(_ports.c.id)).where(here, _ports.c.network_id.in_(asked))
-    ids = list(connection.scalars(first.group_by(_ports.c.network_id)))
-    return ports_where(connection, _ports.c.id.in_(ids)) if ids else []
+    ids = _SPEAKERS.scalars(connection, host=host, networks=list(asked)) if asked else []
+    return ports_by(connection, {"id": ids}) if ids else []
 
 
-def _groups_on(connection: Connection, here: sa.ColumnElement[bool], networks: Collection[str]) -> set[str]:
-    found = (
-        sa.select(_members.c.group_id)
-        .join(_ports, _ports.c.id == _members.c.port_id)
-        .where(here, _ports.c.network_id.in_(networks))
-        .distinct()
-    )
-    return set(connection.scalars(found)) if networks else set()
+def _groups_on(connection: Connection, host: str, networks: Collection[str]) -> set[str]:
+    return set(_GROUPS_HERE.scalars(connection, host=host, networks=list(networks))) if networks else set()
 
 
 def _groups(connection: Connection, ids: Collection[str]) -> list[contract.WantedGroup]:
     """The groups, and those that their rules name, which are there for their members' addresses."""
     if not ids:
         return []
-    rules = schema.rules
-    named = set(connection.scalars(sa.select(rules.c.remote_group).where(rules.c.group_id.in_(ids)).distinct())) - {""}
+    c = schema.rules.c
+    named = {group for (group,) in read(connection, (c.remote_group,), {"group_id": list(ids)})} - {""}
     everyone = sorted(set(ids) | named)
     of_rules: dict[str, list[contract.Rule]] = {}
-    for row in connection.execute(sa.select(rules).where(rules.c.group_id.in_(everyone)).order_by(rules.c.id)):
-        of_rules.setdefault(row.group_id, []).append(
-            contract.Rule(
-                row.direction,
-                row.ethertype,
-                row.protocol,
-                row.port_min,
-                row.port_max,
-                row.remote_cidr,
-                row.remote_group,
-            )
-        )
+    columns = (c.group_id, c.direction, c.ethertype, c.protocol, c.port_min, c.port_max, c.remote_cidr, c.remote_group)
+    for group_id, *rule in read(connection, columns, {"group_id": everyone}, order=(c.id,)):
+        of_rules.setdefault(group_id, []).append(contract.Rule(*rule))
     members = _member_addresses(connection, named)
-    groups = schema.security_groups
-    found = sa.select(groups.c.id, groups.c.stateful).where(groups.c.id.in_(everyone)).order_by(groups.c.id)
+    groups = schema.security_groups.c
+    found = read(connection, (groups.id, groups.stateful), {"id": everyone}, order=(groups.id,))
     return [
         contract.WantedGroup(id_, stateful, tuple(of_rules.get(id_, ())), tuple(members.get(id_, ())))
-        for id_, stateful in connection.execute(found)
+        for id_, stateful in found
     ]
 
 
+_MEMBERS = Statement(
+    sa.select(_members.c.group_id, _taken.c.address)
+    .join(_ports, _ports.c.id == _members.c.port_id)
+    .join(_taken, _taken.c.port_id == _ports.c.id)
+    .where(_members.c.group_id.in_(sa.bindparam("groups", expanding=True)), _ports.c.host != "")
+    .order_by(_taken.c.address)
+)
+
+
 def _member_addresses(connection: Connection, named: Collection[str]) -> dict[str, list[str]]:
-    found = (
-        sa.select(_members.c.group_id, _taken.c.address)
-        .join(_ports, _ports.c.id == _members.c.port_id)
-        .join(_taken, _taken.c.port_id == _ports.c.id)
-        .where(_members.c.group_id.in_(named), _ports.c.host != "")
-        .order_by(_taken.c.address)
-    )
     members: dict[str, list[str]] = {}
-    for group_id, address in connection.execute(found):
+    for group_id, address in _MEMBERS.all(connection, groups=list(named)) if named else ():
         members.setdefault(group_id, []).append(address)
     return members
+
+
+_ELSEWHERE = Statement(
+    sa.select(_ports.c.network_id, _agents.c.tunnel_ip, _ports.c.mac)
+    .join(_agents, sa.and_(_agents.c.host == _ports.c.host, _agents.c.agent_type == L2))
+    .where(
+        _ports.c.network_id.in_(sa.bindparam("networks", expanding=True)),
+        _ports.c.host != sa.bindparam("host"),
+        _ports.c.vif_type == BOUND,
+        _agents.c.tunnel_ip != "",
+    )
+    .order_by(_ports.c.network_id, _agents.c.tunnel_ip, _ports.c.mac)
+)
 
 
 def _vteps(connection: Connection, host: str, network_ids: Collection[str]) -> Iterable[contract.Vtep]:
@@ -165,46 +172,29 @@ def _vteps(connection: Connection, host: str, network_ids: Collection[str]) -> I
     segments = {id_: one for id_, (one, _, _) in _segments(connection, network_ids).items() if one.type == "vxlan"}
     if not segments:
         return []
-    found = (
-        sa.select(_ports.c.network_id, _agents.c.tunnel_ip, _ports.c.mac)
-        .join(_agents, sa.and_(_agents.c.host == _ports.c.host, _agents.c.agent_type == L2))
-        .where(
-            _ports.c.network_id.in_(segments),
-            _ports.c.host != host,
-            _ports.c.vif_type == BOUND,
-            _agents.c.tunnel_ip != "",
-        )
-        .order_by(_ports.c.network_id, _agents.c.tunnel_ip, _ports.c.mac)
-    )
     behind: dict[tuple[str, str], list[str]] = {}
-    for network_id, tunnel_ip, mac in connection.execute(found):
+    for network_id, tunnel_ip, mac in _ELSEWHERE.all(connection, networks=list(segments), host=host):
         behind.setdefault((network_id, tunnel_ip), []).append(mac)
     return [contract.Vtep(id_, segments[id_], tunnel_ip, tuple(macs)) for (id_, tunnel_ip), macs in behind.items()]
 
 
 def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domain: str) -> list[contract.WantedDhcp]:
     """DHCP servers of a host: all, or those of these networks."""
-    mine = [_ports.c.host == host, _ports.c.device_owner == "network:dhcp"]
-    if network_ids is not None:
-        mine.append(_ports.c.network_id.in_(network_ids))
-    servers = ports_where(connection, *mine)
+    mine: dict[str, Any] = {"host": host, "device_owner": "network:dhcp"}
+    servers = ports_by(connection, mine if network_ids is None else {**mine, "network_id": list(network_ids)})
     ids = {server.network_id for server in servers}
     wanted = {port.id: port for port in wanted_ports(connection, servers)}
     subnets = _subnets(connection, ids)
-    guests: dict[str, list[Port]] = {}
-    inside = _ports.c.device_owner.not_in(["network:floatingip", "network:dhcp"])
-    for port in ports_where(connection, _ports.c.network_id.in_(ids), inside) if ids else []:
-        guests.setdefault(port.network_id, []).append(port)
+    leases = _leases(connection, list(ids)) if ids else {}
     made = []
     for server in servers:
         of_network = [subnet for subnet in subnets.values() if subnet.network_id == server.network_id]
-        hosts = tuple(_lease(port) for port in guests.get(server.network_id, ()) if port.fixed_ips)
         made.append(
             contract.WantedDhcp(
                 network_id=server.network_id,
                 port=wanted[server.id],
                 subnets=tuple(_wanted_subnet(subnet) for subnet in of_network),
-                hosts=hosts,
+                hosts=tuple(leases.get(server.network_id, ())),
                 domain=domain,
                 revision=server.revision,
             )
@@ -212,11 +202,28 @@ def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domai
     return made
 
 
-def _lease(port: Port) -> contract.DhcpHost:
-    first = port.fixed_ips[0].address
-    hostname = port.dns_name or "host-" + first.replace(".", "-").replace(":", "-")
-    options = tuple((str(name), str(value)) for name, value, _ in port.dhcp_options)
-    return contract.DhcpHost(port.id, port.mac, tuple(held.address for held in port.fixed_ips), hostname, options)
+_ADDRESSES = Statement(
+    sa.select(_taken.c.port_id, _taken.c.address)
+    .where(_taken.c.network_id.in_(sa.bindparam("networks", expanding=True)))
+    .order_by(_taken.c.place, _taken.c.address)
+)
+
+
+def _leases(connection: Connection, network_ids: list[str]) -> dict[str, list[contract.DhcpHost]]:
+    """Network id → what its DHCP server says to whom. A network may have thousands: whole ports would be dear."""
+    addresses: dict[str, list[str]] = {}
+    for port_id, address in _ADDRESSES.all(connection, networks=network_ids):
+        addresses.setdefault(port_id, []).append(address)
+    leases: dict[str, list[contract.DhcpHost]] = {}
+    c = _ports.c
+    columns = (c.id, c.network_id, c.device_owner, c.mac, c.dns_name, c.dhcp_options)
+    for id_, network_id, owner, mac, name, options in read(connection, columns, {"network_id": network_ids}):
+        if owner in ("network:floatingip", "network:dhcp") or not (held := addresses.get(id_)):
+            continue
+        hostname = name or "host-" + held[0].replace(".", "-").replace(":", "-")
+        told = tuple((str(option), str(value)) for option, value, _ in options)
+        leases.setdefault(network_id, []).append(contract.DhcpHost(id_, mac, tuple(held), hostname, told))
+    return leases
 
 
 def _wanted_subnet(subnet: Subnet) -> contract.WantedSubnet:

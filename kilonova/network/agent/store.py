@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import read
 from kilonova.network import rows_store, schema
 from kilonova.network.contract import AgentReport
 from kilonova.network.rows_store import Listing, Wanted
@@ -63,12 +64,10 @@ def report(work: Work, told: AgentReport) -> bool:
 def alive(work: Work, agent_type: str, host: str = "") -> list[Agent]:
     """Agents of a type that reported lately and are not switched off."""
     since = work.draw.now() - timedelta(seconds=work.settings.agent_down_seconds)
-    found = sa.select(_agents).where(
-        _agents.c.agent_type == agent_type, _agents.c.seen_at >= since, _agents.c.admin_state_up.is_(True)
-    )
-    if host:
-        found = found.where(_agents.c.host == host)
-    return _made(work.connection.execute(found.order_by(_agents.c.host)))
+    where = {"agent_type": agent_type} | ({"host": host} if host else {})
+    found = read(work.connection, _agents.columns.values(), where, order=(_agents.c.host,))
+    agents = rows_store.of_rows(_agents, Agent, found)
+    return [agent for agent in agents if agent.seen_at >= since and agent.admin_state_up]
 
 
 def least_used(work: Work, agent_type: str) -> str:

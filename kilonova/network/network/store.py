@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, no_capacity
+from kilonova.db.statements import read
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.door import absent
 from kilonova.network.port import store as port_store
@@ -78,8 +79,8 @@ def list_networks(connection: Connection, wanted: Wanted) -> list[Network]:
 def _with_subnets(connection: Connection, rows: list[Network]) -> list[Network]:
     if rows:
         by_id = {row.id: row for row in rows}
-        found = sa.select(_subnets.c.network_id, _subnets.c.id).where(_subnets.c.network_id.in_(by_id))
-        for network_id, subnet_id in connection.execute(found.order_by(_subnets.c.created_at, _subnets.c.id)):
+        columns, order = (_subnets.c.network_id, _subnets.c.id), (_subnets.c.created_at, _subnets.c.id)
+        for network_id, subnet_id in read(connection, columns, {"network_id": list(by_id)}, order=order):
             by_id[network_id].subnets = [*by_id[network_id].subnets, subnet_id]
     return rows
 

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, insert
 from kilonova.network import schema
 from kilonova.network.work import Work
 
@@ -30,29 +31,39 @@ class Event(msgspec.Struct, frozen=True):
     created_at: datetime
 
 
+_OF_PORT = _outbox.delete().where(
+    _outbox.c.port_id == sa.bindparam("port"), _outbox.c.server_id == sa.bindparam("server")
+)
+_ALL = Statement(_OF_PORT)
+_SAME = Statement(_OF_PORT.where(_outbox.c.event == CHANGED))
+_OTHERS = Statement(_OF_PORT.where(_outbox.c.event != CHANGED))
+_DUE = Statement(
+    sa.select(*(_outbox.c[name] for name in Event.__struct_fields__))
+    .where(_outbox.c.due_at <= sa.bindparam("now"))
+    .order_by(_outbox.c.created_at)
+    .limit(sa.bindparam("most"))
+)
+_SENT = Statement(_outbox.delete().where(_outbox.c.id.in_(sa.bindparam("ids", expanding=True))))
+
+
 def put(work: Work, event: str, server_id: str, port_id: str) -> None:
     """Compute must hear of it; what still waits and says less, or the opposite, is overtaken."""
-    overtaken = sa.and_(_outbox.c.port_id == port_id, _outbox.c.server_id == server_id)
-    if event == CHANGED:
-        overtaken &= _outbox.c.event == CHANGED
-    elif event != DELETED:
-        overtaken &= _outbox.c.event != CHANGED
-    work.connection.execute(_outbox.delete().where(overtaken))
+    overtaken = _ALL if event == DELETED else _SAME if event == CHANGED else _OTHERS
+    overtaken.change(work.connection, port=port_id, server=server_id)
     now = work.draw.now()
     values = {"id": work.draw.id(), "event": event, "server_id": server_id, "port_id": port_id}
-    work.connection.execute(_outbox.insert().values(**values, tries=0, due_at=now, created_at=now))
+    insert(work.connection, _outbox, {**values, "tries": 0, "due_at": now, "created_at": now})
     work.changes.events = True
 
 
 def due(connection: Connection, now: datetime, limit: int = 100) -> list[Event]:
     """Events whose time has come, oldest first."""
-    found = sa.select(_outbox).where(_outbox.c.due_at <= now).order_by(_outbox.c.created_at).limit(limit)
-    return [Event(**row._mapping) for row in connection.execute(found)]
+    return [Event(*row) for row in _DUE.all(connection, now=now, most=limit)]
 
 
 def sent(work: Work, ids: Sequence[str]) -> None:
     """Compute has them."""
-    work.connection.execute(_outbox.delete().where(_outbox.c.id.in_(ids)))
+    _SENT.change(work.connection, ids=list(ids))
 
 
 def failed(work: Work, ids: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
+from kilonova.db.statements import Statement, read
 from kilonova.network import schema, told_store
 from kilonova.network.agent import store as agents
 from kilonova.network.outbox import store as outbox
@@ -37,8 +38,8 @@ def _can_carry(work: Work, network_id: str, host: str) -> bool:
     found = agents.alive(work, agents.L2, host)
     if not found:
         return False
-    segment = sa.select(_networks.c.segment_type, _networks.c.physical_network).where(_networks.c.id == network_id)
-    kind, physical_network = work.connection.execute(segment).one()
+    columns = (_networks.c.segment_type, _networks.c.physical_network)
+    [(kind, physical_network)] = read(work.connection, columns, {"id": network_id})
     if kind in ("flat", "vlan"):
         return physical_network in found[0].physical_networks
     return kind == "local" or bool(found[0].tunnel_ip)
@@ -76,8 +77,10 @@ def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> N
 def release_floating(work: Work, port_id: str) -> None:
     """Floating IPs of the port stand for nothing now; their routers hear of it."""
     floating = schema.floating_ips
-    found = sa.select(floating.c.router_id).where(floating.c.port_id == port_id, floating.c.router_id != "")
-    for router_id in set(work.connection.scalars(found)):
+    found = read(work.connection, (floating.c.router_id,), {"port_id": port_id})
+    if not found:
+        return
+    for router_id in {one for (one,) in found if one}:
         told_store.tell_router(work, router_id)
     work.connection.execute(
         floating.update()
@@ -102,18 +105,25 @@ def floating_changed(work: Work, port_id: str) -> None:
         tell_compute(work, outbox.CHANGED, (row[0], row[1]), port_id)
 
 
+_IDS: sa.BindParameter[str] = sa.bindparam("ids", expanding=True)
+_NEWS = Statement(
+    sa.select(_ports.c.id, _ports.c.device_id, _ports.c.device_owner)
+    .where(_ports.c.id.in_(_IDS), _ports.c.host == sa.bindparam("host"), _ports.c.status != sa.bindparam("known"))
+    .order_by(_ports.c.id)
+)
+_SET_STATUS = Statement(
+    _ports.update().where(_ports.c.id.in_(_IDS)).values(status=sa.bindparam("shown"), revision=_ports.c.revision + 1)
+)
+
+
 def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) -> None:
     """The host says which of its ports are built; servers' ports are told to compute when that is news."""
     for ids, status, event in ((up, "ACTIVE", "network-vif-plugged"), (down, "DOWN", "network-vif-unplugged")):
         if not ids:
             continue
-        news = sa.select(_ports.c.id, _ports.c.device_id, _ports.c.device_owner).where(
-            _ports.c.id.in_(ids), _ports.c.host == host, _ports.c.status != status
-        )
-        rows = work.connection.execute(news.order_by(_ports.c.id)).all()
+        rows = _NEWS.all(work.connection, ids=list(ids), host=host, known=status)
         if not rows:
             continue
-        changed = _ports.update().where(_ports.c.id.in_([row.id for row in rows]))
-        work.connection.execute(changed.values(status=status, revision=_ports.c.revision + 1))
-        for row in rows:
-            tell_compute(work, event, (row.device_id, row.device_owner), row.id)
+        _SET_STATUS.change(work.connection, ids=[row[0] for row in rows], shown=status)
+        for port_id, device_id, owner in rows:
+            tell_compute(work, event, (device_id, owner), port_id)

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict
+from kilonova.db.statements import delete, read
 from kilonova.network import addresses, allocation_store, rows_store, schema
 from kilonova.network.agent import store as agents
 from kilonova.network.allocation_store import Ask, Held, Owner
@@ -120,12 +121,8 @@ def _complete(connection: Connection, rows: list[Port]) -> list[Port]:
         ids = [row.id for row in rows]
         held = allocation_store.held_by(connection, ids)
         groups = security_groups.groups_of(connection, ids)
-        networks = {row.network_id for row in rows}
-        owners = dict(
-            connection.execute(
-                sa.select(_networks.c.id, _networks.c.project_id).where(_networks.c.id.in_(networks))
-            ).all()
-        )
+        networks = list({row.network_id for row in rows})
+        owners = dict(read(connection, (_networks.c.id, _networks.c.project_id), {"id": networks}))
         for row in rows:
             row.fixed_ips = held.get(row.id, [])
             row.security_groups = groups.get(row.id, [])
@@ -142,6 +139,12 @@ def find_port(connection: Connection, id_: str) -> Port | None:
 def ports_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Port]:
     """Complete ports by any condition on their table."""
     return _complete(connection, rows_store.made(Port, connection.execute(sa.select(_ports).where(*conditions))))
+
+
+def ports_by(connection: Connection, where: dict[str, Any]) -> list[Port]:
+    """Complete ports whose columns equal these values, or are among them."""
+    found = read(connection, _ports.columns.values(), where)
+    return _complete(connection, rows_store.of_rows(_ports, Port, found))
 
 
 def create_ports(work: Work, wanted: list[tuple[Port, list[Ask] | None, list[str] | None]]) -> list[Port]:
@@ -181,8 +184,7 @@ def _choose_mac(work: Work, port: Port) -> None:
 
 
 def _mac_taken(work: Work, network_id: str, mac: str) -> bool:
-    found = sa.select(_ports.c.id).where(_ports.c.network_id == network_id, _ports.c.mac == mac)
-    return work.connection.execute(found).first() is not None
+    return bool(read(work.connection, (_ports.c.id,), {"network_id": network_id, "mac": mac}))
 
 
 def _check_mac(work: Work, network_id: str, mac: str) -> None:
@@ -276,7 +278,7 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False) -> None:
     binding_store.release_floating(work, id_)
     allocation_store.give_back(work, id_)
     members = schema.port_groups
-    work.connection.execute(members.delete().where(members.c.port_id == id_))
+    delete(work.connection, members, port_id=id_)
     rows_store.remove(work, _ports, id_)
     host, row.host = row.host, ""
     binding_store.tell(work, row, host, row.security_groups)
@@ -301,7 +303,7 @@ def serve_dhcp(work: Work, network_id: str) -> bool:
     """
     subnets = [one for one in allocation_store.ranges(work.connection, network_id) if one.enable_dhcp]
     subnets = [one for one in subnets if one.ip_version == 4 or one.ipv6_address_mode]
-    found = ports_where(work.connection, _ports.c.network_id == network_id, _ports.c.device_owner == "network:dhcp")
+    found = ports_by(work.connection, {"network_id": network_id, "device_owner": "network:dhcp"})
     if not subnets:
         delete_dhcp_ports(work, network_id)
         return bool(found)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kilonova.base.faults import invalid, over_quota
+from kilonova.db.statements import Statement, read
 from kilonova.network import schema
 from kilonova.network.settings import QuotaDefaults
 from kilonova.network.work import Work
@@ -37,11 +38,10 @@ def take(work: Work, project_id: str, resource: str, count: int = 1) -> None:
 
 
 def lock(connection: Connection, project_id: str, resource: str) -> None:
-    mine = (_quotas.c.project_id == project_id) & (_quotas.c.resource == resource)
-    found = sa.select(_quotas.c.resource).where(mine).with_for_update()
-    if connection.execute(found).first() is None:
+    columns, where = (_quotas.c.resource,), {"project_id": project_id, "resource": resource}
+    if not read(connection, columns, where, lock=True):
         _insert_missing(connection, project_id, resource)
-        connection.execute(found)
+        read(connection, columns, where, lock=True)
 
 
 def _insert_missing(connection: Connection, project_id: str, resource: str) -> None:
@@ -59,19 +59,21 @@ def _insert_missing(connection: Connection, project_id: str, resource: str) -> N
 
 def usage(connection: Connection, project_id: str, resource: str) -> int:
     """How many there are. DHCP's own ports are the cloud's, they do not count."""
-    table = COUNTED[resource]
-    statement = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == project_id)
-    if table is schema.ports:
-        statement = statement.where(table.c.device_owner != "network:dhcp")
-    return connection.execute(statement).scalar_one()
+    return int(_COUNTS[resource].scalar(connection, project=project_id))
+
+
+def _count(table: sa.Table) -> Statement:
+    core = sa.select(sa.func.count()).select_from(table).where(table.c.project_id == sa.bindparam("project"))
+    return Statement(core.where(table.c.device_owner != "network:dhcp") if table is schema.ports else core)
+
+
+_COUNTS = {resource: _count(table) for resource, table in COUNTED.items()}
 
 
 def limits(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, int]:
     """Resource → limit for the project."""
-    found = sa.select(_quotas.c.resource, _quotas.c.maximum).where(
-        _quotas.c.project_id == project_id, _quotas.c.maximum.is_not(None)
-    )
-    return dataclasses.asdict(defaults) | dict(connection.execute(found).all())
+    found = read(connection, (_quotas.c.resource, _quotas.c.maximum), {"project_id": project_id})
+    return dataclasses.asdict(defaults) | {resource: most for resource, most in found if most is not None}
 
 
 def details(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, dict[str, int]]:

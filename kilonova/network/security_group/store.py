@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict
+from kilonova.db.statements import delete, insert_all, read
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.door import absent
 from kilonova.network.outbox import store as outbox
@@ -107,8 +108,9 @@ def find_group(connection: Connection, id_: str) -> Group | None:
 def _with_rules(connection: Connection, groups: list[Group]) -> list[Group]:
     if groups:
         by_id = {group.id: group for group in groups}
-        found = sa.select(_rules).where(_rules.c.group_id.in_(by_id)).order_by(_rules.c.created_at, _rules.c.id)
-        for rule in rows_store.made(Rule, connection.execute(found)):
+        order = (_rules.c.created_at, _rules.c.id)
+        found = read(connection, _rules.columns.values(), {"group_id": list(by_id)}, order=order)
+        for rule in rows_store.of_rows(_rules, Rule, found):
             by_id[rule.group_id].rules = [*by_id[rule.group_id].rules, rule]
     return groups
 
@@ -130,15 +132,19 @@ def find_rule(connection: Connection, id_: str) -> tuple[Rule, str] | None:
 def default_group(work: Work, project_id: str) -> str:
     """The id of the project's default group, made when it is not there yet."""
     defaults = schema.default_groups
-    found = sa.select(defaults.c.group_id).where(defaults.c.project_id == project_id)
-    if (id_ := work.connection.scalar(found)) is not None:
-        return str(id_)
+    if (id_ := _default_id(work.connection, project_id)) is not None:
+        return id_
     quota.lock(work.connection, project_id, "security_group")  # two first ports of a project make one group
-    if (id_ := work.connection.scalar(found)) is not None:
-        return str(id_)
+    if (id_ := _default_id(work.connection, project_id)) is not None:
+        return id_
     group = _new_group(work, project_id, name="default", description="Default security group", is_default=True)
     work.connection.execute(defaults.insert().values(project_id=project_id, group_id=group.id))
     return group.id
+
+
+def _default_id(connection: Connection, project_id: str) -> str | None:
+    found = read(connection, (schema.default_groups.c.group_id,), {"project_id": project_id})
+    return str(found[0][0]) if found else None
 
 
 def _new_group(work: Work, project_id: str, **values: Any) -> Group:
@@ -281,36 +287,29 @@ def check_usable(connection: Connection, ids: Iterable[str], project_id: str | N
     wanted = set(ids)
     if not wanted:
         return
-    found = sa.select(_groups.c.id).where(_groups.c.id.in_(wanted))
-    if project_id is not None:
-        found = found.where(_groups.c.project_id == project_id)
-    if missing := sorted(wanted - set(connection.scalars(found))):
+    where: dict[str, Any] = {"id": list(wanted)} | ({} if project_id is None else {"project_id": project_id})
+    if missing := sorted(wanted - {id_ for (id_,) in read(connection, (_groups.c.id,), where)}):
         raise no_group(missing[0])
 
 
 def groups_of(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[str]]:
     """Port id → ids of its groups."""
-    found = sa.select(_members.c.port_id, _members.c.group_id).where(_members.c.port_id.in_(port_ids))
+    columns, order = (_members.c.port_id, _members.c.group_id), (_members.c.group_id,)
     groups: dict[str, list[str]] = {}
-    for port_id, group_id in connection.execute(found.order_by(_members.c.group_id)):
+    for port_id, group_id in read(connection, columns, {"port_id": list(port_ids)}, order=order):
         groups.setdefault(port_id, []).append(group_id)
     return groups
 
 
 def put_in(work: Work, port_id: str, ids: Sequence[str]) -> None:
     """The port is in exactly these groups."""
-    work.connection.execute(_members.delete().where(_members.c.port_id == port_id))
-    if ids:
-        work.connection.execute(
-            _members.insert(), [{"port_id": port_id, "group_id": id_} for id_ in dict.fromkeys(ids)]
-        )
+    delete(work.connection, _members, port_id=port_id)
+    insert_all(work.connection, _members, [{"port_id": port_id, "group_id": id_} for id_ in dict.fromkeys(ids)])
 
 
 def has_default(connection: Connection, project_id: str) -> bool:
     """Whether the project has its default group."""
-    defaults = schema.default_groups
-    found = sa.select(defaults.c.group_id).where(defaults.c.project_id == project_id)
-    return connection.execute(found).first() is not None
+    return _default_id(connection, project_id) is not None
 
 
 def default_is_there() -> Fault:

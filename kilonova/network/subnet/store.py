@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, invalid
+from kilonova.db.statements import read
 from kilonova.network import addresses, rows_store, schema, told_store
 from kilonova.network.door import absent
 from kilonova.network.port import store as port_store
@@ -91,8 +92,8 @@ def find_subnet(connection: Connection, id_: str) -> Subnet | None:
 def _of_networks(connection: Connection, rows: list[Subnet]) -> list[Subnet]:
     ids = {row.network_id for row in rows}
     if ids:
-        found = sa.select(_networks.c.id, _networks.c.shared, _networks.c.project_id).where(_networks.c.id.in_(ids))
-        known = {id_: (shared, project_id) for id_, shared, project_id in connection.execute(found)}
+        columns = (_networks.c.id, _networks.c.shared, _networks.c.project_id)
+        known = {id_: (shared, project) for id_, shared, project in read(connection, columns, {"id": list(ids)})}
         for row in rows:
             row.shared, row.network_project_id = known[row.network_id]
     return rows
