@@ -255,10 +255,9 @@ _USED, _USED_BY_USER = Statement(_COUNTED), Statement(_COUNTED.where(servers.c.u
 
 def usage(connection: Connection, project_id: str, user_id: str = "") -> tuple[int, int, int]:
     """(servers, cores, MB of memory) that the project has, by counting its rows; soft-deleted ones do not count."""
-    found = _USED_BY_USER.all(connection, project=project_id, user=user_id) if user_id else (
-        _USED.all(connection, project=project_id)
-    )  # fmt: skip
-    return int(found[0][0]), int(found[0][1]), int(found[0][2])
+    mine = {"project": project_id} | ({"user": user_id} if user_id else {})
+    [(count, vcpus, memory_mb)] = (_USED_BY_USER if user_id else _USED).all(connection, **mine)
+    return int(count), int(vcpus), int(memory_mb)
 
 
 # ── writing the record
@@ -339,8 +338,7 @@ def _move(connection: Connection, seen: Server, values: dict[str, Any], now: dat
 
 def owned(connection: Connection, server_id: str, operation_id: str, now: datetime, values: dict[str, Any]) -> None:
     """Write as the operation that owns the server; Superseded when it does not any more."""
-    mine = {"id": server_id, "operation_id": operation_id}
-    if not update(connection, servers, mine, {**values, "updated_at": now}):
+    if not update(connection, servers, {"id": server_id, "operation_id": operation_id}, {**values, "updated_at": now}):
         raise Superseded(operation_id)
 
 
@@ -363,8 +361,8 @@ def end(
 
 def give_back(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
     """The operation failed and was undone: the state it found, no task, no owner. Not the owner: nothing."""
-    mine = servers.update().where(servers.c.id == server_id, servers.c.operation_id == operation_id)
-    connection.execute(mine.values(task_state="", operation_id="", updated_at=now))
+    mine = {"id": server_id, "operation_id": operation_id}
+    update(connection, servers, mine, {"task_state": "", "operation_id": "", "updated_at": now})
 
 
 def to_error(connection: Connection, server_id: str, operation_id: str, now: datetime, fault: Fault) -> None:
@@ -380,12 +378,9 @@ def to_error(connection: Connection, server_id: str, operation_id: str, now: dat
 def record_fault(connection: Connection, server_id: str, fault: Fault, now: datetime) -> None:
     """Keep why; replaces an earlier fault."""
     details = "\n".join(str(line) for line in fault.data.get("details", ())) or fault.inside
-    connection.execute(faults.delete().where(faults.c.server_id == server_id))
-    connection.execute(
-        faults.insert().values(
-            server_id=server_id, code=500, message=fault.told[:4000], details=details[:16000], created_at=now
-        )
-    )
+    delete(connection, faults, server_id=server_id)
+    values = {"message": fault.told[:4000], "details": details[:16000]}
+    insert_row(connection, faults, {"server_id": server_id, "code": 500, "created_at": now, **values})
 
 
 # ── what the steps of create and delete write
@@ -393,8 +388,8 @@ def record_fault(connection: Connection, server_id: str, fault: Fault, now: date
 
 def place(connection: Connection, server_id: str, operation_id: str, host: tuple[str, str, str]) -> None:
     """The record names the chosen (host, node, availability zone)."""
-    mine = {"id": server_id, "operation_id": operation_id}
-    if not update(connection, servers, mine, {"host": host[0], "node": host[1], "availability_zone": host[2]}):
+    values = {"host": host[0], "node": host[1], "availability_zone": host[2]}
+    if not update(connection, servers, {"id": server_id, "operation_id": operation_id}, values):
         raise Superseded(operation_id)
 
 
@@ -453,12 +448,8 @@ def host_of(connection: Connection, server_id: str) -> str:
 def unfinished_operations(connection: Connection, server_id: str) -> list[tuple[str, str]]:
     """(id, kind) of the operations on a server that have not ended, stuck ones too."""
     o = journal.operations.c
-    found = (
-        sa.select(o.id, o.kind)
-        .where(o.resource_id == server_id, o.state.in_((*UNFINISHED, "superseded")))
-        .order_by(o.created_at)
-    )
-    return [(row[0], row[1]) for row in connection.execute(found)]
+    found = sa.select(o.id, o.kind).where(o.resource_id == server_id, o.state.in_((*UNFINISHED, "superseded")))
+    return [(row[0], row[1]) for row in connection.execute(found.order_by(o.created_at))]
 
 
 def may_hold_room(connection: Connection, server_id: str) -> bool:
