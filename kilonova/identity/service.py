@@ -8,7 +8,6 @@ from typing import Any
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import IDENTITY
-from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.identity.application_credential import resource as application_credential
 from kilonova.identity.assignment import resource as assignment
@@ -16,6 +15,7 @@ from kilonova.identity.catalog import resource as catalog
 from kilonova.identity.core import IdentityService
 from kilonova.identity.credential import ec2, signed_login
 from kilonova.identity.credential import resource as credential
+from kilonova.identity.discovery import discovery
 from kilonova.identity.domain import resource as domain
 from kilonova.identity.domain_config import resource as domain_config
 from kilonova.identity.endpoint_filter import resource as endpoint_filter
@@ -58,35 +58,8 @@ _NOUNS = (
 )
 
 
-def _version(request: Request[Any]) -> dict[str, Any]:
-    return {
-        "id": "v3.14",
-        "status": "stable",
-        "updated": "2020-04-07T00:00:00Z",
-        "links": [{"rel": "self", "href": f"{request.origin}/v3/"}],
-        "media-types": [
-            {"base": "application/json", "type": "application/vnd.openstack.identity-v3+json"},
-        ],
-    }
-
-
-async def versions(service: IdentityService, request: Request[None]) -> Answer:
-    """The versions of the Identity API that are spoken here: one."""
-    shown = {"versions": {"values": [_version(request)]}}
-    return Answer(shown, 300, {"Location": f"{request.origin}/v3/", "Vary": "X-Auth-Token"})
-
-
-async def version(service: IdentityService, request: Request[None]) -> dict[str, Any]:
-    """Version 3, where it is and what it is called."""
-    return {"version": _version(request)}
-
-
-_OPEN = "clients look for versions before they log in"
-ROUTES: tuple[Route, ...] = (
-    Route(method="GET", path="/", handler=versions, needs_token=False, open_because=_OPEN),
-    Route(method="GET", path="/v3", handler=version, needs_token=False, open_because=_OPEN),
-    *(route for noun in _NOUNS for route in noun.ROUTES),
-)
+_RESOURCES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)
+ROUTES: tuple[Route, ...] = (*discovery(_RESOURCES), *_RESOURCES)
 RULES: tuple[Rule, ...] = tuple(rule for noun in _NOUNS for rule in noun.RULES)
 LOOPS: tuple[Loop, ...] = (Loop("prune revocations", 600.0, prune_revocations),)
 
