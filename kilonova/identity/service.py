@@ -27,6 +27,7 @@ from kilonova.identity.project import tag
 from kilonova.identity.revoking import prune_revocations
 from kilonova.identity.role import resource as role
 from kilonova.identity.token import resource as token
+from kilonova.identity.token import revoke_events
 from kilonova.identity.token.validate import LocalAuthenticator
 from kilonova.identity.trust import resource as trust
 from kilonova.identity.user import resource as user
@@ -38,6 +39,7 @@ MIGRATIONS = "kilonova.identity.migrations"
 DENIAL = "You are not authorized to perform the requested action: {rule}."
 _NOUNS = (
     token,
+    revoke_events,
     domain,
     project,
     tag,

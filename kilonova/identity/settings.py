@@ -19,6 +19,7 @@ class IdentitySettings:
     fernet_keys_maximum: int = 5
     limit_model: Model = "flat"  # or strict_two_level
     trust_redelegations_maximum: int = 3
+    project_depth_maximum: int = 5  # projects below each other; with strict_two_level it is 1
     # security compliance: 0 or "" means the rule is off
     lockout_failure_attempts: int = 0  # wrong passwords in a row after which a user must wait
     lockout_duration_seconds: int = 1800

@@ -100,6 +100,8 @@ async def create(service: IdentityService, request: Request[ProjectBody]) -> dic
         raise invalid(f"Could not find parent project: {body.parent_id[:64]}.")
     if parent is not None and (parent.domain_id != domain_id or not parent.enabled):
         raise invalid("The parent project is disabled, or in another domain.")
+    if parent is not None:
+        await _check_depth(service, parent)
     project = Project(
         service.world.ids.hex32(),
         domain_id,
@@ -126,6 +128,13 @@ async def _create_domain(service: IdentityService, request: Request[Any], body: 
     taken = f"Conflict occurred attempting to store project - Duplicate entry found with name {name}."
     await service.db.write(store.insert, domains, domain, taken)
     return PROJECTS.body(request, project_store.as_project(domain))
+
+
+async def _check_depth(service: IdentityService, parent: Project) -> None:
+    """FORBIDDEN when no project may be below `parent`, as so many are above already."""
+    deepest = 1 if service.settings.limit_model == "strict_two_level" else service.settings.project_depth_maximum
+    if len(await service.db.read(project_store.parents, parent)) + 2 > deepest:
+        raise forbidden(f"Max hierarchy depth reached for {parent.id} branch: {deepest}.")
 
 
 async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:

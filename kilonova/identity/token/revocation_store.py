@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -12,6 +13,14 @@ from kilonova.identity.schema import revocations
 from kilonova.identity.token.payload import Payload
 
 RevocationKind = Literal["token", "chain", "user", "project", "domain"]
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """Tokens of `value` issued until `revoked_at` are worth nothing."""
+
+    kind: RevocationKind
+    value: str
+    revoked_at: datetime
 
 
 def revoke(
@@ -38,6 +47,15 @@ def is_revoked(connection: Connection, payload: Payload, user_ids: set[str], dom
         revocations.c.revoked_at >= payload.issued_at,
     )
     return any((row.kind, row.value) in concerned for row in connection.execute(found))
+
+
+def listed(connection: Connection, since: datetime | None) -> list[Revocation]:
+    """All that are remembered, oldest first; those after `since` when it is given."""
+    names = [revocations.c[name] for name in Revocation.__struct_fields__]
+    found = sa.select(*names).order_by(revocations.c.revoked_at)
+    if since is not None:
+        found = found.where(revocations.c.revoked_at > since)
+    return [Revocation(**row._mapping) for row in connection.execute(found)]
 
 
 def prune(connection: Connection, now: datetime) -> int:

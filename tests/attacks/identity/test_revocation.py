@@ -84,6 +84,9 @@ async def test_a44_gone_is_gone_at_another_process_and_its_validators(cloud: Clo
         assert (await validator.authenticate(token, "")).project_id == cloud.made.project_id
         await api_client(second, token).get("/v3/auth/projects")
     await take(cloud, admin, mine)
+    if take is not _lose_the_role and take is not _delete_the_user:
+        events = (await admin.get("/v3/OS-REVOKE/events"))["events"]
+        assert len(events) == 1 and "issued_before" in events[0]
     for token in (mine._token,) if take is _log_out else (mine._token, chained):
         await _die(validator, cloud, token)
         await api_client(second, token).get("/v3/auth/projects", 401)

@@ -18,6 +18,16 @@ async def test_no_project_is_its_own_ancestor(cloud: Cloud) -> None:
     assert whole["subtree"] == {below["id"]: None} and whole["parent_id"] == "default"
 
 
+async def test_a_branch_of_projects_has_an_end(cloud: Cloud) -> None:
+    admin = await cloud.admin()
+    above = "default"
+    for depth in range(cloud.service.settings.project_depth_maximum):
+        body = {"project": {"name": f"level {depth}", "parent_id": above}}
+        above = (await admin.post("/v3/projects", body, 201))["project"]["id"]
+    await admin.post("/v3/projects", {"project": {"name": "too deep", "parent_id": above}}, 403)
+    assert (await admin.get("/v3/projects?name=too%20deep"))["projects"] == []
+
+
 async def test_roles_do_not_imply_each_other_in_a_circle(cloud: Cloud) -> None:
     admin = await cloud.admin()
     ids = [(await admin.post("/v3/roles", {"role": {"name": f"r{n}"}}, 201))["role"]["id"] for n in range(3)]
