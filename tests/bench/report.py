@@ -15,7 +15,6 @@ from tests.bench.phases import Result
 from tests.fake_cloud import ROOT
 
 PAGE = ROOT / "docs/benchmarks.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,12 @@ PROMISES = {
     "memory": Promise("memory of the idle cloud", "MiB PSS", 120, "3800"),
     "restart": Promise("`up` with 1000 servers, to the first login", "s", 3),
     "idle": Promise("at rest with 1000 servers", "CPU ms/s", 20, "260"),
+    "candidates_1000_p99": Promise("1000 candidates of 10,000 providers, 99 of 100 within", "ms", 50),
+    "candidates_1000_cpu": Promise("the same", "CPU ms", 25, "941 (of 5000)"),
+    "candidates_all_p99": Promise("all 10,000 of them, 99 of 100 within", "ms", 250),
+    "candidates_all_cpu": Promise("the same", "CPU ms", 100),
+    "claims": Promise("claims in batches of 64, from one caller", "claims/s", 1000, at_least=True),
+    "claim_cpu": Promise("one of them", "CPU µs", 600),
 }
 
 
@@ -69,8 +74,8 @@ def missed(results: Sequence[Result]) -> list[str]:
     return [r.phase for r in results if r.phase in PROMISES and not PROMISES[r.phase].kept(r.value)]
 
 
-def write(results: Sequence[Result], *, page: bool) -> Path:
-    """output/bench/TIME.json, and with `page` the table in docs/benchmarks.md."""
+def write(results: Sequence[Result], *, page: bool, section: str = "measured") -> Path:
+    """output/bench/TIME.json, and with `page` the section's table in docs/benchmarks.md."""
     now = datetime.now(UTC)
     ask = ["git", "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False).stdout
@@ -81,7 +86,8 @@ def write(results: Sequence[Result], *, page: bool) -> Path:
     whole = {"commit": commit.strip(), "at": now.isoformat(), "machine": machine, "load": os.getloadavg()}
     file.write_text(json.dumps({**whole, "results": [asdict(result) for result in results]}, indent=2))
     if page:
-        before, _, rest = PAGE.read_text().partition(BEGIN)
+        begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+        before, _, rest = PAGE.read_text().partition(begin)
         head = f"Measured {now:%Y-%m-%d} at {commit.strip()} on {machine}; load average {os.getloadavg()[0]:.1f}."
-        PAGE.write_text(f"{before}{BEGIN}\n{head}\n\n{table(results)}\n{END}{rest.partition(END)[2]}")
+        PAGE.write_text(f"{before}{begin}\n{head}\n\n{table(results)}\n{end}{rest.partition(end)[2]}")
     return file
