@@ -59,10 +59,19 @@ def _parser() -> argparse.ArgumentParser:
     identity = command("identity", "the keys that sign tokens", "identity")
     identity.add_argument("what", choices=("rotate-keys",))
     identity.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
+    _image_options(command("image", "well-known cloud images: list them, bring one into this cloud", "image"))
     guest = command("guest", "the tiny cloud guest", "guest")
     guest.add_argument("what", choices=("build",))
     guest.add_argument("--output", "-o", type=Path, help="directory for guest.qcow2 (default: the state directory)")
     return parser
+
+
+def _image_options(image: argparse.ArgumentParser) -> None:
+    image.add_argument("what", choices=("sources", "fetch"))
+    image.add_argument("name", nargs="?", default="", help="of a source")
+    image.add_argument("--private", action="store_true", help="only the admin's project sees it")
+    image.add_argument("--again", action="store_true", help="also when an image of that name is there")
+    image.add_argument("--list", type=Path, default=None, help="TOML file of sources (STATE/image-sources.toml)")
 
 
 def _up_options(up: argparse.ArgumentParser) -> None:
