@@ -14,18 +14,17 @@ class StoreSettings:
     """A place where images' bytes live: `[[image.stores]]`."""
 
     id: str
-    kind: str = "file"  # file | http | s3 | swift | rbd
+    kind: str = "file"  # file | http | s3 | swift
     description: str = ""
     weight: int = 0  # the heaviest is read first
     default: bool = False
     directory: str = ""  # of a file store; "" is its own below the state directory
     url: str = ""  # of an S3 endpoint, or of Swift's identity
-    container: str = ""  # bucket, container or pool
-    user: str = ""  # access key, or user of Swift or Ceph
+    container: str = ""  # bucket or container
+    user: str = ""  # access key, or Swift's user
     secret: str = ""
     region: str = ""
     project: str = ""  # of a Swift user
-    configuration: str = ""  # ceph.conf
 
 
 @dataclass(frozen=True)

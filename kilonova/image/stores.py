@@ -17,7 +17,7 @@ class Store:
     """A store with its name. A read-only one has no bytes of ours: its images' locations are URLs."""
 
     id: str
-    kind: str  # file | http | s3 | swift | rbd | memory
+    kind: str  # file | http | s3 | swift | memory
     data: ImageStore | None
     description: str = ""
     weight: int = 0

@@ -137,6 +137,7 @@ def main() -> int:
     real = chosen("HYPERVISOR", "fake") == "libvirt"
     more = ("--hosts", "2", *(("--hypervisor", "libvirt", "--network", "linux") if real else ()))
     with tempfile.TemporaryDirectory(prefix="kilonova-conformance-") as folder, image.web_server() as port:
+        Path(folder).chmod(0o711)  # disks are converted by a child that is nobody
         if area == "image":
             match = chosen("FORMATS") != "loose"
             more = (*more, "--config", str(image.settings(Path(folder) / "settings.toml", port, match=match)))

@@ -53,6 +53,7 @@ def settings(path: Path, port: int, *, match: bool) -> Path:
 show_multiple_locations = true
 show_image_direct_url = true
 cache_bytes = 268435456
+convert_to = "raw"
 require_image_format_match = {str(match).lower()}
 
 [image.web]

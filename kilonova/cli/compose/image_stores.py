@@ -14,7 +14,9 @@ from kilonova.image.service import ImageParts, Workers
 from kilonova.image.settings import StoreSettings
 from kilonova.image.stores import Store
 from kilonova.node.images.convert import FileConverter
+from kilonova.node.images.s3 import S3Store
 from kilonova.node.images.store import FileStore
+from kilonova.node.images.swift import SwiftStore, SwiftUser
 from kilonova.node.images.web import WebReader
 
 FILES = StoreSettings("files", description="Files of this cloud", default=True)
@@ -45,8 +47,14 @@ def _bytes(ground: Ground, wanted: StoreSettings) -> ImageStore | None:
             return FileStore(ground.world, Path(wanted.directory) if wanted.directory else own)
         case "http":
             return None  # nothing is saved there: its images are at URLs that users gave
+        case "s3":
+            keys = (wanted.user, wanted.secret)
+            return S3Store(ground.world, wanted.url, wanted.container, keys, wanted.region)
+        case "swift":
+            user = SwiftUser(wanted.url, wanted.user, wanted.secret, wanted.project, wanted.region)
+            return SwiftStore(ground.world, user, wanted.container)
         case _:
-            raise invalid(f"Image store {wanted.id} has kind {wanted.kind!r}.", hint="Known: file, http.")
+            raise invalid(f"Image store {wanted.id} has kind {wanted.kind!r}.", hint="Known: file, http, s3, swift.")
 
 
 def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
