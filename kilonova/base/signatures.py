@@ -8,9 +8,13 @@ from functools import lru_cache
 from typing import Any, get_type_hints
 
 
-@lru_cache(4096)
 def hints_of(function: Callable[..., Any]) -> Mapping[str, Any]:
     """Parameter name → its type, and `return`; what is not annotated is not in it."""
+    return _hints(getattr(function, "__func__", function))  # a bound method is a new object each time
+
+
+@lru_cache(4096)
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
     return get_type_hints(function)
 
 

@@ -99,13 +99,18 @@ class ComputeConductor:
 
     # ── what a host may know
 
-    async def server_for_host(self, host: str, server_id: str) -> ServerForHost:
+    async def server_for_host(self, host: str, server_id: str, operation_id: str = "", epoch: int = 0) -> ServerForHost:
         _check_sender(host)
-        return await self.compute.db.read(_server_for_host, host, server_id)
+        server, sealed = await self.compute.db.read(_server_for_host, host, server_id, operation_id, epoch)
+        if sealed is not None:
+            server.secrets = msgspec.convert(self.compute.sealer.open(sealed), StepSecrets)
+        return server
 
     async def step_secrets(self, host: str, operation_id: str, epoch: int) -> StepSecrets:
         _check_sender(host)
         sealed = await self.compute.db.read(_sealed, host, operation_id, epoch)
+        if sealed is None:
+            raise not_found("Secrets of operation", operation_id)
         return msgspec.convert(self.compute.sealer.open(sealed), StepSecrets)
 
     # ── what a host says
@@ -151,11 +156,14 @@ def _check_sender(host: str) -> None:
 
 
 @says("servers: read what the host may know of it")
-def _server_for_host(connection: Connection, host: str, server_id: str) -> ServerForHost:
+def _server_for_host(
+    connection: Connection, host: str, server_id: str, operation_id: str, epoch: int
+) -> tuple[ServerForHost, bytes | None]:
     server = store.find(connection, server_id, deleted=True)
     if server is None or not _is_for(connection, server, host):
         raise not_found("Instance", server_id, code="InstanceNotFound")
-    return as_host_sees(server, store.devices_of(connection, server_id), store.tags_of(connection, server_id))
+    seen = as_host_sees(server, store.devices_of(connection, server_id), store.tags_of(connection, server_id))
+    return seen, _sealed(connection, host, operation_id, epoch) if operation_id else None
 
 
 def _is_for(connection: Connection, server: store.Server, host: str) -> bool:
@@ -199,10 +207,11 @@ def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[
 
 
 def _sealed(connection: Connection, host: str, operation_id: str, epoch: int) -> bytes | None:
+    """None: the operation is over, another's, or has nothing to do on that host."""
     row = journal.get(connection, operation_id)
     alive = row is not None and row.state in (*UNFINISHED, "superseded")
     if row is None or not alive or row.epoch != epoch or not journal.has_step_on(connection, operation_id, host):
-        raise not_found("Secrets of operation", operation_id)
+        return None
     return row.sealed
 
 

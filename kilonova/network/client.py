@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, over_quota
 from kilonova.network import addresses
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
-from kilonova.network.port_changes import PortChanges
+from kilonova.network.port_changes import PortChanges, chosen_groups
 
 Json = dict[str, Any]
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
@@ -81,7 +82,8 @@ class NetworkClient(PortChanges):
 
     async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
         """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none is left."""
-        groups = await self._group_ids(token, nics.project_id, nics.security_groups)
+        known = await self._groups(token, nics.project_id) if nics.security_groups else {}
+        groups = chosen_groups(known, nics.project_id, nics.security_groups)
         bound: list[tuple[Json, PortRequest]] = []
         try:
             for index, request in enumerate(nics.requests):
@@ -94,7 +96,7 @@ class NetworkClient(PortChanges):
         except Fault:
             await self.unbind(token, nics.server_id, [_bare(port, request) for port, request in bound])
             raise
-        return await self._bindings(token, bound)
+        return await self._bindings(token, bound, known)
 
     async def _make(self, token: str, key: str, nics: ServerNics, request: PortRequest, groups: list[str]) -> Json:
         body: Json = {
@@ -153,8 +155,13 @@ class NetworkClient(PortChanges):
         found = await self._list(token, "ports", [("device_id", server_id), ("sort_key", "created_at")])
         return await self._bindings(token, [(port, PortRequest(port_id=port["id"])) for port in found])
 
-    async def _bindings(self, token: str, bound: list[tuple[Json, PortRequest]]) -> list[PortBinding]:
-        """With facts of networks, subnets, floating IPs and security groups, by one request each."""
+    async def _bindings(
+        self, token: str, bound: list[tuple[Json, PortRequest]], groups: Mapping[str, str] | None = None
+    ) -> list[PortBinding]:
+        """With facts of networks, subnets, floating IPs and security groups, by one request each.
+
+        `groups` are (id → name) those that are known already.
+        """
         ids = sorted({port["network_id"] for port, _ in bound})
         if not ids:
             return []
@@ -163,7 +170,9 @@ class NetworkClient(PortChanges):
         subnets = {one["id"]: one for one in found}
         made = [_binding(port, request, networks[port["network_id"]], subnets) for port, request in bound]
         floating = await self._floating(token, [port["id"] for port, request in bound if request.port_id])
-        names = await self._group_names(token, {group for port, _ in bound for group in port["security_groups"]})
+        names = dict(groups or {})
+        asked = {group for port, _ in bound for group in port["security_groups"]} - names.keys()
+        names |= await self._group_names(token, asked)
         for binding, (port, _) in zip(made, bound, strict=True):
             binding.floating = floating.get(binding.id, [])
             binding.security_groups = sorted({names[one] for one in port["security_groups"] if one in names})

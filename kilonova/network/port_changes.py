@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
@@ -64,11 +64,14 @@ class PortChanges:
         return await self._list(token, "ports", [("device_id", server_id)])
 
     async def _group_ids(self, token: str, project_id: str, groups: Iterable[str]) -> list[str]:
-        if not (wanted := list(dict.fromkeys(groups))):
-            return []
+        wanted = list(groups)
+        return chosen_groups(await self._groups(token, project_id), project_id, wanted) if wanted else []
+
+    async def _groups(self, token: str, project_id: str) -> dict[str, str]:
+        """Id → name of the project's security groups."""
         query = [("project_id", project_id), ("fields", "id"), ("fields", "name")]
         known = await self._list(token, "security-groups", query, key="security_groups")
-        return [_group_id(known, group, project_id) for group in wanted]
+        return {one["id"]: one["name"] for one in known}
 
     async def _group_names(self, token: str, ids: set[str]) -> dict[str, str]:
         """Id → name of security groups."""
@@ -94,10 +97,15 @@ class PortChanges:
         return found
 
 
-def _group_id(known: list[Json], group: str, project_id: str) -> str:
-    if any(one["id"] == group for one in known):
+def chosen_groups(known: Mapping[str, str], project_id: str, groups: Iterable[str]) -> list[str]:
+    """Ids of security groups given by name or id, of those known as id → name; an ambiguous name is CONFLICT."""
+    return [_group_id(known, group, project_id) for group in dict.fromkeys(groups)]
+
+
+def _group_id(known: Mapping[str, str], group: str, project_id: str) -> str:
+    if group in known:
         return group
-    named = [one["id"] for one in known if one["name"] == group]
+    named = [id_ for id_, name in known.items() if name == group]
     if len(named) > 1:
         raise conflict(
             f"Multiple security groups found matching '{group}'. Use an ID to be more specific.",
@@ -105,4 +113,4 @@ def _group_id(known: list[Json], group: str, project_id: str) -> str:
         )
     if not named:
         raise not_found("Security group", group, inside=f"project {project_id}", code="SecurityGroupNotFound")
-    return str(named[0])
+    return named[0]

@@ -52,7 +52,9 @@ class Conductor(Protocol):
         ...
 
     @rpc.call()
-    async def server_for_host(self, host: str, server_id: str) -> ServerForHost: ...
+    async def server_for_host(self, host: str, server_id: str, operation_id: str = "", epoch: int = 0) -> ServerForHost:
+        """The server's record; with the operation's sealed secrets when one of its steps asks."""
+        ...
 
     @rpc.call()
     async def step_secrets(self, host: str, operation_id: str, epoch: int) -> StepSecrets:

@@ -86,6 +86,7 @@ class ServerForHost(msgspec.Struct):
     launch_index: int = 0
     reservation_id: str = ""
     tags: list[str] = []
+    secrets: StepSecrets | None = None  # of the step that asks, while its operation runs
 
 
 class StepSecrets(msgspec.Struct):

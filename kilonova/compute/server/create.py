@@ -45,7 +45,7 @@ from kilonova.http.schema import convert
 from kilonova.policy.personas import ADMIN, PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
 from kilonova.saga.journal import OperationRow
-from kilonova.saga.operation import Kind, Operation, Step
+from kilonova.saga.operation import Kind, Operation
 from kilonova.trace import spans
 
 # ── the handler
@@ -65,7 +65,7 @@ async def create(compute: Compute, request: Request[CreateBody]) -> Answer:
     await reserve(compute, request, plan, ids[0])
     now, reservation = compute.world.clock.now(), f"r-{compute.world.ids.secret(6)[:8].lower()}"
     made = [record_of(request, plan, (one, number, len(ids)), reservation, now) for number, one in enumerate(ids)]
-    rows = [_operation(compute, request, spec, password) for _, _, spec in made]
+    rows = [_operation(compute, request, one, password) for one in made]
     try:
         kept = await compute.db.write(record, compute.catalogue, plan, made, rows, request.idempotency_key)
     except Fault:
@@ -80,8 +80,10 @@ async def create(compute: Compute, request: Request[CreateBody]) -> Answer:
     return _answer(request, want, made[0][0], password)
 
 
-def _operation(compute: Compute, request: Request[Any], spec: RequestSpec, password: str) -> OperationRow:
-    args = {"server_id": spec.server_id, "spec": msgspec.to_builtins(spec)}
+def _operation(compute: Compute, request: Request[Any], made: Made, password: str) -> OperationRow:
+    _, mapping, spec = made
+    volumes = any(device.destination_type == "volume" or device.volume_id for device in mapping)
+    args = {"server_id": spec.server_id, "spec": msgspec.to_builtins(spec), "volumes": volumes}
     return new_operation(compute, request, "create", spec.server_id, args, {"admin_password": password})
 
 
@@ -242,7 +244,9 @@ def within_quota(used: tuple[int, int, int], limits: Limits, plan: Plan) -> int:
 # ── the flow, run by a conductor
 
 
-async def flow(op: Operation[Compute], compute: Compute, server_id: str, spec: RequestSpec) -> None:
+async def flow(
+    op: Operation[Compute], compute: Compute, server_id: str, spec: RequestSpec, volumes: bool = True
+) -> None:
     """Read down: the life of a create, from the queue to a running guest."""
     hosts = await op.step(
         "scheduler picks a host, placement claims it",
@@ -258,7 +262,7 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, spec: R
             if number == 0 or await op.step(
                 "placement claims the next host", claim_alternate, spec, destination, undo=give_back_claim
             ):
-                await build_on(op, compute, server_id, destination)
+                await build_on(op, compute, server_id, destination, volumes)
                 return
             refused.append((destination.host, _full()))
         except Fault as fault:
@@ -268,24 +272,29 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, spec: R
     raise no_host_built(refused)
 
 
-async def build_on(op: Operation[Compute], compute: Compute, server_id: str, chosen: Destination) -> None:
+async def build_on(
+    op: Operation[Compute], compute: Compute, server_id: str, chosen: Destination, volumes: bool
+) -> None:
     """One host's attempt; when it fails, all of it can be undone and another host tried."""
     there, now = on_host(chosen.host), compute.world.clock.now
-    await op.step("the record names the chosen host", place, server_id, chosen, undo=unplace)
-    await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
+    placing = Placing(compute.catalogue)
+    await op.write("the record names the chosen host", placing.place, server_id, op.id, chosen, undo=unplace)
+    if volumes:
+        await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
     await op.step("host fetches the record and brings the image", there.build_and_run_instance, server_id)
     ports = await op.step(
         "host asks network for ports", there.bind_ports, server_id, undo=there.unbind_ports, shows=states.NETWORKING
     )
     await op.write("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
-    mapping = await op.step(
-        "host asks block storage to attach",
-        there.attach_volumes,
-        server_id,
-        undo=there.detach_volumes,
-        shows=states.BLOCK_DEVICE_MAPPING,
-    )
-    await op.write("block devices recorded", store.connect_devices, server_id, mapping)
+    if volumes:
+        mapping = await op.step(
+            "host asks block storage to attach",
+            there.attach_volumes,
+            server_id,
+            undo=there.detach_volumes,
+            shows=states.BLOCK_DEVICE_MAPPING,
+        )
+        await op.write("block devices recorded", store.connect_devices, server_id, mapping)
     power = await op.step(
         "host makes disks and starts the guest", there.spawn, server_id, undo=there.destroy, shows=states.SPAWNING
     )
@@ -295,18 +304,17 @@ async def build_on(op: Operation[Compute], compute: Compute, server_id: str, cho
 # ── what the steps need
 
 
-async def place(step: Step[Compute], server_id: str, chosen: Destination) -> None:
-    """The record names the host, its node and its availability zone."""
-    await step.services.db.write(_place, step.services.catalogue, server_id, step.row.id, chosen)
+class Placing:
+    """The unit that names the host, with what it looks up beside servers."""
 
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
 
-@says(lambda _catalogue, _server_id, _operation_id, chosen: f"servers: host = {chosen.host}")
-def _place(
-    connection: Connection, catalogue: Catalogue, server_id: str, operation_id: str, chosen: Destination
-) -> None:
-    catalogue.check_group(connection, server_id, chosen.host)
-    zone = catalogue.zone_of(connection, chosen.host)
-    store.place(connection, server_id, operation_id, (chosen.host, chosen.node, zone))
+    def place(self, connection: Connection, server_id: str, operation_id: str, chosen: Destination) -> None:
+        """The record names the host, its node and its availability zone."""
+        self._catalogue.check_group(connection, server_id, chosen.host)
+        zone = self._catalogue.zone_of(connection, chosen.host)
+        store.place(connection, server_id, operation_id, (chosen.host, chosen.node, zone))
 
 
 def set_active(connection: Connection, server_id: str, operation_id: str, power: Power, now: datetime) -> None:

@@ -96,7 +96,9 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
         return False
     store.take(connection, server_id, "delete", row, admin=admin)
     taken = [one for one, _ in running if journal.supersede(connection, one, row.created_at)]
-    row.args |= {"host": server.host, "over": taken}
+    mapping = store.devices_of(connection, server_id)
+    volumes = bool(taken) or any(one.volume_id or one.destination_type == "volume" for one in mapping)
+    row.args |= {"host": server.host, "over": taken, "volumes": volumes}
     journal.insert(connection, row)
     return True
 
@@ -104,7 +106,9 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
 # ── the flow
 
 
-async def flow(op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str]) -> None:
+async def flow(
+    op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str], volumes: bool = True
+) -> None:
     """Read down: the end of a server. A silent host does not hold the user up: it cleans up when it is back."""
     try:
         for operation_id in over:
@@ -112,22 +116,24 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, host: s
         if over:
             host = await op.write("which host still has it", store.host_of, server_id)
         if host:
-            await on_its_host(op, compute, server_id, host)
+            await on_its_host(op, compute, server_id, host, volumes)
     except (HostSilent, Parked) as silence:
         await op.write(
             "the host is silent: deleted for the user", store.hide, server_id, op.id, compute.world.clock.now()
         )
         raise Parked(f"delete of {server_id} waits for host {host}") from silence
-    await _insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
+    if volumes:
+        await _insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
     await _insist(op, compute, "placement gets the claim back", release_claim, server_id)
     await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
 
 
-async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str) -> None:
+async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str, volumes: bool) -> None:
     """The host's part, newest first; each accepts "already gone"."""
     there = on_host(host)
     await _insist(op, compute, "host destroys the guest", there.destroy, server_id)
-    await _insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
+    if volumes:
+        await _insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
     await _insist(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
 
 

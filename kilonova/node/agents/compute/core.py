@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from kilonova.base.world import World
 from kilonova.block_storage.contract import Volumes
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Target
+from kilonova.bus.steps import DoStep
 from kilonova.compute.contract import (
     CONDUCTOR_TOPIC,
     EXCHANGE,
@@ -62,6 +64,9 @@ class ComputeSettings(msgspec.Struct, frozen=True):
     host_ip: str = ""
 
 
+_told: ContextVar[tuple[DoStep, StepSecrets]] = ContextVar("kilonova_step_secrets")  # they came with the record
+
+
 class HostCore:
     """What the agent's verbs share: the host's adapters, the peers, the server's record, secrets and lock."""
 
@@ -91,7 +96,16 @@ class HostCore:
         return self._locks.setdefault(server_id, asyncio.Lock())
 
     async def _record(self, server_id: str) -> ServerForHost:
-        return await self._asked(lambda: self.conductor.server_for_host(self.host, server_id))
+        if not in_step():
+            return await self._asked(lambda: self.conductor.server_for_host(self.host, server_id))
+        step = current_step()
+        server = await self._asked(
+            lambda: self.conductor.server_for_host(self.host, server_id, step.operation, step.epoch)
+        )
+        if server.secrets is not None:
+            _told.set((step, server.secrets))
+            server.secrets = None
+        return server
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The conductor's answer to a question that may be asked again: a lost message must not fail a step."""
@@ -116,6 +130,9 @@ class HostCore:
         if not in_step():  # guests that ran before are started again: nothing was sealed for that
             return StepSecrets()
         step = current_step()
+        came_along = _told.get(None)
+        if came_along is not None and came_along[0] is step:
+            return came_along[1]
         try:
             return await self._asked(lambda: self.conductor.step_secrets(self.host, step.operation, step.epoch))
         except Fault as fault:
