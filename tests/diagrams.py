@@ -132,6 +132,7 @@ class Story:
             await self.ask(f"compute/{verb}_server", "POST", f"{path}/action", {f"os-{verb}": None})
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
         await self.daily(path)
+        await self.resizes(path)
         await self.ask("compute/delete_server", "DELETE", path)
         await self.gone(path)
 
@@ -174,6 +175,20 @@ class Story:
         """`act`, then until what it takes away is gone."""
         await act()
         await self.gone(path)
+
+    async def resizes(self, path: str) -> None:
+        """compute: a server resized and reverted, resized and confirmed, rebuilt."""
+        for action, status in (
+            ("resize", "VERIFY_RESIZE"),
+            ("revertResize", "ACTIVE"),
+            ("resize", "VERIFY_RESIZE"),
+            ("confirmResize", "ACTIVE"),
+            ("rebuild", "ACTIVE"),
+        ):
+            body = {"resize": {"flavorRef": "2"}, "rebuild": {"imageRef": self.driver.image}}.get(action)
+            name = {"resize": "resize_server", "rebuild": "rebuild_server"}.get(action, action.replace("R", "_r"))
+            await self.ask(f"compute/{name}", "POST", f"{path}/action", {action: body})
+            await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)
 
     async def whole(self) -> None:
         """Everything, in the order in which each stands on the one before."""

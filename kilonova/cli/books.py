@@ -11,6 +11,7 @@ from typing import Any
 
 from kilonova.cli.environment import base_url
 from kilonova.cli.state import State
+from kilonova.compute.server import migration_store
 from kilonova.http.client import Client, HttpTransport
 
 BUSY_MINUTES = 15
@@ -84,13 +85,22 @@ class Books:
             answer = await self._ask("GET", f"/placement/resource_providers/{provider['uuid']}/allocations")
             held |= dict.fromkeys(answer["allocations"], provider["name"])
         found = []
+        waiting = await self._migrations()
         for id_, host in held.items():
-            if id_ not in servers:
+            if id_ not in servers and id_ not in waiting:
                 path = f"/placement/allocations/{id_}"
                 found.append(Trouble(f"host {host} is claimed for server {id_}, which is gone", self._mender(path)))
         for id_, row in servers.items():
             if row["status"] not in ("BUILD", "ERROR", "SHELVED_OFFLOADED", "DELETED") and id_ not in held:
                 found.append(Trouble(f"server {id_} ({row['status']}) has no claim on any host"))
+        return found
+
+    async def _migrations(self) -> set[str]:
+        """Ids under which placement holds what a revert needs."""
+        found: set[str] = set()
+        for status in migration_store.OPEN:
+            answer = await self._ask("GET", f"/compute/v2.1/os-migrations?status={status}")
+            found |= {one["uuid"] for one in answer["migrations"]}
         return found
 
     async def _ports(self, servers: dict[str, dict[str, Any]]) -> list[Trouble]:

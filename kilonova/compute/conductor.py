@@ -41,6 +41,9 @@ from kilonova.compute.server.delete import KIND as DELETE
 from kilonova.compute.server.password import KIND as CHANGE_PASSWORD
 from kilonova.compute.server.pause import KINDS as PAUSE
 from kilonova.compute.server.reboot import KIND as REBOOT
+from kilonova.compute.server.rebuild import KIND as REBUILD
+from kilonova.compute.server.resize import KIND as RESIZE
+from kilonova.compute.server.resize_confirm import KINDS as RESIZE_CONFIRM
 from kilonova.compute.server.soft_delete import KINDS as SOFT_DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.compute.server.suspend import KINDS as SUSPEND
@@ -63,6 +66,9 @@ KINDS: tuple[Kind[Compute], ...] = (
     CHANGE_PASSWORD,
     *ATTACH_VOLUME,
     *ATTACH_INTERFACE,
+    RESIZE,
+    *RESIZE_CONFIRM,
+    REBUILD,
 )
 PROVIDER_REFRESH_SECONDS = 300.0
 
@@ -222,7 +228,9 @@ def _report(connection: Connection, said: HostReport, new_id: str, now: datetime
 
 def _to_run(connection: Connection, host: str) -> list[str]:
     rows = seen_store.on_host(connection, host)
-    return [row[0] for row in rows if row[1] == states.ACTIVE and row[3] == Power.RUNNING and not row[4]]
+    return [
+        row[0] for row in rows if row[1] in (states.ACTIVE, states.RESIZED) and row[3] == Power.RUNNING and not row[4]
+    ]
 
 
 @says(lambda changed: f"servers: power_state of {len(changed)}")

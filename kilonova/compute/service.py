@@ -18,7 +18,15 @@ from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.reconcile import abandoned_holds, addresses, orphan_allocations, power_sync, reclaim, retention
+from kilonova.compute.reconcile import (
+    abandoned_holds,
+    addresses,
+    confirm_old_resizes,
+    orphan_allocations,
+    power_sync,
+    reclaim,
+    retention,
+)
 from kilonova.compute.server import (
     actions,
     attach_interface,
@@ -30,10 +38,14 @@ from kilonova.compute.server import (
     external_events,
     lock,
     metadata,
+    migrations,
     password,
     pause,
     reboot,
+    rebuild,
     reset_state,
+    resize,
+    resize_confirm,
     resource,
     soft_delete,
     start_stop,
@@ -56,12 +68,15 @@ MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
 _POWER = (soft_delete, start_stop, reboot, pause, suspend, password, diagnostics, reset_state)
 _PLUG = (attach_volume, attach_interface)
-_SERVER = (resource, create, delete, *_POWER, *_PLUG, lock, metadata, tags, actions, console, external_events)
+_CHANGE = (resize, resize_confirm, rebuild, migrations)
+_DONE = (*_POWER, *_PLUG, *_CHANGE)
+_SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, aggregate, services, hypervisors)
 _NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,
     addresses.LOOP,
+    confirm_old_resizes.LOOP,
     orphan_allocations.LOOP,
     abandoned_holds.LOOP,
     reclaim.LOOP,

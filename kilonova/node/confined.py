@@ -30,14 +30,19 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 def run_confined(
-    command: Sequence[str], limits: Limits | None = None, *, outputs: Sequence[str] = (), output_bytes: int = 0
+    command: Sequence[str],
+    limits: Limits | None = None,
+    *,
+    outputs: Sequence[str] = (),
+    output_bytes: int = 0,
+    changes: Sequence[str] = (),
 ) -> bytes:
     """What the command printed. Blocks; call it off the event loop.
 
     As root the child is `nobody` with no capability in an empty network namespace, so its inputs must be readable
     and reachable for all, and it can write only the files in `outputs`: made here as holes of `output_bytes`, root's
-    afterwards, removed by a failure. Faults: UNAVAILABLE (missing program, time passed), NO_CAPACITY (disk full),
-    INVALID (the program refused its input).
+    afterwards, removed by a failure; and those in `changes`, which exist and keep their owner. Faults: UNAVAILABLE
+    (missing program, time passed), NO_CAPACITY (disk full), INVALID (the program refused its input).
     """
     limits = limits or Limits()
     program = shutil.which(command[0], path=_PATH)
@@ -49,13 +54,19 @@ def run_confined(
             made.truncate(output_bytes)
             if is_root:
                 os.chown(output, _NOBODY, _NOBODY)
+    owners = [(path, os.stat(path)) for path in changes] if is_root else []
     try:
+        for path, _ in owners:
+            os.chown(path, _NOBODY, _NOBODY)
         printed = _run([*_fence(limits, is_root), program, *command[1:]], limits)
     except BaseException:
         for output in outputs:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(output)
         raise
+    finally:
+        for path, was in owners:
+            os.chown(path, was.st_uid, was.st_gid)
     if is_root:
         for output in outputs:
             os.chown(output, 0, 0)
@@ -145,3 +156,14 @@ def make_overlay(base: str, base_format: str, target: str, size_bytes: int) -> N
     """A qcow2 of `size_bytes` that shows `base` until it is written; the backing format is always explicit."""
     command = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", base_format, target, str(size_bytes)]
     run_confined(command, Limits(file_bytes=GIB), outputs=[target])
+
+
+def grow_overlay(path: str, size_bytes: int) -> None:
+    """A qcow2 that is smaller gets this size; a larger one stays as it is: what a guest wrote is never cut off."""
+    with open(path, "rb") as file:
+        header = file.read(32)
+    if header[:4] != b"QFI\xfb":
+        raise invalid("The server's disk is no qcow2 file.", inside=path)
+    if int.from_bytes(header[24:32], "big") < size_bytes:
+        limits = Limits(file_bytes=size_bytes + GIB)
+        run_confined(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size_bytes)], limits, changes=[path])

@@ -139,6 +139,25 @@ class PlacementClient:
             raise
         return True
 
+    async def move(self, from_id: str, to_id: str, to_type: str) -> None:
+        """`to_id` holds exactly what `from_id` held, which holds nothing."""
+        await self._retried(lambda: self._move(from_id, to_id, to_type))
+
+    async def _move(self, from_id: str, to_id: str, to_type: str) -> None:
+        held = await self._ask("GET", f"/allocations/{from_id}")
+        if not held["allocations"]:
+            return
+        there = await self._ask("GET", f"/allocations/{to_id}")
+        owner = {"project_id": held["project_id"], "user_id": held["user_id"]}
+        parts = {id_: {"resources": part["resources"]} for id_, part in held["allocations"].items()}
+        emptied = {"allocations": {}, **owner, "consumer_generation": held["consumer_generation"]}
+        filled = {"allocations": parts, **owner, "consumer_generation": there.get("consumer_generation")}
+        body = {
+            from_id: {**emptied, "consumer_type": held["consumer_type"]},
+            to_id: {**filled, "consumer_type": to_type},
+        }
+        await self._ask("POST", "/allocations", body)
+
     async def release(self, consumer_id: str) -> None:
         """The consumer holds nothing."""
         await self._found("DELETE", f"/allocations/{consumer_id}")

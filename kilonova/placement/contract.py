@@ -133,6 +133,11 @@ class Placement(Protocol):
         """Allocate for the consumer, replacing what it held. False: no longer enough room. Repeats are harmless."""
         ...
 
+    async def move(self, from_id: str, to_id: str, to_type: str) -> None:
+        """`to_id` (INSTANCE or MIGRATION) holds exactly what `from_id` held, which holds nothing; all at once, so that
+        nobody takes the room in between. `from_id` holds nothing: nothing, so that repeats are harmless."""
+        ...
+
     async def release(self, consumer_id: str) -> None:
         """The consumer holds nothing; already so is fine."""
         ...

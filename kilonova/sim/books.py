@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from kilonova.compute.contract import BlockDevice, GuestSpec, Power
-from kilonova.compute.server import states
+import msgspec
+
+from kilonova.compute.contract import BlockDevice, Flavor, GuestSpec, Power
+from kilonova.compute.server import migration_store, states
+from kilonova.compute.server.create_checks import resources_of
+from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.store import Server
 from kilonova.sim.cloud import SimCloud
 
@@ -27,6 +31,7 @@ def check(cloud: SimCloud) -> list[str]:
         *_nothing_under_way(servers),
         *_allocations(cloud, placed),
         *_guests(cloud, placed),
+        *_disks(cloud, placed),
         *_ports(cloud, placed),
         *_attachments(cloud, live),
         *_hardware(cloud, placed),
@@ -50,11 +55,48 @@ def _nothing_under_way(servers: list[Server]) -> list[str]:
 def _allocations(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
     held = {key: next(iter(where)) for key, where in cloud.books.allocations.items() if where}
     names = {key: name for key, (name, _, _) in cloud.books.providers.items()}
-    told = [f"allocation of {key} without a server" for key in held if key not in placed]
+    moving = _moving(cloud)
+    told = [f"allocation of {key} without a server" for key in held if key not in placed and key not in moving]
+    for key, migration in moving.items():
+        wanted = resources_of(msgspec.convert(migration.old_flavor, Flavor), from_volume=False)
+        if list(cloud.books.allocations.get(key, {}).values()) != [wanted]:
+            told.append(f"migration {key} of {migration.server_id} holds {cloud.books.allocations.get(key)}")
     for key, server in placed.items():
         where = names.get(held.get(key, ""), "nowhere")
         if where != server.node:
             told.append(f"server {key} is on {server.node}, its allocation {where}")
+        elif server.image_id and server.vm_state != states.ERROR:
+            wanted = resources_of(server.flavor_struct, from_volume=False)
+            if list(cloud.books.allocations[key].values()) != [wanted]:
+                told.append(f"server {key} holds {cloud.books.allocations[key]}, not {wanted}")
+    return told
+
+
+def _moving(cloud: SimCloud) -> dict[str, Migration]:
+    """Resizes that wait for their user's word."""
+    with cloud.db.engine.connect() as connection:
+        return {one.id: one for one in migration_store.every(connection) if one.status in migration_store.OPEN}
+
+
+def _disks(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
+    """Old disks are kept while a resize waits, and no longer; what a host counts is what is there."""
+    waiting = {migration.server_id for migration in _moving(cloud).values()}
+    told = []
+    for host in cloud.hosts.values():
+        machine = host.machine
+        told += [f"disks of {key} without a server on {host.name}" for key in machine.disks if key not in placed]
+        told += [f"old disks of {key} on {host.name}" for key in machine.kept_disks if key not in waiting]
+        counted = sum(machine.disk_gb_of.values()) + sum(gigabytes for _, gigabytes in machine.kept_disks.values())
+        if machine.disk_gb_used != counted:
+            told.append(f"{host.name} counts {machine.disk_gb_used} GB of disks, {counted} are there")
+        for key, guest in machine.guests.items():
+            server = placed.get(key)
+            if (
+                server is not None
+                and guest.power is Power.RUNNING
+                and guest.spec.memory_mb != server.flavor["memory_mb"]
+            ):
+                told.append(f"guest {key} has {guest.spec.memory_mb} MB, its flavor {server.flavor['memory_mb']}")
     return told
 
 

@@ -15,7 +15,7 @@ import msgspec
 from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
 from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, VolumeRef
-from kilonova.compute.contract import Destination, RequestSpec
+from kilonova.compute.contract import Destination, Rejection, RequestSpec
 from kilonova.image.contract import ImageRef
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
 from kilonova.placement.contract import (
@@ -149,6 +149,11 @@ class SimPlacement(_Peer):
             return False
         self.books.allocations[consumer_id] = {provider_id: dict(resources)}
         return True
+
+    async def move(self, from_id: str, to_id: str, to_type: str) -> None:
+        await self._take_time("move")
+        if held := self.books.allocations.pop(from_id, None):
+            self.books.allocations[to_id] = held
 
     async def release(self, consumer_id: str) -> None:
         await self._take_time("release")
@@ -362,6 +367,12 @@ class SimScheduler(_Peer):
             if await self.placement.claim(spec.server_id, chosen.id, spec.resources, spec.project_id, spec.user_id):
                 return [Destination(one.name, one.name, one.id, spec.resources) for one in fits[number : number + 3]]
         raise _no_valid_host()
+
+    async def refusals(self, spec: RequestSpec) -> list[Rejection]:
+        await self._take_time("refusals")
+        if spec.image_properties.get("hw_architecture", "x86_64") == "x86_64":
+            return []
+        return [Rejection(spec.requested_host, "ImagePropertiesFilter", "the image is for other processors")]
 
 
 def _no_valid_host() -> Fault:

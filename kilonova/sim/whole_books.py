@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import msgspec
+
 from kilonova.block_storage.schema import journal as volume_journal
-from kilonova.compute.contract import BlockDevice, Power
+from kilonova.compute.contract import BlockDevice, Flavor, Power
 from kilonova.compute.schema import journal as server_journal
-from kilonova.compute.server import seen_store, states, store
+from kilonova.compute.server import migration_store, seen_store, states, store
+from kilonova.compute.server.create_checks import resources_of
+from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.store import Server
 from kilonova.sim import whole_store as rows
 from kilonova.sim.books import differs
@@ -53,10 +57,13 @@ class Seen:
     cloud: WholeCloud
     servers: list[Server] = field(init=False)
     devices: dict[str, list[BlockDevice]] = field(init=False)
+    waiting: dict[str, Migration] = field(init=False)  # migrations that are not over
 
     def __post_init__(self) -> None:
         with self.cloud.databases["compute"].engine.connect() as connection:
             self.servers = seen_store.every(connection)
+            moving = migration_store.every(connection)
+            self.waiting = {one.id: one for one in moving if one.status in migration_store.OPEN}
             self.devices = {server.id: store.devices_of(connection, server.id) for server in self.servers}
 
     @cached_property
@@ -68,6 +75,10 @@ class Seen:
     def placed(self) -> dict[str, Server]:
         """Of them those that are on a host."""
         return {key: server for key, server in self.live.items() if server.host}
+
+    def has_image(self, migration: Migration) -> bool:
+        """Whether its server boots from an image."""
+        return any(one.id == migration.server_id and one.image_id for one in self.servers)
 
     def ask(self, database: str, question: Any, *args: Any) -> Any:
         """Read behind a service's back."""
@@ -99,14 +110,26 @@ def _nothing_under_way(seen: Seen) -> list[str]:
 
 def _allocations(seen: Seen) -> list[str]:
     held = seen.ask("placement", rows.allocations)
-    told = [f"allocation of {key} without a server on a host" for key in held if key not in seen.placed]
+    told = [
+        f"allocation of {key} without a server on a host"
+        for key in held
+        if key not in seen.placed and key not in seen.waiting
+    ]
+    for key, migration in seen.waiting.items():
+        old = resources_of(msgspec.convert(migration.old_flavor, Flavor), from_volume=not seen.has_image(migration))
+        if held.get(key) != {migration.source_node: old}:
+            told.append(f"migration {key} of {migration.server_id} holds {held.get(key)}, not {old}")
     for key, server in seen.placed.items():
         where = held.get(key, {})
         if list(where) != [server.node]:
             told.append(f"server {key} is on {server.node}, its allocation on {list(where)}")
-        elif (where[server.node]["VCPU"], where[server.node]["MEMORY_MB"]) != (server.vcpus, server.memory_mb):
+        elif where[server.node] != _wanted(server) and server.vm_state != states.ERROR:
             told.append(f"server {key} holds {where[server.node]}")
     return told
+
+
+def _wanted(server: Server) -> dict[str, int]:
+    return resources_of(server.flavor_struct, from_volume=not server.image_id)
 
 
 def _usage(seen: Seen) -> list[str]:
@@ -136,12 +159,16 @@ def _guests(seen: Seen) -> list[str]:
             where.setdefault(guest_id, []).append(host.name)
         told += [f"disks of {id_} without a server on {host.name}" for id_ in host.machine.disks
                  if id_ not in seen.placed]  # fmt: skip
+        told += [f"old disks of {id_} on {host.name}" for id_ in host.machine.kept_disks
+                 if id_ not in {one.server_id for one in seen.waiting.values()}]  # fmt: skip
     told += [f"guest {key} without a server on {hosts}" for key, hosts in where.items() if key not in seen.placed]
     told += [f"guest {key} twice: {hosts}" for key, hosts in where.items() if len(hosts) > 1]
     for key, server in seen.placed.items():
         if server.vm_state not in POWER:
             continue
         guest = seen.cloud.hosts[server.host].machine.guests.get(key)
+        if guest is not None and guest.power is Power.RUNNING and guest.spec.memory_mb != server.flavor["memory_mb"]:
+            told.append(f"guest {key} has {guest.spec.memory_mb} MB, its flavor {server.flavor['memory_mb']}")
         if where.get(key) != [server.host] or guest is None or guest.power is not POWER[server.vm_state]:
             told.append(f"server {key} is {server.vm_state} on {server.host}, its guest {guest and guest.power}")
     return told

@@ -236,3 +236,103 @@ def read(iso: pycdlib.PyCdlib, path: str) -> bytes:
     content = BytesIO()
     iso.get_file_from_iso_fp(content, rr_path=path)
     return content.getvalue()
+
+
+# ── resize and rebuild: other disks in place of the old, which are kept
+
+
+def virtual_size(path: str) -> int:
+    told = subprocess.run(
+        ["qemu-img", "info", "-U", "--output=json", path], check=True, capture_output=True, timeout=30
+    )
+    return int(json.loads(told.stdout)["virtual-size"])
+
+
+def written(path: str, text: str) -> None:
+    """Put `text` at the start of a qcow2."""
+    raw = f"{path}.text"
+    Path(raw).write_text(text.ljust(512))
+    command = ["qemu-io", "-f", "qcow2", "-c", f"write -s {raw} 0 512", path]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    os.unlink(raw)
+
+
+def first_sector(path: str) -> str:
+    command = ["qemu-img", "dd", "-U", "-f", "qcow2", "-O", "raw", f"if={path}", f"of={path}.read", "bs=512", "count=1"]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
+    text = Path(f"{path}.read").read_bytes().decode(errors="replace").strip()
+    os.unlink(f"{path}.read")
+    return text
+
+
+async def test_disks_are_resized_restored_and_forgotten_however_often(rig: Rig) -> None:
+    await rig.with_image()
+    one = server()
+    before = await rig.disks.ensure_disks(one, "")
+    larger = server(id=one.id, flavor=Flavor("2", "m1.small", 1, 256, 2, ephemeral_gb=1, swap_mb=64))
+    for _ in range(2):
+        await rig.disks.resize_disks(larger)
+    assert [disk.target for disk in await rig.disks.ensure_disks(larger, "")] == ["vda", "vdb", "vdc"]
+    for _ in range(2):
+        await rig.disks.restore_disks(one.id)
+    assert await rig.disks.ensure_disks(one, "") == before
+    await rig.disks.resize_disks(larger)
+    for _ in range(2):
+        await rig.disks.forget_disks(one.id)
+    await rig.disks.restore_disks(one.id)  # nothing is kept any more: the new ones stay
+    assert len(await rig.disks.ensure_disks(larger, "")) == 3
+    await rig.disks.replace_disks(larger, False)
+    await rig.disks.drop_disks(one.id)
+    await rig.disks.restore_disks(one.id)
+
+
+async def test_a_resized_root_is_larger_with_its_data_and_a_restored_one_has_only_what_was_before(real: Rig) -> None:
+    await real.with_image()
+    one = server(1)
+    path = (await real.disks.ensure_disks(one, ""))[0].path
+    written(path, "before")
+    larger = server(2, id=one.id)
+    await real.disks.resize_disks(larger)
+    assert (virtual_size(path), first_sector(path)) == (2 * GIB, "before")
+    written(path, "after")
+    await real.disks.restore_disks(one.id)
+    assert (virtual_size(path), first_sector(path)) == (GIB, "before")
+    await real.disks.resize_disks(larger)
+    await real.disks.forget_disks(one.id)
+    await real.disks.resize_disks(server(1, id=one.id))  # never smaller
+    assert virtual_size(path) == 2 * GIB
+    await real.disks.drop_disks(one.id)
+    assert list((real.directory / "state/servers").iterdir()) == []
+
+
+async def test_a_rebuilt_root_is_fresh_and_ephemeral_disks_stay_when_asked(real: Rig) -> None:
+    await real.with_image()
+    one = server(flavor=Flavor("x", "x", 1, 128, 1, ephemeral_gb=1), config_drive=True)
+    root, ephemeral, _ = [disk.path for disk in await real.disks.ensure_disks(one, "old")]
+    written(root, "old")
+    Path(ephemeral).write_bytes(b"kept")
+    await real.disks.replace_disks(one, True)
+    await real.disks.ensure_disks(one, "new")
+    assert (first_sector(root).strip("\0"), Path(ephemeral).read_bytes()) == ("", b"kept")
+    await real.disks.forget_disks(one.id)
+    assert Path(ephemeral).read_bytes() == b"kept"
+    await real.disks.replace_disks(one, False)
+    await real.disks.ensure_disks(one, "")
+    assert not Path(ephemeral).read_bytes().startswith(b"kept")
+    await real.disks.restore_disks(one.id)
+    assert Path(ephemeral).read_bytes() == b"kept"
+
+
+async def test_a_host_that_died_amid_a_resize_goes_on_where_it_was(real: Rig) -> None:
+    await real.with_image()
+    one = server()
+    path = (await real.disks.ensure_disks(one, ""))[0].path
+    larger = server(2, id=one.id)
+    await real.disks.resize_disks(larger)
+    servers = real.directory / "state/servers"
+    (servers / one.id).rename(servers / f"{one.id}.next")  # died between its two renames
+    await real.disks.resize_disks(larger)
+    assert virtual_size(path) == 2 * GIB
+    (servers / one.id / "disk").unlink()  # died while the new ones were being removed
+    await real.disks.restore_disks(one.id)
+    assert virtual_size(path) == GIB

@@ -58,6 +58,7 @@ class Door:
 
 
 HARD, SOFT = {"type": "HARD"}, {"type": "SOFT"}
+LARGER, FRESH = {"flavorRef": "2"}, {"imageRef": IMAGE}
 # What is done to an active server, one after the other: (action, its argument). A law's plan strikes operations of its
 # kind, so what leads there is of other kinds.
 STORIES: dict[str, tuple[tuple[str, Any], ...]] = {
@@ -73,6 +74,10 @@ STORIES: dict[str, tuple[tuple[str, Any], ...]] = {
     "changePassword": (("changePassword", {"adminPass": "another"}),),
     "softDelete": (("DELETE", None),),
     "restore": (("DELETE", None), ("restore", None)),
+    "resize": (("resize", LARGER),),
+    "confirmResize": (("resize", LARGER), ("confirmResize", None)),
+    "revertResize": (("resize", LARGER), ("revertResize", None)),
+    "rebuild": (("rebuild", FRESH),),
     "delete": (("DELETE", None),),
 }
 
@@ -86,7 +91,7 @@ async def do(door: Door, story: str) -> str:
         if action == "DELETE":
             await door.delete(server_id)
         else:
-            await door.act(server_id, action, body=argument)
+            await door.act(server_id, action, 204 if action == "confirmResize" else 202, argument)
         await door.cloud.settle()
     return server_id
 

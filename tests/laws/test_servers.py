@@ -28,6 +28,10 @@ ENDS = {
     "changePassword": ("active", "active"),
     "softDelete": ("soft-delete", "active"),
     "restore": ("active", "soft-delete"),
+    "resize": ("resized", "active"),
+    "confirmResize": ("active", "active"),
+    "revertResize": ("active", "active"),
+    "rebuild": ("active", "active"),
 }
 VERBS = tuple(dict.fromkeys(kind_of(story) for story in ENDS))
 PLANS = [(story, plan) for story in ENDS for plan in plans(kind_of(story), steps_of(story))]

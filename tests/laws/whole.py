@@ -92,6 +92,15 @@ class Whole:
     async def act(self, server_id: str, action: str, argument: Any = None) -> None:
         await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", {action: argument})
 
+    async def resize(self, server_id: str) -> None:
+        """To the flavor that it may not have; a smaller disk is refused."""
+        body = {"resize": {"flavorRef": self.chance.choice(["1", "2"])}}
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", body)
+
+    async def rebuild(self, server_id: str) -> None:
+        body = {"rebuild": {"imageRef": self.first.image_id}}
+        await self.ask("compute", "POST", f"/v2.1/servers/{server_id}/action", body)
+
     async def create_volume(self, size: int = 1) -> str:
         """The new volume's id, or ""."""
         answer = await self.ask("volume", "POST", "/v3/volumes", {"volume": {"size": size, "name": "v"}})
@@ -191,13 +200,15 @@ async def _one_deed(whole: Whole) -> None:
         await whole.delete_server(chance.choice(whole.servers))
     elif pick < 0.6:
         await whole.act(chance.choice(whole.servers), *chance.choice(ACTIONS))
-    elif pick < 0.75:
+    elif pick < 0.72:
+        await _resize_or_rebuild(whole, chance.choice(whole.servers))
+    elif pick < 0.8:
         await whole.create_volume()
-    elif pick < 0.82 and whole.volumes:
+    elif pick < 0.85 and whole.volumes:
         await whole.delete_volume(chance.choice(whole.volumes))
-    elif pick < 0.86 and whole.volumes:
+    elif pick < 0.88 and whole.volumes:
         await whole.extend_volume(chance.choice(whole.volumes), 3)
-    elif pick < 0.93:
+    elif pick < 0.94:
         await whole.create_port()
     else:
         await whole.create_floating_ip(chance.choice([*whole.ports, ""]))
@@ -217,3 +228,14 @@ async def _plug(whole: Whole, server_id: str) -> None:
         await whole.attach_volume(server_id, volume_id)
     else:
         await whole.detach_volume(server_id, volume_id)
+
+
+async def _resize_or_rebuild(whole: Whole, server_id: str) -> None:
+    await whole.sleep(20)  # long enough to be built, if nothing is in the way
+    if whole.chance.random() < 0.3:
+        return await whole.rebuild(server_id)
+    await whole.resize(server_id)
+    if whole.chance.random() < 0.8:
+        await whole.sleep(whole.chance.random() * 8)
+        await whole.act(server_id, whole.chance.choice(["confirmResize", "revertResize"]))
+    return None

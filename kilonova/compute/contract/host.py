@@ -78,6 +78,22 @@ class ComputeHost(Protocol):
         """Guest and its local disks are gone; already gone is fine."""
         ...
 
+    async def resize_disks(self, server_id: str) -> None:
+        """Of a guest that is off: disks as large as its flavor says; the old ones are kept."""
+        ...
+
+    async def rebuild_disks(self, server_id: str, keep_ephemeral: bool) -> None:
+        """The guest is off, on new disks from the record's image; the old ones are kept."""
+        ...
+
+    async def restore_disks(self, server_id: str) -> None:
+        """The guest is off, on the disks that were kept; none are kept: on those it has."""
+        ...
+
+    async def forget_disks(self, server_id: str) -> None:
+        """What was kept is gone."""
+        ...
+
     async def start(self, server_id: str) -> Power: ...
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:

@@ -198,7 +198,25 @@ class LocalDisks(Protocol):
         """Root overlay, ephemeral, swap, config drive: made once, kept when there."""
         ...
 
-    async def drop_disks(self, server_id: str) -> None: ...
+    async def drop_disks(self, server_id: str) -> None:
+        """Gone, and what is kept of older ones too."""
+        ...
+
+    async def resize_disks(self, server: ServerForHost) -> None:
+        """Copies as large as the flavor says are in use; the old ones are kept. Kept already: nothing."""
+        ...
+
+    async def replace_disks(self, server: ServerForHost, keep_ephemeral: bool) -> None:
+        """The old disks are kept; `ensure_disks` makes others. Kept already: nothing."""
+        ...
+
+    async def restore_disks(self, server_id: str) -> None:
+        """The kept disks are in use again, the others gone. None are kept: nothing."""
+        ...
+
+    async def forget_disks(self, server_id: str) -> None:
+        """The kept disks are gone."""
+        ...
 
     async def console_log(self, server_id: str, length: int | None) -> str: ...
 

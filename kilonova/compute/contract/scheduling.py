@@ -67,3 +67,8 @@ class Scheduler(Protocol):
     async def select_destinations(self, spec: RequestSpec) -> list[Destination]:
         """The chosen host, claimed in placement, then up to 2 alternates. NO_CAPACITY with reasons when none fits."""
         ...
+
+    @rpc.call(30)
+    async def refusals(self, spec: RequestSpec) -> list[Rejection]:
+        """Why the requested host, on which the server is, may not run it; nothing is claimed, room is not asked for."""
+        ...

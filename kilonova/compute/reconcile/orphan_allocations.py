@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from kilonova.compute.core import Compute
 from kilonova.compute.host import store as hosts
-from kilonova.compute.server import store
+from kilonova.compute.server import migration_store, store
 from kilonova.saga.loops import Loop
 
 
 async def run(compute: Compute) -> int:
-    """Release every allocation whose consumer is no server on a host, and that no operation works on."""
+    """Release every allocation whose consumer is no server on a host, no migration, and not worked on."""
     mended = 0
     placement = compute.peers.placement
     for host in await compute.db.read(hosts.every):
         for consumer in await placement.consumers_on(host.provider_id):
             # Asked only after placement answered: a server that began meanwhile is seen.
-            if await compute.db.read(store.may_hold_room, consumer):
+            if await compute.db.read(_may_hold_room, consumer):
                 continue
             await placement.release(consumer)
             mended += 1
     return mended
+
+
+def _may_hold_room(connection: Connection, consumer: str) -> bool:
+    return store.may_hold_room(connection, consumer) or migration_store.may_hold_room(connection, consumer)
 
 
 LOOP = Loop("orphan_allocations", 60.0, run)

@@ -13,7 +13,7 @@ from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription
 from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, Destination, Rejection, RequestSpec, Scheduler
-from kilonova.compute.scheduler import explain
+from kilonova.compute.scheduler import explain, filters
 from kilonova.compute.scheduler.filters import Filtered
 from kilonova.compute.scheduler.pick import Rules, SchedulerSettings, pick
 from kilonova.compute.scheduler.state import Candidate, Hosts, HostState
@@ -62,6 +62,13 @@ class SchedulerWorker:
             if not order:
                 break
         raise await self._no_valid_host(spec, states, fits, [*filtered.rejections, *lost.values()])
+
+    async def refusals(self, spec: RequestSpec) -> list[Rejection]:
+        """What the filters say of the requested host alone."""
+        spans.about(spec.server_id)
+        here = [state for state in await self._hosts.states() if spec.requested_host in (state.host, state.node)]
+        known = [Candidate(one, ProviderSummary(one.provider_id, one.node, 0, {}, {})) for one in here]
+        return filters.run(self._rules.filters, known, spec).rejections
 
     async def _with_room(
         self, resources: dict[str, int], required: list[str], forbidden: list[str]

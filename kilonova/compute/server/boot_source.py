@@ -121,7 +121,8 @@ async def choose(
     for device in devices:
         if device.image_id:
             image = await _found(show_image(device.image_id), f"Image {device.image_id}")
-            _check_image(image, flavor, device)
+            room_gib = device.volume_size_gib if device.destination_type == "volume" else flavor.root_gb
+            check_image(image, flavor, room_gib)
             if device is root:
                 properties = dict(image.properties) | {"disk_format": image.disk_format}
         elif device.source_type == "volume":
@@ -144,14 +145,19 @@ async def _found(asked: Awaitable[Any], noun: str) -> Any:
         raise
 
 
-def _check_image(image: ImageRef, flavor: Flavor, device: BlockDevice) -> None:
+def check_image(image: ImageRef, flavor: Flavor, room_gib: int) -> None:
+    """The image is ready, and fits the flavor and `room_gib` of disk."""
     if image.status != "active":
         raise invalid(f"Image {image.id} is not active.", hint=f"It is {image.status}.", code="ImageNotActive")
+    check_fits(image, flavor, room_gib)
+
+
+def check_fits(image: ImageRef, flavor: Flavor, room_gib: int) -> None:
+    """The flavor's memory and `room_gib` of disk are enough for the image; 0 is as much as it needs."""
     if image.min_ram_mb > flavor.memory_mb:
         raise invalid(
             "Flavor's memory is too small for requested image.", hint=f"The image needs {image.min_ram_mb} MB."
         )
-    room_gib = device.volume_size_gib if device.destination_type == "volume" else flavor.root_gb
     if room_gib == 0:
         return  # the root disk is as large as the image
     if image.min_disk_gb > room_gib:

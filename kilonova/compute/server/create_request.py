@@ -122,7 +122,7 @@ async def check(compute: Compute, request: Request[Any], want: CreateServer, hin
         raise invalid(f"max_count must be at most {compute.settings.max_servers_per_request}.")
     key_owner = caller.user_id
     flavor, public_key, limits, zones = await compute.db.read(
-        _lookups, compute.catalogue, _last(want.flavor_ref), (key_owner, want.key_name or ""), caller.project_id
+        _lookups, compute.catalogue, last_of(want.flavor_ref), (key_owner, want.key_name or ""), caller.project_id
     )
     checked_metadata(want.metadata, limits.metadata_items)
     want.tags = checked_tags(want.tags)
@@ -130,7 +130,7 @@ async def check(compute: Compute, request: Request[Any], want: CreateServer, hin
     boot = await boot_source(compute, request, want, flavor)
     ports = await network_plan(compute, request, want)
     groups = list(dict.fromkeys(group.name for group in want.security_groups)) or ["default"]
-    await _found(compute.peers.networks.check_security_groups(caller.token, caller.project_id, groups))
+    await found_by_peer(compute.peers.networks.check_security_groups(caller.token, caller.project_id, groups))
     return Plan(
         want=want,
         flavor=flavor,
@@ -155,7 +155,7 @@ def _lookups(
     return flavor, public_key, catalogue.limits(connection, project_id), catalogue.zones(connection)
 
 
-def _last(reference: str | int) -> str:
+def last_of(reference: str | int) -> str:
     """The id at the end of a reference, which may be a whole URL."""
     return str(reference).rstrip("/").rsplit("/", 1)[-1]
 
@@ -164,7 +164,7 @@ async def boot_source(compute: Compute, request: Request[Any], want: CreateServe
     """What it boots from; a flavor without a disk needs a volume, or the right to have the image's size."""
     token, ids = request.caller.token, compute.world.ids
     devices = devices_from(want.block_device_mapping_v2, request.version, ids.uuid)
-    devices = with_root(devices, _last(want.image_ref) if want.image_ref else "", ids.uuid())
+    devices = with_root(devices, last_of(want.image_ref) if want.image_ref else "", ids.uuid())
     boot = await choose(
         devices,
         flavor,
@@ -182,10 +182,10 @@ async def network_plan(compute: Compute, request: Request[Any], want: CreateServ
     if wanted is None:
         return []
     checking = compute.peers.networks.check(request.caller.token, request.caller.project_id, wanted)
-    return list(await _found(checking))
+    return list(await found_by_peer(checking))
 
 
-async def _found(asked: Any) -> Any:
+async def found_by_peer(asked: Any) -> Any:
     """What a peer answers; what it does not find is the request's mistake."""
     try:
         return await asked

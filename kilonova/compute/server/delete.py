@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
-from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
-from kilonova.compute.server import console_store, states, store
+from kilonova.compute.server import console_store, migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.hold import release_claim, release_volumes
+from kilonova.compute.server.insist import insist
 from kilonova.compute.server.soft_delete import may_be_soft, soft_delete
 from kilonova.compute.server.store import Server
 from kilonova.db.database import says
@@ -25,10 +24,6 @@ from kilonova.saga.hosts import HostSilent
 from kilonova.saga.journal import OperationRow, Parked
 from kilonova.saga.operation import Kind, Operation
 from kilonova.trace import spans
-
-AGAIN_SECONDS = (1.0, 4.0, 15.0)
-SILENT_SECONDS = 20.0  # noticed when the host was asked twice: the user waits 30 s at most
-
 
 # ── the API's part
 
@@ -123,39 +118,24 @@ async def flow(
         )
         raise Parked(f"delete of {server_id} waits for host {host}") from silence
     if volumes:
-        await _insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
-    await _insist(op, compute, "placement gets the claim back", release_claim, server_id)
+        await insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
+    await insist(op, compute, "placement gets the claim back", release_claim, server_id)
     await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
 
 
 async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str, volumes: bool) -> None:
     """The host's part, newest first; each accepts "already gone"."""
     there = on_host(host)
-    await _insist(op, compute, "host destroys the guest", there.destroy, server_id)
+    await insist(op, compute, "host destroys the guest", there.destroy, server_id)
     if volumes:
-        await _insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
-    await _insist(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
-
-
-async def _insist(
-    op: Operation[Compute], compute: Compute, title: str, act: Callable[..., Awaitable[None]], server_id: str
-) -> None:
-    """The step, again when a peer did not answer: one lost message must not leave a server in error."""
-    for pause_seconds in AGAIN_SECONDS:
-        try:
-            return await op.step(title, act, server_id, patience_seconds=SILENT_SECONDS)
-        except HostSilent:
-            raise
-        except Fault as fault:
-            if fault.kind is not FaultKind.UNAVAILABLE or fault.code == "HostSilent":
-                raise
-        await compute.world.clock.sleep(pause_seconds)
-    return await op.step(title, act, server_id, patience_seconds=SILENT_SECONDS)
+        await insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
+    await insist(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
 
 
 def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:
     compute.catalogue.leave_groups(connection, server_id)
     console_store.drop_of(connection, server_id)
+    migration_store.close_of(connection, server_id, compute.world.clock.now())
     store.end_deleted(connection, server_id, operation_id, compute.world.clock.now())
 
 

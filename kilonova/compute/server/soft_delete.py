@@ -14,7 +14,7 @@ from kilonova.base.faults import Fault, over_quota
 from kilonova.compute.contract import Power
 from kilonova.compute.core import Catalogue, Compute, Limits, on_host
 from kilonova.compute.schema import journal
-from kilonova.compute.server import states, store
+from kilonova.compute.server import migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.store import Server
 from kilonova.db.database import says
@@ -121,6 +121,8 @@ async def restore_flow(op: Operation[Compute], compute: Compute, server_id: str,
 def _end(connection: Connection, server_id: str, operation_id: str, power: Power, now: datetime) -> None:
     values = {"vm_state": states.SOFT_DELETED, "soft_deleted_at": now, "power_state": str(power)}
     store.end(connection, server_id, operation_id, "softDelete", now, values)
+    migration_store.close_of(connection, server_id, now)  # a resize that waited counts as confirmed
+    migration_store.charge(connection, server_id)
 
 
 def _end_restored(connection: Connection, server_id: str, operation_id: str, power: Power, now: datetime) -> None:

@@ -70,6 +70,7 @@ class FakeMachine:
         self.images: dict[str, str] = {}  # image id → path
         self.disks: dict[str, list[Disk]] = {}  # server id → its disks
         self.disk_gb_of: dict[str, int] = {}
+        self.kept_disks: dict[str, tuple[list[Disk], int]] = {}  # server id → the disks it had before, GB
         self.disk_gb_used = 0
         self.passwords: dict[str, str] = {}
         self.acpi_seconds = 0.0  # how long a guest takes to shut down when asked

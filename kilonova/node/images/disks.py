@@ -14,9 +14,10 @@ from kilonova.base.units import GIB, MIB, gib_up
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.compute.metadata_tree import config_drive_files
-from kilonova.node.confined import Limits, make_overlay, run_confined
+from kilonova.node.confined import Limits, grow_overlay, make_overlay, run_confined
 from kilonova.node.images.cache import ImageCache, require_room
 from kilonova.node.images.config_drive import config_drive_image
+from kilonova.node.images.set_aside import copy_files, drop_all, forget, put_back, set_aside
 
 CONSOLE_LOG_MAX_BYTES: Final = 4 * MIB
 _FORMATTED: Final = ("ext2", "ext3", "ext4")
@@ -43,7 +44,19 @@ class FileLocalDisks:
         return await self._world.blocking(self._ensure_disks, server, admin_password)
 
     async def drop_disks(self, server_id: str) -> None:
-        await self._world.blocking(self._drop_disks, server_id)
+        await self._world.blocking(drop_all, self._servers, server_id)
+
+    async def resize_disks(self, server: ServerForHost) -> None:
+        await self._world.blocking(self._resize_disks, server)
+
+    async def replace_disks(self, server: ServerForHost, keep_ephemeral: bool) -> None:
+        await self._world.blocking(self._replace_disks, server, keep_ephemeral)
+
+    async def restore_disks(self, server_id: str) -> None:
+        await self._world.blocking(put_back, self._servers, server_id)
+
+    async def forget_disks(self, server_id: str) -> None:
+        await self._world.blocking(forget, self._servers, server_id)
 
     async def console_log(self, server_id: str, length: int | None) -> str:
         return await self._world.blocking(_tail, self.console_path(server_id), length)
@@ -138,8 +151,30 @@ class FileLocalDisks:
         path.touch(mode=0o600)  # before the password is in it
         path.write_bytes(config_drive_image(files))
 
-    def _drop_disks(self, server_id: str) -> None:
-        shutil.rmtree(self._servers / server_id, ignore_errors=False, onerror=_already_gone)
+    def _resize_disks(self, server: ServerForHost) -> None:
+        set_aside(self._servers, server.id, partial(self._copy_larger, server))
+
+    def _copy_larger(self, server: ServerForHost, new: Path, old: Path) -> None:
+        """Copies, grown to what the flavor says; a swap disk of another size is made anew when the guest starts."""
+        swap_bytes = server.flavor.swap_mb * MIB
+
+        def is_other_swap(path: Path) -> bool:
+            return path.name == "disk.swap" and path.stat().st_size != swap_bytes
+
+        copy_files(new, old, is_other_swap)
+        if (root := new / "disk").exists():
+            grow_overlay(str(root), server.flavor.root_gb * GIB)
+        for number, (size_gb, _) in enumerate(_ephemerals(server)):
+            path = new / f"disk.eph{number}"
+            if path.exists() and path.stat().st_size < size_gb * GIB:
+                os.truncate(path, size_gb * GIB)
+
+    def _replace_disks(self, server: ServerForHost, keep_ephemeral: bool) -> None:
+        def prepare(new: Path, old: Path) -> None:
+            for kept in old.glob("disk.eph*") if keep_ephemeral else ():
+                os.link(kept, new / kept.name)  # one file in both places: whichever set is used in the end has it
+
+        set_aside(self._servers, server.id, prepare)
 
 
 def _ephemerals(server: ServerForHost) -> list[tuple[int, str]]:
@@ -180,8 +215,3 @@ def _keep_in_bounds(log: Path) -> None:
                 file.write(kept)
     except FileNotFoundError:
         pass
-
-
-def _already_gone(_function: Any, _path: str, error: tuple[type[BaseException], BaseException, Any]) -> None:
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]

@@ -48,19 +48,51 @@ class FakeLocalDisks:
         await self._seam("ensure_disks")
         if known := self._machine.disks.get(server.id):
             return list(known)
-        flavor = server.flavor
-        gigabytes = (flavor.root_gb if server.image_id else 0) + flavor.ephemeral_gb + -(-flavor.swap_mb // 1024)
+        gigabytes = _gigabytes(server)
         if self._machine.disk_gb_used + gigabytes > self._machine.disk_gb:
             raise no_capacity(f"The host has too little disk for server {server.id}.")
-        self._machine.disks[server.id] = _disks(server, f"{self._directory}/servers/{server.id}")
-        self._machine.disk_gb_of[server.id] = gigabytes
-        self._machine.disk_gb_used += gigabytes
+        self._use(server, gigabytes)
         self._machine.passwords[server.id] = admin_password
         await self._world.clock.sleep(0)
         return list(self._machine.disks[server.id])
 
+    async def resize_disks(self, server: ServerForHost) -> None:
+        await self._seam("resize_disks")
+        if server.id in self._machine.kept_disks:
+            return
+        gigabytes = _gigabytes(server)
+        if self._machine.disk_gb_used + gigabytes > self._machine.disk_gb:
+            raise no_capacity(f"The host has too little disk for server {server.id}.")
+        self._keep(server.id)
+        self._use(server, gigabytes)
+
+    async def replace_disks(self, server: ServerForHost, keep_ephemeral: bool) -> None:
+        await self._seam("replace_disks")
+        if server.id not in self._machine.kept_disks:
+            self._keep(server.id)
+
+    def _keep(self, server_id: str) -> None:
+        known = (self._machine.disks.pop(server_id, []), self._machine.disk_gb_of.pop(server_id, 0))
+        self._machine.kept_disks[server_id] = known
+
+    def _use(self, server: ServerForHost, gigabytes: int) -> None:
+        self._machine.disks[server.id] = _disks(server, f"{self._directory}/servers/{server.id}")
+        self._machine.disk_gb_of[server.id] = gigabytes
+        self._machine.disk_gb_used += gigabytes
+
+    async def restore_disks(self, server_id: str) -> None:
+        await self._seam("restore_disks")
+        if kept := self._machine.kept_disks.pop(server_id, None):
+            self._machine.disk_gb_used -= self._machine.disk_gb_of.pop(server_id, 0)
+            self._machine.disks[server_id], self._machine.disk_gb_of[server_id] = kept
+
+    async def forget_disks(self, server_id: str) -> None:
+        await self._seam("forget_disks")
+        self._machine.disk_gb_used -= self._machine.kept_disks.pop(server_id, ([], 0))[1]
+
     async def drop_disks(self, server_id: str) -> None:
         await self._seam("drop_disks")
+        self._machine.disk_gb_used -= self._machine.kept_disks.pop(server_id, ([], 0))[1]
         self._machine.disks.pop(server_id, None)
         self._machine.passwords.pop(server_id, None)
         self._machine.disk_gb_used -= self._machine.disk_gb_of.pop(server_id, 0)
@@ -100,6 +132,11 @@ class FakeImageFiles:
         if not await self._world.blocking(os.path.exists, path):
             await fetch(path)
         return CachedImage(path, "raw", await self._world.blocking(os.path.getsize, path), "")
+
+
+def _gigabytes(server: ServerForHost) -> int:
+    flavor = server.flavor
+    return (flavor.root_gb if server.image_id else 0) + flavor.ephemeral_gb + -(-flavor.swap_mb // 1024)
 
 
 def _disks(server: ServerForHost, directory: str) -> list[Disk]:
