@@ -12,7 +12,7 @@ from kilonova.compute import conductor
 from kilonova.sim import whole_books
 from kilonova.sim.loop import run
 from tests.laws import test_attachments, test_servers, test_volumes
-from tests.laws.whole import Whole, mixed_work
+from tests.laws.whole import Whole, mixed_work, resizing_work
 
 
 def replay(seed: int, rounds: int = 8) -> Whole:
@@ -40,6 +40,20 @@ def test_long_seeds_balance(seed: int) -> None:
 
 def test_one_seed_replays_one_history() -> None:
     assert replay(3).history == replay(3).history
+
+
+def test_resizes_and_rebuilds_amid_crashes_and_a_bad_network_balance() -> None:
+    """Claims of servers and of their migrations, old disks and new, guests and flavors agree in the end."""
+    done = []
+    for seed in range(12):
+        whole = Whole(seed, faulty=True)
+        try:
+            run(resizing_work(whole, 10), seed)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        done += [line for line in whole.history if ": 20" in line]
+    for deed in ("'resize'", "'confirmResize'", "'revertResize'", "'rebuild'"):
+        assert any(deed in line for line in done), deed
 
 
 def test_the_mixed_work_does_what_it_says() -> None:

@@ -239,3 +239,32 @@ async def _resize_or_rebuild(whole: Whole, server_id: str) -> None:
         await whole.sleep(whole.chance.random() * 8)
         await whole.act(server_id, whole.chance.choice(["confirmResize", "revertResize"]))
     return None
+
+
+async def resizing_work(whole: Whole, rounds: int) -> None:
+    """Servers that are there are resized, confirmed, reverted, rebuilt and sometimes deleted, while processes die."""
+    chance = whole.chance
+    await whole.cloud.start_all()
+    await whole.sleep(2)
+    for _ in range(2):
+        await whole.create_server(volume_from_image=chance.random() < 0.25)
+    await whole.sleep(40)
+    for _ in range(rounds):
+        server_id = chance.choice(whole.servers)
+        pick = chance.random()
+        if pick < 0.4:
+            await whole.resize(server_id)
+        elif pick < 0.75:
+            await whole.act(server_id, chance.choice(["confirmResize", "revertResize"]))
+        elif pick < 0.95:
+            await whole.rebuild(server_id)
+        else:
+            await whole.delete_server(server_id)
+        await whole.sleep(chance.random() * 12)
+        if chance.random() < 0.4:
+            name = chance.choice(whole.cloud.names())
+            whole.history.append(f"{whole.cloud.user.clock.monotonic():8.2f} {name} crashes")
+            whole.cloud.crash(name)
+            await whole.sleep(chance.random() * 8)
+            await whole.cloud.start_all()
+    await whole.settle()
