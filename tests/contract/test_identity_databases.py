@@ -18,7 +18,7 @@ from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoi
 from kilonova.identity.core import IdentityService
 from kilonova.identity.service import MIGRATIONS, identity_app
 from kilonova.saga.seal import Sealer
-from tests.api.identity.support import ADMIN_PASSWORD, DEMO_PASSWORD, NOVA_SECRET, Cloud, project
+from tests.api.identity.support import ADMIN_PASSWORD, DEMO_PASSWORD, NOVA_SECRET, Cloud, by_trust, demo, project, trust
 from tests.api.support import api_client
 
 
@@ -76,3 +76,53 @@ async def test_a_life_in_identity(cloud: Cloud) -> None:
     await admin.delete(f"/v3/groups/{group['id']}")
     await cloud.service.keys.rotate()
     assert await cloud.login("demo", DEMO_PASSWORD, project("demo"))
+
+
+async def test_what_is_lent_limited_and_configured(cloud: Cloud) -> None:
+    admin, mine, me = await cloud.admin(), await demo(cloud), cloud.made.user_ids["demo"]
+    friend = (await cloud.user(admin, "friend"))["id"]
+    without_end = (await trust(cloud, mine, friend)).json()["trust"]["id"]
+    once = (await trust(cloud, mine, friend, remaining_uses=1)).json()["trust"]["id"]
+    uses = [(await cloud.try_login("friend", "friend", by_trust(id_))).status for id_ in (without_end, once, once)]
+    assert uses == [201, 201, 404]
+    assert (await cloud.try_login("friend", "friend", by_trust(without_end))).status == 201
+    keys = (await mine.post(f"/v3/users/{me}/credentials/OS-EC2", {"tenant_id": cloud.made.project_id}, 201))[
+        "credential"
+    ]
+    assert (await mine.get(f"/v3/users/{me}/credentials/OS-EC2/{keys['access']}"))["credential"] == keys
+    rules = [{"service": "compute", "method": "GET", "path": "/v2.1/servers"}]
+    for name in ("one", "two"):
+        body = {"application_credential": {"name": name, "access_rules": rules}}
+        await mine.post(f"/v3/users/{me}/application_credentials", body, 201)
+    assert len((await mine.get(f"/v3/users/{me}/access_rules"))["access_rules"]) == 1
+    service = (await admin.get("/v3/services"))["services"][0]["id"]
+    registered = {"service_id": service, "resource_name": "volumes", "default_limit": 5}
+    for status in (201, 409):
+        await admin.post("/v3/registered_limits", {"registered_limits": [registered]}, status)
+    limit = {
+        "service_id": service,
+        "resource_name": "volumes",
+        "resource_limit": 5,
+        "project_id": cloud.made.project_id,
+    }
+    for status in (201, 409):
+        await admin.post("/v3/limits", {"limits": [limit]}, status)
+    assert [one["region_id"] for one in (await mine.get("/v3/limits"))["limits"]] == [None]
+    domain = (await admin.post("/v3/domains", {"domain": {"name": "acme"}}, 201))["domain"]["id"]
+    config = {"ldap": {"url": "ldap://x"}, "identity": {"driver": "ldap"}}
+    path = f"/v3/domains/{domain}/config"
+    assert (await admin.put(path, {"config": config}, 201))["config"] == config
+    await admin.patch(path, {"config": {"ldap": {"url": "ldap://y"}}})
+    assert (await admin.get(f"{path}/ldap/url"))["config"] == {"url": "ldap://y"}
+    await admin.post("/v3/projects", {"project": {"name": "in it", "domain_id": domain}}, 201)
+    await admin.patch(f"/v3/domains/{domain}", {"domain": {"enabled": False}})
+    await admin.delete(f"/v3/domains/{domain}")
+    group = {"name": "g", "filters": {"interface": "public"}}
+    made = (await admin.post("/v3/OS-EP-FILTER/endpoint_groups", {"endpoint_group": group}, 201))["endpoint_group"]
+    where = f"/v3/OS-EP-FILTER/endpoint_groups/{made['id']}/projects/{cloud.made.project_id}"
+    await admin.put(where, None, 204)
+    catalog = (await cloud.try_login("demo", DEMO_PASSWORD)).json()["token"]["catalog"]
+    assert {one["interface"] for service in catalog for one in service["endpoints"]} == {"public"}
+    await admin.delete(f"/v3/projects/{cloud.made.project_id}")
+    await admin.delete(f"/v3/users/{me}")
+    assert (await cloud.try_login("friend", "friend", by_trust(without_end))).status == 404
