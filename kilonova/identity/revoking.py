@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import Connection
+
+from kilonova.db.database import label, says
 from kilonova.identity.token import revocation_store
 from kilonova.identity.token.revocation_store import RevocationKind
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
 
+Revoked = tuple[RevocationKind, str]  # whose tokens: ("user", its id)
 
-async def revoke_tokens(service: IdentityService, kind: RevocationKind, value: str) -> None:
-    """Tokens of `value` issued until now are worth nothing, everywhere within a second."""
-    now = service.world.clock.now()
-    settings = service.settings
+
+async def change_and_revoke(
+    service: IdentityService, revoked: Revoked | None, unit: Callable[..., None], *args: Any
+) -> None:
+    """Write `unit`, and with it, in one transaction, the end of all tokens that `revoked` got so far.
+
+    They are worth nothing everywhere within a second. None revokes nothing.
+    """
+    if revoked is None:
+        await service.change(unit, *args)
+        return
+    now, settings = service.world.clock.now(), service.settings
     longest = timedelta(seconds=settings.token_lifetime_seconds + settings.expired_token_grace_seconds)
-    await service.change(revocation_store.revoke, service.world.ids.hex32(), kind, value, now, now + longest)
+    row = (service.world.ids.hex32(), *revoked, now, now + longest)
+    await service.change(_with_revocation, unit, args, row)
+
+
+@says(lambda unit, args, row: label(unit, args))
+def _with_revocation(
+    connection: Connection,
+    unit: Callable[..., None],
+    args: tuple[Any, ...],
+    row: tuple[str, RevocationKind, str, datetime, datetime],
+) -> None:
+    unit(connection, *args)
+    revocation_store.revoke(connection, *row)
 
 
 async def prune_revocations(service: IdentityService) -> int:

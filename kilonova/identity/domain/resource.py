@@ -16,7 +16,7 @@ from kilonova.identity.domain.store import delete as delete_rows
 from kilonova.identity.immutable import check_changeable, merged_options
 from kilonova.identity.names import checked_name
 from kilonova.identity.noun import Noun, within
-from kilonova.identity.revoking import revoke_tokens
+from kilonova.identity.revoking import Revoked, change_and_revoke
 from kilonova.identity.rules import ANYWHERE, READER, rule
 from kilonova.identity.schema import domains
 
@@ -93,9 +93,9 @@ async def update(service: IdentityService, request: Request[UpdateDomain]) -> di
         changes["description"] = ""
     if changes.get("enabled") is False and domain.id == "default":
         raise forbidden("The default domain cannot be disabled.")
-    await service.change(store.change, domains, domain.id, changes, _taken(changes.get("name", "")))
-    if changes.get("enabled") is False:
-        await revoke_tokens(service, "domain", domain.id)
+    revoked: Revoked | None = ("domain", domain.id) if changes.get("enabled") is False else None
+    taken = _taken(changes.get("name", ""))
+    await change_and_revoke(service, revoked, store.change, domains, domain.id, changes, taken)
     return DOMAINS.body(request, msgspec.structs.replace(domain, **changes))
 
 

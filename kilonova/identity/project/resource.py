@@ -20,7 +20,7 @@ from kilonova.identity.noun import Noun, within
 from kilonova.identity.project import store as project_store
 from kilonova.identity.project.store import Project, TagFilter
 from kilonova.identity.project.tag_names import checked_tags
-from kilonova.identity.revoking import revoke_tokens
+from kilonova.identity.revoking import Revoked, change_and_revoke
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER_OR_DOMAIN_READER, rule
 from kilonova.identity.schema import domains, projects
 from kilonova.policy.personas import SYSTEM_READER
@@ -218,11 +218,12 @@ async def update(service: IdentityService, request: Request[ProjectBody]) -> dic
             raise forbidden("A project cannot be disabled while projects below it are enabled.")
     changed = msgspec.structs.replace(project, **changes, tags=project.tags if tags is None else tags)
     taken = f"Conflict occurred attempting to store project - Duplicate entry found with name {changed.name}."
-    await service.change(store.change, domains if project.is_domain else projects, project.id, changes, taken)
+    table = domains if project.is_domain else projects
+    revoked: Revoked = ("domain", project.id) if project.is_domain else ("project", project.id)
+    ends = changes.get("enabled") is False
+    await change_and_revoke(service, revoked if ends else None, store.change, table, project.id, changes, taken)
     if tags is not None and not project.is_domain:
         await service.db.write(project_store.set_tags, project.id, tags)
-    if changes.get("enabled") is False:
-        await revoke_tokens(service, "domain" if project.is_domain else "project", project.id)
     return PROJECTS.body(request, changed)
 
 

@@ -9,7 +9,7 @@ import msgspec
 from kilonova.base.faults import invalid, unauthenticated
 from kilonova.http.request import Request
 from kilonova.http.route import Route
-from kilonova.identity.revoking import revoke_tokens
+from kilonova.identity.revoking import change_and_revoke
 from kilonova.identity.token import login_store
 from kilonova.identity.user import compliance, password_store
 from kilonova.identity.user.password_store import Password
@@ -45,8 +45,7 @@ async def change(service: IdentityService, request: Request[ChangePassword]) -> 
 async def write(service: IdentityService, user_id: str, new: Password) -> None:
     """The password counts from now on, and no token got before does."""
     kept = max(service.settings.password_history_count - 1, 0)
-    await service.change(password_store.replace, user_id, new, kept)
-    await revoke_tokens(service, "user", user_id)
+    await change_and_revoke(service, ("user", user_id), password_store.replace, user_id, new, kept)
 
 
 ROUTES = (

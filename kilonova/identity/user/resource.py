@@ -20,7 +20,7 @@ from kilonova.identity.group.store import members
 from kilonova.identity.names import checked_name
 from kilonova.identity.noun import Noun, Target
 from kilonova.identity.project.resource import PROJECTS
-from kilonova.identity.revoking import revoke_tokens
+from kilonova.identity.revoking import Revoked, change_and_revoke
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER, READER_OR_DOMAIN_READER, rule
 from kilonova.identity.schema import domains, users
 from kilonova.identity.token import scope_store
@@ -146,12 +146,11 @@ async def update(service: IdentityService, request: Request[UserBody]) -> dict[s
         written["options"] = {key: value for key, value in merged.items() if value is not None}
     changed = msgspec.structs.replace(user, **written)
     new = await compliance.new_password(service, changes["password"], by_admin=True) if "password" in changes else None
-    await service.change(store.change, users, user.id, written, _taken(changed.name))
+    revoked: Revoked | None = None if changed.enabled else ("user", user.id)
+    await change_and_revoke(service, revoked, store.change, users, user.id, written, _taken(changed.name))
     if new is not None:
         await password.write(service, user.id, new)
         changed.password_expires_at = new.expires_at
-    if not changed.enabled:
-        await revoke_tokens(service, "user", user.id)
     return USERS.body(request, changed)
 
 
