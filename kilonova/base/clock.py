@@ -39,7 +39,7 @@ class SystemClock:
 
 def iso_seconds(moment: datetime) -> str:
     """`2026-11-20T12:00:00Z`: the form that Compute and Block Storage show."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{moment.isoformat()[:19]}Z"
 
 
 def iso_micros(moment: datetime) -> str:

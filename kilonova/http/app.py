@@ -36,6 +36,7 @@ class App:
     """One service's API. `service` is handed to every handler; `participant` is its name in traces.
 
     `lenient` (set it on the made App): numbers and booleans of a body may come as strings, "1400" or "True".
+    `exact` (likewise): a path that ends in / names nothing, as `/images/` with an empty id.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class App:
         self.authenticator = authenticator
         self.enforcer = enforcer
         self.lenient = False
+        self.exact = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,7 +103,8 @@ class App:
             return self._refusal(request, bug(f"{type(error).__name__}: {error}"))
 
     async def _serve(self, request: Request[Any]) -> tuple[Answer, int]:
-        found, values = self.router.find(request.url_path)
+        nothing = self.exact and request.url_path.endswith("/") and request.url_path.count("/") > 2
+        found, values = ([], []) if nothing else self.router.find(request.url_path)
         request.version = self.versioning.asked(request.headers)
         if found:
             request.path = dict(zip(found[0][1], map(unquote, values), strict=True))

@@ -172,7 +172,7 @@ RULES = (*image_base_rules, *(rule for noun in _NOUNS for rule in noun.RULES))
 
 def image_app(service: ImageService, authenticator: Authenticator, enforcer: Enforcer) -> App:
     """The image API as an ASGI application."""
-    return App(
+    app = App(
         service.world,
         service,
         ROUTES,
@@ -181,3 +181,5 @@ def image_app(service: ImageService, authenticator: Authenticator, enforcer: Enf
         authenticator=authenticator,
         enforcer=enforcer,
     )
+    app.exact = True
+    return app

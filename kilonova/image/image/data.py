@@ -12,7 +12,7 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.image.image import data_store
 from kilonova.image.image.reading import Reading
-from kilonova.image.image.resource import OWNER, READ, owned, seen, target
+from kilonova.image.image.resource import DOWNLOAD, OWNER, owned, seen, target
 from kilonova.image.image.store import Image, Location
 from kilonova.image.stores import STAGED, Store
 from kilonova.policy.rules import Rule
@@ -172,7 +172,7 @@ def _range(header: str, size: int) -> tuple[int, int]:
 _FILE, _STAGE = "/v2/images/{image_id}/file", "/v2/images/{image_id}/stage"
 RULES = (
     Rule("upload_image", OWNER, "Upload an image's data.", (("PUT", _FILE),)),
-    Rule("download_image", READ, "Download an image's data.", (("GET", _FILE),)),
+    Rule("download_image", DOWNLOAD, "Download an image's data.", (("GET", _FILE),)),
 )
 ROUTES = (
     Route(method="PUT", path=_FILE, handler=upload, policy="upload_image", raw=True, success=204),

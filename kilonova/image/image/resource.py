@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_seconds
-from kilonova.base.faults import Fault, Kind, forbidden, invalid
+from kilonova.base.faults import Fault, Kind, forbidden, invalid, not_found
 from kilonova.db.listing import Page
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
@@ -69,7 +69,10 @@ def target(image: Image) -> dict[str, Any]:
 async def seen(service: ImageService, request: Request[Any]) -> Image:
     """The image of the path, if the caller may know of it."""
     view_of = "" if request.allows("context_is_admin") else request.caller.project_id or "-"
-    return await service.db.read(store.visible_image, request.path["image_id"], view_of)
+    image = await service.db.read(store.visible_image, request.path["image_id"], view_of)
+    if not request.allows("get_image", target(image)):  # a token of the wrong scope or without a role learns nothing
+        raise not_found("Image", image.id)
+    return image
 
 
 async def create(service: ImageService, request: Request[Any]) -> Answer:
@@ -231,6 +234,8 @@ async def drop_tag(service: ImageService, request: Request[Any]) -> None:
 OWNER = "(role:admin) or (role:member and project_id:%(project_id)s)"
 READ = "(role:admin) or (role:reader and (project_id:%(project_id)s or 'shared':%(visibility)s or \
 'community':%(visibility)s or 'public':%(visibility)s))"  # membership of shared images is checked by the store
+
+DOWNLOAD = READ.replace("role:reader", "role:member")
 
 RULES = (
     Rule("add_image", OWNER, "Create an image.", (("POST", "/v2/images"),)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +206,24 @@ async def test_idempotency_key_makes_one_image(api: ApiClient) -> None:
     second = await api.send("POST", "/v2/images", {"name": "one"}, idempotency_key="op/step/0")
     assert first.json()["id"] == second.json()["id"]
     assert len((await api.get("/v2/images"))["images"]) == 1
+
+
+async def test_an_empty_id_names_nothing(api: ApiClient) -> None:
+    await api.get("/v2/images/", 404)
+    await api.delete("/v2/images/", 404)
+
+
+async def test_readers_read_no_data_and_tokens_of_the_system_see_no_images(app: Any, api: ApiClient) -> None:
+    image = await create(api, visibility="community")
+    await upload(api, image["id"], b"data")
+    await api.as_("reader").get(f"/v2/images/{image['id']}")
+    await api.as_("reader").get(f"/v2/images/{image['id']}/file", 403)
+    assert await api.as_("other").get(f"/v2/images/{image['id']}/file") == b"data"
+    admin = FakeAuthenticator().callers["admin"]
+    system = replace(admin, project_id="", project_name="", system="all", token="system")
+    authenticator = app.authenticator
+    authenticator.callers["system"] = system
+    for method, path in (("GET", ""), ("PATCH", ""), ("GET", "/file"), ("GET", "/members"), ("DELETE", "")):
+        kind = "application/openstack-images-v2.1-json-patch"
+        target = f"/v2/images/{image['id']}{path}"
+        assert (await api.as_("system").send(method, target, [], content_type=kind)).status == 404, (method, path)
