@@ -18,6 +18,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if any(item.get_closest_marker(name) for name in MACHINE_MARKS) and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group("machine"))
     items.sort(key=_rank)  # stable: the files' own order stays
+    if nameless := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"a test's name has an address, which differs between workers: {nameless[0]}")
 
 
 def _rank(item: pytest.Item) -> int:

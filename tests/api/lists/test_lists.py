@@ -158,7 +158,11 @@ def test_a_filter_keeps_what_matches(cloud: Seeded, row: Row, name: str) -> None
         assert listed(cloud, row, **{key: "f" * 32}) == [], "a value that nobody has"
 
 
-@pytest.mark.parametrize(("service", "path", "collection", "query", "true"), QUESTIONS, ids=lambda one: str(one)[:60])
+@pytest.mark.parametrize(
+    ("service", "path", "collection", "query", "true"),
+    QUESTIONS,
+    ids=[f"{one[0]}{one[1]}?{one[3]}" for one in QUESTIONS],
+)
 def test_other_questions(
     cloud: Seeded, service: str, path: str, collection: str, query: str, true: Callable[[Item], bool]
 ) -> None:
