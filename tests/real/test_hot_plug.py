@@ -101,3 +101,41 @@ def test_a_disk_comes_by_its_serial_holds_a_file_system_and_goes_even_when_mount
     guest.run("sudo umount /mnt/v")
     guest.openstack("server", "remove", "volume", "first", "plugged")
     guest.status_is(volume, "available")
+
+
+def test_a_nic_comes_gets_an_address_and_goes(guest: Guest) -> None:
+    network = guest.sdk.network.create_network(name="second")
+    guest.sdk.network.create_subnet(network_id=network.id, name="second", ip_version=4, cidr="10.99.0.0/24")
+    port = guest.sdk.network.create_port(network_id=network.id, name="plugged")
+    guest.openstack("server", "add", "port", "first", "plugged")
+    wanted = port.fixed_ips[0]["ip_address"]
+    guest.until("ip -4 addr", wanted)
+    assert wanted in json.dumps(guest.sdk.compute.get_server(guest.server.id).addresses)
+    guest.openstack("server", "remove", "port", "first", "plugged")
+    guest.until(f"ip link | grep {port.mac_address}; true", "")
+    end = time.monotonic() + 30
+    while guest.sdk.network.get_port(port.id).device_id:
+        assert time.monotonic() < end
+        time.sleep(0.3)
+    guest.openstack("server", "add", "network", "first", "second")
+    made = [one for one in guest.sdk.network.ports(device_id=guest.server.id) if one.network_id == network.id]
+    assert [one.status for one in made] == ["ACTIVE"]
+    guest.until("ip -4 addr", made[0].fixed_ips[0]["ip_address"])
+    guest.openstack("server", "remove", "network", "first", "second")
+    while guest.sdk.network.find_port(made[0].id) is not None:  # made for the server, so it goes with its NIC
+        assert time.monotonic() < end + 30
+        time.sleep(0.3)
+    assert guest.run("echo alive").strip() == "alive"
+
+
+def test_a_stopped_server_gets_its_disk_at_the_next_start(guest: Guest) -> None:
+    volume = guest.volume("cold")
+    guest.sdk.compute.stop_server(guest.server)
+    guest.sdk.compute.wait_for_server(guest.server, status="SHUTOFF", wait=90)
+    guest.openstack("server", "add", "volume", "first", "cold")
+    guest.status_is(volume, "in-use")
+    guest.sdk.compute.start_server(guest.server)
+    guest.sdk.compute.wait_for_server(guest.server, status="ACTIVE", wait=90)
+    guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd", 90)
+    guest.openstack("server", "remove", "volume", "first", "cold")
+    guest.status_is(volume, "available")
