@@ -128,6 +128,8 @@ class Story:
         await self.until(path, lambda shown: shown["server"]["status"] == "ACTIVE")
         await port_of(made["server"]["id"])
         await self.plug(path, network_id)
+        await self.ask("compute/create_image", "POST", f"{path}/action", {"createImage": {"name": "drawn"}})
+        await self.until(path, lambda shown: shown["server"]["OS-EXT-STS:task_state"] is None)
         for verb, status in (("stop", "SHUTOFF"), ("start", "ACTIVE")):
             await self.ask(f"compute/{verb}_server", "POST", f"{path}/action", {f"os-{verb}": None})
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)

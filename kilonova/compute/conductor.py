@@ -44,6 +44,7 @@ from kilonova.compute.server.reboot import KIND as REBOOT
 from kilonova.compute.server.rebuild import KIND as REBUILD
 from kilonova.compute.server.resize import KIND as RESIZE
 from kilonova.compute.server.resize_confirm import KINDS as RESIZE_CONFIRM
+from kilonova.compute.server.snapshot import KIND as CREATE_IMAGE
 from kilonova.compute.server.soft_delete import KINDS as SOFT_DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.compute.server.suspend import KINDS as SUSPEND
@@ -69,6 +70,7 @@ KINDS: tuple[Kind[Compute], ...] = (
     RESIZE,
     *RESIZE_CONFIRM,
     REBUILD,
+    CREATE_IMAGE,
 )
 PROVIDER_REFRESH_SECONDS = 300.0
 

@@ -25,7 +25,7 @@ from kilonova.compute.contract import (
     Scheduler,
 )
 from kilonova.db.database import Database
-from kilonova.image.contract import Images
+from kilonova.image.contract import MadeImages
 from kilonova.network.contract import Networks
 from kilonova.placement.contract import Placement
 from kilonova.saga.operation import host
@@ -118,7 +118,7 @@ class Peers:
     placement: Placement
     networks: Networks
     volumes: Volumes
-    images: Images
+    images: MadeImages
     own_token: Callable[[], Awaitable[str]]
 
 

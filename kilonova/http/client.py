@@ -51,6 +51,10 @@ class Transport(Protocol):
         """First a Reply without content, then chunks."""
         ...
 
+    async def upload(self, method: str, target: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Reply:
+        """Like `send`, with a body that is sent as it comes."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -91,6 +95,14 @@ class Client:
         reply = await self._transport.send(method, path, await self._headers(token, headers, ""), data)
         if reply.status > 300:
             raise fault_from(reply, f"{method} {path}")
+        return reply
+
+    async def upload(self, path: str, chunks: AsyncIterator[bytes], *, token: str = "") -> Reply:
+        """The answer to a PUT of bytes that are sent as they come."""
+        headers = await self._headers(token, {"content-type": "application/octet-stream"}, "")
+        reply = await self._transport.upload("PUT", path, headers, chunks)
+        if reply.status > 300:
+            raise fault_from(reply, f"PUT {path}")
         return reply
 
     async def stream(self, path: str, *, token: str = "") -> AsyncIterator[bytes]:
@@ -160,10 +172,20 @@ class AsgiTransport:
         self._prefix = prefix
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        status, got, parts = 500, {}, []
-
         async def receive() -> MutableMapping[str, Any]:
             return {"type": "http.request", "body": body, "more_body": False}
+
+        return await self._ask(self._scope(method, target, headers, len(body)), receive)
+
+    async def upload(self, method: str, target: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Reply:
+        async def receive() -> MutableMapping[str, Any]:
+            chunk = await anext(chunks, None)
+            return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+        return await self._ask(self._scope(method, target, headers, None), receive)
+
+    async def _ask(self, scope: dict[str, Any], receive: Callable[[], Awaitable[Any]]) -> Reply:
+        status, got, parts = 500, {}, []
 
         async def send(message: MutableMapping[str, Any]) -> None:
             nonlocal status, got
@@ -173,7 +195,7 @@ class AsgiTransport:
             elif chunk := message.get("body"):
                 parts.append(chunk)
 
-        await self._app(self._scope(method, target, headers, len(body)), receive, send)
+        await self._app(scope, receive, send)
         return Reply(status, got, parts[0] if len(parts) == 1 else b"".join(parts))
 
     async def stream(self, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply | bytes]:
@@ -212,9 +234,10 @@ class AsgiTransport:
         finally:
             work.cancel()
 
-    def _scope(self, method: str, target: str, headers: Mapping[str, str], length: int) -> dict[str, Any]:
+    def _scope(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> dict[str, Any]:
         path, _, query = target.partition("?")
         raw = [(key.encode(), value.encode("latin-1")) for key, value in headers.items()]
+        sized = [] if length is None else [(b"content-length", str(length).encode())]
         return {
             "type": "http",
             "method": method,
@@ -222,7 +245,7 @@ class AsgiTransport:
             "root_path": self._prefix,
             "query_string": query.encode(),
             "scheme": self._scheme,
-            "headers": [*raw, (b"host", self._host), (b"content-length", str(length).encode())],
+            "headers": [*raw, (b"host", self._host), *sized],
         }
 
     async def close(self) -> None:
@@ -242,6 +265,13 @@ class HttpTransport:
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
         try:
             answer = await self._http.request(method, target, headers=dict(headers), content=body)
+        except httpx.HTTPError as error:
+            raise self._silent(error) from error
+        return Reply(answer.status_code, dict(answer.headers), answer.content)
+
+    async def upload(self, method: str, target: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Reply:
+        try:
+            answer = await self._http.request(method, target, headers=dict(headers), content=chunks, timeout=None)
         except httpx.HTTPError as error:
             raise self._silent(error) from error
         return Reply(answer.status_code, dict(answer.headers), answer.content)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
-from kilonova.base.faults import unavailable
+from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.http.client import Client
-from kilonova.image.contract import ImageRef
+from kilonova.image.contract import ImageRef, NewImage
 
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
@@ -45,6 +46,37 @@ class ImageClient:
             hash_value=image["os_hash_value"] or "",
             properties={name: value for name, value in image.items() if name not in _KNOWN},
         )
+
+    async def create(self, token: str, image: NewImage) -> None:
+        body = {
+            "id": image.id,
+            "name": image.name,
+            "disk_format": image.disk_format,
+            "container_format": image.container_format,
+            "min_ram": image.min_ram_mb,
+            "min_disk": image.min_disk_gb,
+            "visibility": "private",
+            **image.properties,
+        }
+        await self._client.request("POST", "/v2/images", token=token, json=body)
+
+    async def upload(self, token: str, image_id: str, path: str) -> None:
+        await self._client.upload(f"/v2/images/{image_id}/file", self._chunks(path), token=token)
+
+    async def _chunks(self, path: str) -> AsyncIterator[bytes]:
+        file: Any = await self._world.blocking(open, path, "rb")
+        try:
+            while chunk := await self._world.blocking(file.read, MIB):
+                yield chunk
+        finally:
+            file.close()
+
+    async def delete(self, token: str, image_id: str) -> None:
+        try:
+            await self._client.request("DELETE", f"/v2/images/{image_id}", token=token)
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_FOUND:
+                raise
 
     async def download(self, token: str, image_id: str, path: str) -> None:
         image = await self.show(token, image_id)

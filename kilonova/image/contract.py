@@ -33,6 +33,18 @@ class ImageRef(msgspec.Struct, frozen=True):
     properties: dict[str, str] = {}
 
 
+class NewImage(msgspec.Struct, frozen=True):
+    """An image that another service makes; its maker chose the id."""
+
+    id: str
+    name: str
+    disk_format: str = "qcow2"
+    container_format: str = "bare"
+    min_ram_mb: int = 0
+    min_disk_gb: int = 0
+    properties: dict[str, str] = {}
+
+
 class Images(Protocol):
     """Image over REST with the caller's token."""
 
@@ -42,6 +54,22 @@ class Images(Protocol):
 
     async def download(self, token: str, image_id: str, path: str) -> None:
         """Write the bytes to `path`, verified against the image's hash; a mismatch leaves no file and faults."""
+        ...
+
+
+class MadeImages(Images, Protocol):
+    """Images that are made too."""
+
+    async def create(self, token: str, image: NewImage) -> None:
+        """A record without bytes (queued), the caller's; CONFLICT when the id is taken."""
+        ...
+
+    async def upload(self, token: str, image_id: str, path: str) -> None:
+        """The image has the file's bytes and is active."""
+        ...
+
+    async def delete(self, token: str, image_id: str) -> None:
+        """The image is gone; already gone is fine."""
         ...
 
 

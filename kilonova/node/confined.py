@@ -36,13 +36,15 @@ def run_confined(
     outputs: Sequence[str] = (),
     output_bytes: int = 0,
     changes: Sequence[str] = (),
+    user: tuple[int, int] = (_NOBODY, _NOBODY),
 ) -> bytes:
     """What the command printed. Blocks; call it off the event loop.
 
     As root the child is `nobody` with no capability in an empty network namespace, so its inputs must be readable
     and reachable for all, and it can write only the files in `outputs`: made here as holes of `output_bytes`, root's
-    afterwards, removed by a failure; and those in `changes`, which exist and keep their owner. Faults: UNAVAILABLE
-    (missing program, time passed), NO_CAPACITY (disk full), INVALID (the program refused its input).
+    afterwards, removed by a failure; and those in `changes`, which exist and keep their owner. `user` (uid, gid) is
+    another than nobody: QEMU's, for guests' own disks. Faults: UNAVAILABLE (missing program, time passed),
+    NO_CAPACITY (disk full), INVALID (the program refused its input).
     """
     limits = limits or Limits()
     program = shutil.which(command[0], path=_PATH)
@@ -53,12 +55,12 @@ def run_confined(
         with open(output, "wb") as made:
             made.truncate(output_bytes)
             if is_root:
-                os.chown(output, _NOBODY, _NOBODY)
+                os.chown(output, *user)
     owners = [(path, os.stat(path)) for path in changes] if is_root else []
     try:
         for path, _ in owners:
-            os.chown(path, _NOBODY, _NOBODY)
-        printed = _run([*_fence(limits, is_root), program, *command[1:]], limits)
+            os.chown(path, *user)
+        printed = _run([*_fence(limits, is_root, user), program, *command[1:]], limits)
     except BaseException:
         for output in outputs:
             with contextlib.suppress(FileNotFoundError):
@@ -73,10 +75,10 @@ def run_confined(
     return printed
 
 
-def _fence(limits: Limits, is_root: bool) -> list[str]:
+def _fence(limits: Limits, is_root: bool, user: tuple[int, int]) -> list[str]:
     fence = []
     if is_root:
-        fence = ["unshare", "--net", "--ipc", "--", "setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}"]
+        fence = ["unshare", "--net", "--ipc", "--", "setpriv", f"--reuid={user[0]}", f"--regid={user[1]}"]
         fence += ["--clear-groups", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--"]
     return [
         *fence, "prlimit", f"--as={limits.memory_bytes}", f"--cpu={limits.cpu_seconds}",
@@ -167,3 +169,12 @@ def grow_overlay(path: str, size_bytes: int) -> None:
     if int.from_bytes(header[24:32], "big") < size_bytes:
         limits = Limits(file_bytes=size_bytes + GIB)
         run_confined(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size_bytes)], limits, changes=[path])
+
+
+def flatten_disk(source: str, target: str, virtual_size_bytes: int, owner: tuple[int, int]) -> None:
+    """Copy a guest's qcow2 with all that it leans on into one qcow2, as the user whose file it is.
+
+    A guest that broke out of its QEMU may have written the qcow2's header: it reads nothing that QEMU could not.
+    """
+    command = ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", source, target]
+    run_confined(command, Limits(file_bytes=virtual_size_bytes + GIB), outputs=[target], user=owner)

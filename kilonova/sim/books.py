@@ -143,7 +143,7 @@ def _attachments(cloud: SimCloud, live: dict[str, Server]) -> list[str]:
 
 def _hardware(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
     """Every guest has the volumes and the NICs of its record, and no others."""
-    told = []
+    told = [f"{path} is left on {name}" for name, host in cloud.hosts.items() for path in host.machine.snapshots]
     for server in placed.values():
         guest = cloud.hosts[server.host].machine.guests.get(server.id)
         if guest is not None:

@@ -16,7 +16,7 @@ from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
 from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, VolumeRef
 from kilonova.compute.contract import Destination, Rejection, RequestSpec
-from kilonova.image.contract import ImageRef
+from kilonova.image.contract import ImageRef, NewImage
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
 from kilonova.placement.contract import (
     Candidates,
@@ -350,6 +350,26 @@ class SimImages(_Peer):
 
     async def download(self, token: str, image_id: str, path: str) -> None:
         await self._take_time("download")
+
+    async def create(self, token: str, image: NewImage) -> None:
+        await self._take_time("create_image")
+        if image.id in self.books.images:
+            raise conflict(f"Image {image.id} is there already.")
+        self.books.images[image.id] = ImageRef(
+            image.id, image.name, "queued", image.disk_format, "bare", 0, image.min_ram_mb, image.min_disk_gb, "owner",
+            "private", properties=dict(image.properties),
+        )  # fmt: skip
+
+    async def upload(self, token: str, image_id: str, path: str) -> None:
+        await self._take_time("upload_image")
+        image = await self.show(token, image_id)
+        if image.status == "active":
+            raise conflict(f"Image {image_id} has its bytes already.")
+        self.books.images[image_id] = msgspec.structs.replace(image, status="active", size=1 << 20)
+
+    async def delete(self, token: str, image_id: str) -> None:
+        await self._take_time("delete_image")
+        self.books.images.pop(image_id, None)
 
 
 class SimScheduler(_Peer):

@@ -49,6 +49,10 @@ class Wire:
         reply: Reply = work.result()
         return reply
 
+    async def upload(self, method: str, target: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Reply:
+        """The body at once."""
+        return await self.send(method, target, headers, b"".join([chunk async for chunk in chunks]))
+
     async def stream(self, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply | bytes]:
         """The whole answer as one chunk."""
         reply = await self.send(method, target, headers, b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -126,6 +127,26 @@ def test_a_nic_comes_gets_an_address_and_goes(guest: Guest) -> None:
         assert time.monotonic() < end + 30
         time.sleep(0.3)
     assert guest.run("echo alive").strip() == "alive"
+
+
+def test_an_image_of_a_running_server_boots_and_has_its_file(guest: Guest) -> None:
+    guest.run("echo written before | sudo tee /etc/proof && sudo sync")
+    guest.openstack("server", "image", "create", "--name", "copied", "--wait", "first")
+    guest.run("test -e /etc/proof")  # the guest went on
+    image = guest.sdk.image.find_image("copied", ignore_missing=False)
+    assert (image.status, image.instance_uuid) == ("active", guest.server.id)
+    script = base64.b64encode(b"#!/bin/sh\necho proof: $(cat /etc/proof) > /dev/console\n").decode()
+    network = next(guest.sdk.network.ports(device_id=guest.server.id)).network_id
+    made = guest.sdk.compute.create_server(
+        name="again", image_id=image.id, flavor_id="1", networks=[{"uuid": network}], user_data=script
+    )
+    guest.sdk.compute.wait_for_server(made, wait=90)
+    end = time.monotonic() + 90
+    while "proof: written before" not in (said := guest.sdk.compute.get_server_console_output(made)["output"]):
+        assert time.monotonic() < end, said[-2000:]
+        time.sleep(0.5)
+    guest.sdk.compute.delete_server(made)
+    guest.sdk.compute.wait_for_delete(made, wait=60)
 
 
 def test_a_stopped_server_gets_its_disk_at_the_next_start(guest: Guest) -> None:

@@ -70,6 +70,18 @@ class ComputeHost(Protocol):
         """The port is deleted when it was made for the server, else set free; already gone is fine."""
         ...
 
+    async def snapshot(self, server_id: str, image_id: str) -> None:
+        """A file on the host holds what the root disk holds at this moment, whole and by itself."""
+        ...
+
+    async def upload_snapshot(self, server_id: str, image_id: str) -> None:
+        """The image has the file's bytes; the file is gone."""
+        ...
+
+    async def drop_snapshot(self, server_id: str, image_id: str) -> None:
+        """No file of that snapshot is on the host."""
+        ...
+
     async def spawn(self, server_id: str) -> Power:
         """Disks, config drive, guest defined and started; waits until network says the ports are up."""
         ...

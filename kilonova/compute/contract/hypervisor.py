@@ -160,6 +160,14 @@ class Hypervisor(Protocol):
         """All guests of this cloud on this host."""
         ...
 
+    async def copy_disk(self, guest_id: str, source: str, target: str, freeze: str) -> bool:
+        """Copy what a running guest wrote above its disk's base into `target`, an overlay on the same base.
+
+        `freeze`: "" never, "try" file systems are frozen when the guest's agent answers, "must" CONFLICT when it does
+        not. False, and nothing copied, when the guest is off.
+        """
+        ...
+
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         """The guest has the disk, now and at its next start. It has it, or is not defined: nothing to do."""
         ...
@@ -217,6 +225,18 @@ class LocalDisks(Protocol):
     async def forget_disks(self, server_id: str) -> None:
         """The kept disks are gone."""
         ...
+
+    async def start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
+        """(path of the root disk, path of a new overlay on the same base, which QEMU may write)."""
+        ...
+
+    async def finish_snapshot(self, server_id: str, image_id: str, *, copied: bool) -> None:
+        """Flatten the overlay (`copied`) or else the root disk itself, which nobody writes then, into one file."""
+        ...
+
+    def snapshot_path(self, server_id: str, image_id: str) -> str: ...
+
+    async def drop_snapshot(self, server_id: str, image_id: str) -> None: ...
 
     async def console_log(self, server_id: str, length: int | None) -> str: ...
 

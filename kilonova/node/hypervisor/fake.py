@@ -72,6 +72,7 @@ class FakeMachine:
         self.disk_gb_of: dict[str, int] = {}
         self.kept_disks: dict[str, tuple[list[Disk], int]] = {}  # server id → the disks it had before, GB
         self.disk_gb_used = 0
+        self.snapshots: set[str] = set()  # files of snapshots that are under way
         self.passwords: dict[str, str] = {}
         self.acpi_seconds = 0.0  # how long a guest takes to shut down when asked
         self.verb_seconds = 0.0  # how long each verb takes
@@ -255,6 +256,11 @@ class FakeHypervisor:
     async def guests(self) -> list[Guest]:
         await self._seam("guests")
         return [_seen(guest) for guest in self._machine.guests.values()]
+
+    async def copy_disk(self, guest_id: str, source: str, target: str, freeze: str) -> bool:
+        await self._seam("copy_disk")
+        guest = self._machine.guests.get(guest_id)
+        return guest is not None and guest.power in (Power.RUNNING, Power.PAUSED)
 
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         await self._seam("attach_disk")

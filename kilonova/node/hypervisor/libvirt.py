@@ -14,6 +14,7 @@ from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, Power
 from kilonova.node.hypervisor import libvirt_calls as calls
+from kilonova.node.hypervisor import libvirt_copy as copying
 from kilonova.node.hypervisor import libvirt_devices as devices
 from kilonova.node.hypervisor import libvirt_inside as inside
 from kilonova.node.hypervisor.domain_xml import Platform, disk_xml, domain_xml, nic_xml
@@ -133,6 +134,10 @@ class LibvirtHypervisor:
 
     async def guests(self) -> list[Guest]:
         return await self._call(calls.all_guests, guest_id="", doing="listing")
+
+    async def copy_disk(self, guest_id: str, source: str, target: str, freeze: str) -> bool:
+        doing = "copying a disk of"
+        return await self._call(copying.copy, guest_id, source, target, freeze, guest_id=guest_id, doing=doing)
 
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         finds = devices.disk_by_serial(disk.serial)

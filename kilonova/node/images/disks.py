@@ -14,7 +14,7 @@ from kilonova.base.units import GIB, MIB, gib_up
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.compute.metadata_tree import config_drive_files
-from kilonova.node.confined import Limits, grow_overlay, make_overlay, run_confined
+from kilonova.node.confined import Limits, flatten_disk, grow_overlay, make_overlay, run_confined
 from kilonova.node.images.cache import ImageCache, require_room
 from kilonova.node.images.config_drive import config_drive_image
 from kilonova.node.images.set_aside import copy_files, drop_all, forget, put_back, set_aside
@@ -42,6 +42,18 @@ class FileLocalDisks:
 
     async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
         return await self._world.blocking(self._ensure_disks, server, admin_password)
+
+    async def start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
+        return await self._world.blocking(self._start_snapshot, server, image_id)
+
+    async def finish_snapshot(self, server_id: str, image_id: str, *, copied: bool) -> None:
+        await self._world.blocking(self._finish_snapshot, server_id, image_id, copied)
+
+    def snapshot_path(self, server_id: str, image_id: str) -> str:
+        return str(self._servers / server_id / f"snapshot-{image_id}")
+
+    async def drop_snapshot(self, server_id: str, image_id: str) -> None:
+        await self._world.blocking(self._drop_snapshot, server_id, image_id)
 
     async def drop_disks(self, server_id: str) -> None:
         await self._world.blocking(drop_all, self._servers, server_id)
@@ -175,6 +187,27 @@ class FileLocalDisks:
                 os.link(kept, new / kept.name)  # one file in both places: whichever set is used in the end has it
 
         set_aside(self._servers, server.id, prepare)
+
+    def _start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
+        self._drop_snapshot(server.id, image_id)
+        disk = self._servers / server.id / "disk"
+        require_room(self._servers, disk.stat().st_blocks * 512, f"a snapshot of server {server.id}")
+        overlay = Path(self.snapshot_path(server.id, image_id) + ".copy")
+        self._once(overlay, partial(self._make_root, server))
+        return str(disk), str(overlay)
+
+    def _finish_snapshot(self, server_id: str, image_id: str, copied: bool) -> None:
+        target = self.snapshot_path(server_id, image_id)
+        overlay = Path(target + ".copy")
+        source = overlay if copied else self._servers / server_id / "disk"
+        owner = self._owner or (os.geteuid(), os.getegid())
+        flatten_disk(str(source), target, source.stat().st_size + 100 * GIB, owner)
+        overlay.unlink(missing_ok=True)
+
+    def _drop_snapshot(self, server_id: str, image_id: str) -> None:
+        target = Path(self.snapshot_path(server_id, image_id))
+        for path in (target, target.with_name(target.name + ".copy")):
+            path.unlink(missing_ok=True)
 
 
 def _ephemerals(server: ServerForHost) -> list[tuple[int, str]]:

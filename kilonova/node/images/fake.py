@@ -90,6 +90,27 @@ class FakeLocalDisks:
         await self._seam("forget_disks")
         self._machine.disk_gb_used -= self._machine.kept_disks.pop(server_id, ([], 0))[1]
 
+    async def start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
+        await self._seam("start_snapshot")
+        path = self.snapshot_path(server.id, image_id)
+        self._machine.snapshots.add(path)
+        return f"{self._directory}/servers/{server.id}/disk", path
+
+    async def finish_snapshot(self, server_id: str, image_id: str, *, copied: bool) -> None:
+        await self._seam("finish_snapshot")
+        if self._directory != NOWHERE:
+            await self._world.blocking(_write_little, self.snapshot_path(server_id, image_id))
+
+    def snapshot_path(self, server_id: str, image_id: str) -> str:
+        return f"{self._directory}/servers/{server_id}/snapshot-{image_id}"
+
+    async def drop_snapshot(self, server_id: str, image_id: str) -> None:
+        await self._seam("drop_snapshot")
+        path = self.snapshot_path(server_id, image_id)
+        self._machine.snapshots.discard(path)
+        if self._directory != NOWHERE:
+            await self._world.blocking(_forget, path)
+
     async def drop_disks(self, server_id: str) -> None:
         await self._seam("drop_disks")
         self._machine.disk_gb_used -= self._machine.kept_disks.pop(server_id, ([], 0))[1]
@@ -152,6 +173,17 @@ def _disks(server: ServerForHost, directory: str) -> list[Disk]:
     if server.config_drive:
         disks.append(Disk(f"{directory}/disk.config", "raw", "hdd", bus="ide", device="cdrom", read_only=True))
     return disks
+
+
+def _write_little(path: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(bytes(65536))
+
+
+def _forget(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _make_directory(path: str) -> None:

@@ -12,10 +12,11 @@ from kilonova.node.agents.compute.hot_plug import HotPlugVerbs
 from kilonova.node.agents.compute.inside import InsideVerbs
 from kilonova.node.agents.compute.power import PowerVerbs
 from kilonova.node.agents.compute.resize import ResizeVerbs
+from kilonova.node.agents.compute.snapshot import SnapshotVerbs
 from kilonova.node.agents.compute.volumes import VolumeVerbs
 
 
-class ComputeHostAgent(BuildVerbs, VolumeVerbs, HotPlugVerbs, PowerVerbs, InsideVerbs, ResizeVerbs):
+class ComputeHostAgent(BuildVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, PowerVerbs, InsideVerbs, ResizeVerbs):
     """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
 
     async def get_console_output(self, server_id: str, length: int | None) -> str:

@@ -26,7 +26,7 @@ from kilonova.compute.contract import (
     ServerForHost,
     StepSecrets,
 )
-from kilonova.image.contract import Images
+from kilonova.image.contract import MadeImages
 from kilonova.network.contract import Networks, VirtualSwitch
 from kilonova.node.guest_spec import guest_spec
 from kilonova.node.ledger import current_step, in_step
@@ -48,7 +48,7 @@ class Machine(msgspec.Struct, frozen=True):
 class Peers(msgspec.Struct, frozen=True):
     """The services that the agent asks over REST. `own_token` is the agent's service user's."""
 
-    images: Images
+    images: MadeImages
     networks: Networks
     volumes: Volumes
     own_token: Callable[[], Awaitable[str]]

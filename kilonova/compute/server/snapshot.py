@@ -1,0 +1,150 @@
+"""Make an image of a server: its root disk as it is at one moment, copied while the guest runs.
+
+The image's record stands before the answer, so its id can be told; its bytes follow. When anything fails it is gone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import Connection
+
+from kilonova.base.faults import Fault, conflict, forbidden, invalid
+from kilonova.compute.core import Compute, on_host
+from kilonova.compute.server import store
+from kilonova.compute.server.begin import begin, load
+from kilonova.http.request import Answer, Request
+from kilonova.http.route import Route
+from kilonova.image.contract import NewImage
+from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
+from kilonova.policy.rules import Rule
+from kilonova.saga.journal import OperationRow
+from kilonova.saga.operation import Kind, Operation, Step
+
+UPLOADING = "image_uploading"
+PATIENCE_SECONDS = 60.0
+# What describes one image and not what is made from it.
+_NOT_INHERITED = (
+    "disk_format", "cache_in_nova", "bittorrent", "os_glance_", "img_signature", "img_block_device_mapping",
+    "block_device_mapping", "bdm_v2", "root_device_name", "mappings", "stores", "locations", "direct_url",
+    "owner_specified.",
+)  # fmt: skip
+
+
+class CreateImage(msgspec.Struct, forbid_unknown_fields=True):
+    """{"createImage": {…}}."""
+
+    name: str
+    metadata: dict[str, str] = {}
+
+
+async def create_image(compute: Compute, request: Request[CreateImage]) -> Answer:
+    """POST /servers/{id}/action {"createImage"}: 202 with the image's id, or since before 2.45 its address."""
+    server = await load(compute, request)
+    name = _checked_name(request.body.name)
+    await _check_metadata(compute, server, request.body.metadata)
+    if not server.image_id:
+        raise conflict(
+            "An image of a server that boots from a volume cannot be made.",
+            hint="Make an image of the volume itself when it is detached.",
+        )
+    image = _image(compute, request, server, name)
+    await compute.peers.images.create(request.caller.token, image)
+    try:
+        await begin(compute, request, server.id, "createImage", {"image_id": image.id})
+    except Fault:
+        await compute.peers.images.delete(request.caller.token, image.id)
+        raise
+    if request.version >= (2, 45):
+        return Answer({"image_id": image.id})
+    return Answer(None, headers={"Location": f"{request.origin}/images/{image.id}"})
+
+
+def _checked_name(name: str) -> str:
+    if not 0 < len(name.strip()) <= 255:
+        raise invalid("Invalid input for field/attribute name: 1 to 255 characters are needed.")
+    return name.strip()
+
+
+async def _check_metadata(compute: Compute, server: store.Server, wanted: dict[str, str]) -> None:
+    limits = await compute.db.read(compute.catalogue.limits, server.project_id)
+    if 0 <= limits.metadata_items < len(wanted):
+        raise forbidden(f"Image property count exceeds limit: {limits.metadata_items} are allowed.")
+    for key, value in wanted.items():
+        if not 0 < len(key) <= 255 or len(value) > 255:
+            raise invalid(f"Invalid input for field/attribute metadata: {key[:60]!r} is too long, or empty.")
+
+
+def _image(compute: Compute, request: Request[CreateImage], server: store.Server, name: str) -> NewImage:
+    """The image's record, in the words by which the field tells a snapshot."""
+    caller = request.caller
+    inherited = {key: value for key, value in server.image_properties.items() if not key.startswith(_NOT_INHERITED)}
+    told = {
+        "image_type": "snapshot",
+        "instance_uuid": server.id,
+        "user_id": caller.user_id,
+        "owner_id": server.project_id,
+        "base_image_ref": inherited.get("base_image_ref") or server.image_id,
+        "image_state": "available",
+        "image_location": "snapshot",
+        "boot_roles": ",".join(sorted(caller.roles)),
+    }
+    properties = {key: str(value) for key, value in {**inherited, **told, **request.body.metadata}.items()}
+    flavor = server.flavor_struct
+    return NewImage(compute.world.ids.uuid(), name, min_disk_gb=flavor.root_gb, properties=properties)
+
+
+# ── the flow, run by a conductor
+
+
+async def flow(op: Operation[Compute], compute: Compute, server_id: str, image_id: str, host: str) -> None:
+    """Read down: from a running guest to an image that another can boot from."""
+    there = on_host(host)
+    await op.step("the image waits for its bytes", image_waits, image_id, undo=drop_image)
+    await op.step(
+        "host copies the root disk", there.snapshot, server_id, image_id, undo=there.drop_snapshot,
+        patience_seconds=PATIENCE_SECONDS,
+    )  # fmt: skip
+    await op.step(
+        "host sends the copy to image", there.upload_snapshot, server_id, image_id, shows=UPLOADING,
+        patience_seconds=PATIENCE_SECONDS,
+    )  # fmt: skip
+    await op.finish("servers: task_state = None", _end, server_id, op.id, compute.world.clock.now())
+
+
+async def image_waits(step: Step[Compute], image_id: str) -> None:
+    """The record that the API made is there; a user who deleted it meanwhile ends the operation here."""
+    await step.services.peers.images.show(step.secrets().get("token", ""), image_id)
+
+
+async def drop_image(step: Step[Compute], image_id: str) -> None:
+    """Undo: no image without a server's bytes stays."""
+    await step.services.peers.images.delete(step.secrets().get("token", ""), image_id)
+
+
+def _end(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
+    store.end(connection, server_id, operation_id, "createImage", now, {})
+
+
+def _failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
+    store.give_back(connection, row.resource_id, row.id, row.updated_at or row.created_at)
+
+
+# ── the declaration
+
+KIND: Kind[Compute] = Kind("createImage", flow, _failed, store.show_task, undos=(drop_image,))
+_CREATE = "os_compute_api:servers:create_image"
+_ACTION = "/servers/{server_id}/action"
+ROUTES = (
+    Route(
+        method="POST",
+        path=_ACTION,
+        handler=create_image,
+        policy=_CREATE,
+        action="createImage",
+        body=CreateImage,
+        success=202,
+    ),
+)
+RULES = (Rule(_CREATE, PROJECT_MEMBER_OR_ADMIN, "Make an image of a server", (("POST", f"{_ACTION} (createImage)"),)),)
