@@ -231,6 +231,7 @@ credentials = sa.Table(
     sa.Column("type", Name(), nullable=False),
     sa.Column("access_hash", Id(), nullable=True, unique=True),  # of EC2 keys: sha256 of the access key
     sa.Column("sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("used_step", sa.BigInteger(), nullable=True),  # of one-time passcodes: the last that was used
 )
 access_rules = sa.Table(
     "access_rule",

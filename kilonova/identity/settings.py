@@ -16,6 +16,8 @@ class IdentitySettings:
     revocation_poll_seconds: float = 0.4  # how old the knowledge of revocations may be
     token_cache_size: int = 10_000
     password_checks_at_once: int = 2
+    receipt_lifetime_seconds: int = 300  # how long a first factor waits for the next
+    totp_earlier_passcodes: int = 1  # how many before the present one are taken: clocks differ
     fernet_keys_maximum: int = 5
     limit_model: Model = "flat"  # or strict_two_level
     trust_redelegations_maximum: int = 3

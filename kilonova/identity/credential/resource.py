@@ -19,6 +19,7 @@ from kilonova.identity.noun import Noun, Target
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER
 from kilonova.identity.schema import credentials
 from kilonova.identity.token.delegated import may_manage_credentials
+from kilonova.identity.token.totp import TOTP, secret_of
 from kilonova.identity.user.resource import USERS
 
 if TYPE_CHECKING:
@@ -78,6 +79,10 @@ async def create(service: IdentityService, request: Request[CreateCredential]) -
     may_manage_credentials(token)
     await USERS.named(service, user_id, "credential.user_id")
     blob, id_ = checked_blob(body.blob), service.world.ids.hex32()
+    if body.type == TOTP:
+        secret_of(blob)
+        if blobs.delegations(token.payload):
+            raise forbidden("Passcodes log in as the whole user: make them with a token of your own.")
     if body.type == EC2:
         if not body.project_id:
             raise invalid("Invalid input for field credential.project_id: an EC2 credential needs a project.")
@@ -139,6 +144,8 @@ def _changed_blob(service: IdentityService, found: Credential, changed: Credenti
     """The blob to store. EC2 keys stay limited to what they were delegated."""
     old = blobs.blob_of(service, found)
     blob = old if isinstance(new, UnsetType) else checked_blob(new)
+    if changed.type == TOTP:
+        secret_of(blob)
     if EC2 not in (found.type, changed.type):
         return blob
     if not changed.project_id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity import store
@@ -30,3 +31,11 @@ def listed(connection: Connection, user_id: str = "", type_: str = "") -> list[C
     """Credentials of a user, of a type; "" is any."""
     wanted = [("user_id", "equals", user_id), ("type", "equals", type_)]
     return store.listed(connection, credentials, Credential, [one for one in wanted if one[2]])
+
+
+def use_step(connection: Connection, credential_id: str, step: int) -> bool:
+    """Note that the passcode of that step of time was used; False when it, or a later one, was before."""
+    table = credentials.c
+    unused = sa.or_(table.used_step.is_(None), table.used_step < step)
+    used = credentials.update().where(table.id == credential_id, unused).values(used_step=step)
+    return connection.execute(used).rowcount == 1

@@ -38,6 +38,21 @@ class PasswordMethod(msgspec.Struct):
     user: PasswordUser
 
 
+class TotpUser(msgspec.Struct):
+    """A user by id, or by name and domain, and its passcode of the moment."""
+
+    passcode: str
+    id: str = ""
+    name: str = ""
+    domain: DomainName | None = None
+
+
+class TotpMethod(msgspec.Struct):
+    """`totp` of an identity."""
+
+    user: TotpUser
+
+
 class TokenMethod(msgspec.Struct):
     """`token` of an identity."""
 
@@ -68,6 +83,7 @@ class Identity(msgspec.Struct):
     password: PasswordMethod | None = None
     token: TokenMethod | None = None
     application_credential: CredentialMethod | None = None
+    totp: TotpMethod | None = None
 
 
 class TrustName(msgspec.Struct):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind, forbidden, invalid, unauthenticated
 from kilonova.http.request import Answer, Request
-from kilonova.identity.token import login_store, scoping
+from kilonova.identity.token import login_store, receipt, scoping, totp
 from kilonova.identity.token.bodies import (
     CredentialMethod,
     CredentialUser,
@@ -32,6 +32,12 @@ async def create(service: IdentityService, request: Request[Login]) -> Answer:
     """A token for who proves to be a user of this cloud."""
     login = request.body
     proof = await _prove(service, login.identity)
+    if brought := request.headers.get(receipt.HEADER.lower()):
+        proof.methods |= await receipt.methods_of(service, brought, proof.user_id)
+    if not compliance.satisfies_factors(proof.options, proof.methods):
+        return await receipt.offer(service, proof)
+    if proof.failed:
+        await service.db.write(login_store.forget_failures, proof.user_id)
     scope = await scoping.choose(service, login.scope, proof)
     token, made = await _issue(service, proof, scope)
     body = made.short if "nocatalog" in request.query else made.full
@@ -65,8 +71,8 @@ async def _prove(service: IdentityService, identity: Identity) -> Proof:
         first.credential_id = first.credential_id or other.credential_id
         first.credential_project_id = first.credential_project_id or other.credential_project_id
         first.options = first.options or other.options
-    if not compliance.satisfies_factors(first.options, first.methods):
-        raise unauthenticated(inside="the user asks for more factors than were given")
+        first.default_project_id = first.default_project_id or other.default_project_id
+        first.failed = first.failed or other.failed
     return first
 
 
@@ -77,7 +83,9 @@ async def _by(service: IdentityService, method: str, identity: Identity) -> Proo
         return await _by_token(service, identity.token)
     if method == "application_credential" and identity.application_credential:
         return await _by_credential(service, identity.application_credential)
-    if method in ("password", "token", "application_credential"):
+    if method == "totp" and identity.totp:
+        return await totp.prove(service, identity.totp.user)
+    if method in ("password", "token", "application_credential", "totp"):
         raise invalid(f"Invalid input for field auth.identity: {method!r} is named in methods and missing.")
     raise unauthenticated(inside=f"authentication method {method[:40]!r} is not offered")
 
@@ -89,14 +97,15 @@ async def _by_password(service: IdentityService, asked: PasswordUser) -> Proof:
     domain = asked.domain or DomainName()
     known = await service.db.read(login_store.find_user, asked.id, asked.name, domain.id, domain.name)
     right = await service.passwords.matches(asked.password, known.password_hash if known else "")
-    admitted = await compliance.admit(service, known, right)
+    admitted = await compliance.admit(service, known, right, forget=False)
     if known is None or not admitted or not known.enabled:
         raise unauthenticated(inside="unknown, disabled or locked user, or wrong password")
     compliance.must_be_current(service, known)
     if service.passwords.outdated(known.password_hash):
         written = await service.passwords.hash(asked.password)
         await service.db.write(login_store.rehash, known.id, known.password_hash, written)
-    return Proof(known.id, {"password"}, known.default_project_id or "", options=known.options)
+    failed = known.failed_logins > 0
+    return Proof(known.id, {"password"}, known.default_project_id or "", options=known.options, failed=failed)
 
 
 async def _by_token(service: IdentityService, asked: TokenMethod) -> Proof:

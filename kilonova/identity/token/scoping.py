@@ -33,6 +33,7 @@ class Proof(msgspec.Struct):
     credential_project_id: str = ""
     trust: Trust | None = None
     options: dict[str, Any] = {}
+    failed: bool = False  # wrong passwords or passcodes were counted before
 
 
 async def choose(service: IdentityService, asked: Scope | str | UnsetType, proof: Proof) -> Wanted:

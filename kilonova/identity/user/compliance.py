@@ -49,18 +49,22 @@ def _are_rules(value: Any) -> bool:
     )
 
 
+def factor_rules(options: dict[str, Any]) -> list[list[str]]:
+    """Sets of methods, each of which is enough for the user; none when it asks for nothing special."""
+    return (options.get("multi_factor_auth_rules") or []) if options.get("multi_factor_auth_enabled") else []
+
+
 def satisfies_factors(options: dict[str, Any], methods: set[str]) -> bool:
     """Whether the methods are enough for a user who asks for several."""
-    rules = options.get("multi_factor_auth_rules") or []
-    if not options.get("multi_factor_auth_enabled") or not rules:
-        return True
-    return any(set(rule) <= methods for rule in rules)
+    rules = factor_rules(options)
+    return not rules or any(set(rule) <= methods for rule in rules)
 
 
-async def admit(service: IdentityService, known: KnownUser | None, right: bool) -> bool:
+async def admit(service: IdentityService, known: KnownUser | None, right: bool, *, forget: bool = True) -> bool:
     """Whether the login goes on, once it is counted: a right password of a user who is not locked out or inactive.
 
-    Unknown users cost the same write as known ones.
+    Unknown users cost the same write as known ones. Without `forget` earlier failures stay counted: another factor is
+    still to come, and whoever knows the password must not have endless tries at it.
     """
     settings, now = service.settings, service.world.clock.now()
     if settings.lockout_failure_attempts and (known is None or not known.options.get(_SWITCHES[2])):
@@ -68,7 +72,7 @@ async def admit(service: IdentityService, known: KnownUser | None, right: bool) 
             return False
         if not right:
             await service.db.write(login_store.count_failure, known.id if known else "-", now)
-        elif known is not None and known.failed_logins:
+        elif forget and known is not None and known.failed_logins:
             await service.db.write(login_store.forget_failures, known.id)
     if settings.disable_inactive_days and known is not None and not known.options.get("ignore_user_inactivity"):
         if known.active_at and now - known.active_at > timedelta(days=settings.disable_inactive_days):
@@ -83,10 +87,7 @@ def _is_locked(service: IdentityService, known: KnownUser, now: datetime) -> boo
     if known.failed_logins < settings.lockout_failure_attempts or known.failed_at is None:
         return False
     lasts = timedelta(seconds=settings.lockout_duration_seconds)
-    if lasts and now - known.failed_at > lasts:
-        known.failed_logins = 0
-        return False
-    return True
+    return not lasts or now - known.failed_at <= lasts
 
 
 def must_be_current(service: IdentityService, known: KnownUser) -> None:
