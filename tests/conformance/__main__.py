@@ -62,6 +62,7 @@ class Run:
             "COMPLIANCE": "true" if self.area == "identity" else "false",
             "WEB": f"http://127.0.0.1:{self.web_port}",
             "MANIFEST": str(image.manifest(self.home / "images")),
+            "CONVERTS": str(image.CONVERTS).lower(),
             "MATCH": "false" if chosen("FORMATS") == "loose" else "true",
             "MIN_VERSION": f"min_microversion = {at_least}" if at_least else "",
         }
