@@ -16,7 +16,7 @@ from kilonova.image.contract import ImageRef, NewImage
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
     "min_disk", "min_ram", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "tags", "created_at",
-    "updated_at", "self", "file", "schema",
+    "updated_at", "self", "file", "schema", "locations", "direct_url", "stores",
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ class ImageClient:
             checksum=image["checksum"] or "",
             hash_algo=image["os_hash_algo"] or "",
             hash_value=image["os_hash_value"] or "",
-            properties={name: value for name, value in image.items() if name not in _KNOWN},
+            properties={n: v for n, v in image.items() if n not in _KNOWN and isinstance(v, str)},
         )
 
     async def create(self, token: str, image: NewImage) -> None:

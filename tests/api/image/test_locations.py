@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kilonova.http.client import AsgiTransport, Client
+from kilonova.image.client import ImageClient
 from tests.api.image.door import QCOW2, WholeImage, whole_image
 
 PATCH = "application/openstack-images-v2.1-json-patch"
@@ -124,3 +126,11 @@ async def test_locations_that_users_do_not_see_are_not_changed(tmp_path: Path) -
         await patch(image, image_id, add(image.web.url("/i", DATA)), status=403)
         await patch(image, image_id, add(image.web.url("/i")), status=403, who="admin")
         assert "locations" not in await image.show(image_id)
+
+
+async def test_peers_see_properties_only(image: WholeImage) -> None:
+    """Locations and stores are no properties of the image: compute would give them to its guests."""
+    image_id = await image.create(kernel_id=None, hw_disk_bus="virtio")
+    await image.put(image_id, DATA)
+    peer = ImageClient(image.service.world, Client(AsgiTransport(image.app)))
+    assert (await peer.show("member", image_id)).properties == {"hw_disk_bus": "virtio"}
