@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import placement, report
 from tests.bench.load import Driver
-from tests.bench.phases import ORDER, Bench, Result
+from tests.bench.phases import IMAGE, ORDER, Bench, Result
 from tests.fake_cloud import FakeCloud, fake_cloud
 
 ALONE = {"placement": placement.measure}
@@ -35,6 +35,8 @@ async def measure(cloud: FakeCloud, chosen: list[str]) -> list[Result]:
 def main() -> int:
     """Start a cloud, measure, write."""
     words = [*sys.argv[1:], *os.environ.get("BENCH", "").replace(",", " ").split()]
+    if "image" in words:
+        words = [*(word for word in words if word != "image"), *IMAGE]
     known = (*ORDER, *ALONE)
     if unknown := set(words) - set(known):
         print(f"no such phase: {', '.join(sorted(unknown))}; there are {', '.join(known)}", file=sys.stderr)

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from tests.bench import images
 from tests.bench.load import Driver
 from tests.bench.process import cpu_seconds, pss_mib
 from tests.fake_cloud import ROOT, FakeCloud
@@ -34,6 +35,8 @@ class Bench:
     cloud: FakeCloud
     driver: Driver
     pid: int
+    image_id: str = ""
+    image_peak: float = 0.0
 
     async def cost(self, phase: str, operations: int, one: Callable[[int], Awaitable[Any]]) -> Result:
         """CPU milliseconds per operation, one after the other; the cloud's background work is in it."""
@@ -62,6 +65,33 @@ class Bench:
     async def image_list(self) -> Result:
         """GET /v2/images."""
         return await self.cost("image_list", 400, lambda _: self.driver.ask("GET", "/image/v2/images"))
+
+    async def image_list_1000(self) -> Result:
+        """GET /v2/images?limit=1000."""
+        self.image_id = await images.make_images(self.driver, 1000)
+        path = "/image/v2/images?limit=1000"
+        return await self.cost("image_list_1000", 30, lambda _: self.driver.ask("GET", path))
+
+    async def image_show(self) -> Result:
+        """GET /v2/images/{id}."""
+        self.image_id = self.image_id or await images.make_images(self.driver, 1)
+        path = f"/image/v2/images/{self.image_id}"
+        return await self.cost("image_show", 600, lambda _: self.driver.ask("GET", path))
+
+    async def image_upload(self) -> Result:
+        """PUT /v2/images/{id}/file: 1 GiB, two hashes, inspection, fsync."""
+        self.image_id = self.image_id or await images.make_images(self.driver, 1)
+        cpu, wall, self.image_peak = await images.upload(self.driver, self.pid, self.image_id)
+        return Result("image_upload", cpu, 1, wall)
+
+    async def image_memory(self) -> Result:
+        """The process' most PSS in MiB while that gigabyte came."""
+        return Result("image_memory", self.image_peak)
+
+    async def image_download(self) -> Result:
+        """GET /v2/images/{id}/file: 1 GiB."""
+        cpu, wall = await images.download(self.driver, self.pid, self.image_id)
+        return Result("image_download", cpu, 1, wall)
 
     async def port_create(self) -> Result:
         """POST /v2.0/ports: an address from a subnet, the default security group."""
@@ -131,5 +161,6 @@ class Bench:
         return Result("restart", wall, 1, wall)
 
 
+IMAGE = ("image_show", "image_list_1000", "image_upload", "image_memory", "image_download")
 ORDER = ("memory", "login", "validate", "image_list", "port_create", "create", "get", "delete", "burst", "list_1000",
-         "idle", "restart")  # fmt: skip
+         "idle", "restart", *IMAGE)  # fmt: skip
