@@ -187,6 +187,28 @@ async def test_the_root_disk_names_its_base_and_format(real: Rig) -> None:
     assert os.stat(root.path).st_mode & 0o077 == 0
 
 
+async def test_the_second_boot_of_an_image_copies_no_bytes(real: Rig) -> None:
+    """Downloaded and checked once; every root disk is an overlay that holds nothing until its guest writes."""
+    real.source.unlink()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "raw", real.source, "24M"], check=True, timeout=30)
+    real.source.write_bytes(os.urandom(24 * MIB))
+    await real.with_image()
+    first = (await real.disks.ensure_disks(server(), ""))[0]
+    base = info(first.path)["backing-filename"]
+    before = os.stat(base)
+    await real.with_image()
+    second = (await real.disks.ensure_disks(server(), ""))[0]
+    after = os.stat(base)
+    assert real.fetched == 1
+    assert (before.st_ino, before.st_mtime_ns, before.st_ctime_ns) == (
+        after.st_ino,
+        after.st_mtime_ns,
+        after.st_ctime_ns,
+    )
+    assert info(second.path)["backing-filename"] == base
+    assert os.stat(second.path).st_blocks * 512 < MIB // 2 < os.stat(base).st_blocks * 512
+
+
 async def test_an_image_larger_than_the_flavor_is_refused(real: Rig) -> None:
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", real.source, "3G"], check=True, timeout=30)
     await real.with_image()

@@ -143,6 +143,12 @@ class ComputeAgent(Protocol):
         """`network-vif-plugged` for port `tag`, …"""
         ...
 
+    @rpc.cast
+    async def cache_images(self, image_ids: list[str], token: str) -> None:
+        """Bring these images into the host's cache, so that servers of them boot at once. `token` is that of the
+        admin who asked. What cannot be brought is logged; the rest goes on."""
+        ...
+
     @rpc.call()
     async def get_power(self, server_id: str) -> Power:
         """What the hypervisor sees now; nostate when it has no such guest."""

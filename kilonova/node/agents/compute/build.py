@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
+from kilonova.base.faults import Fault
 from kilonova.compute.contract import Power
 from kilonova.node.agents.compute.ports import PortVerbs
 from kilonova.trace import spans
+
+log = logging.getLogger(__name__)
 
 
 class BuildVerbs(PortVerbs):
@@ -16,16 +20,26 @@ class BuildVerbs(PortVerbs):
         server = await self._record(server_id)
         if not server.image_id:
             return {"image": ""}
-        token = await self._token()
+        await self._bring_image(await self._token(), server.image_id)
+        return {"image": server.image_id}
+
+    async def _bring_image(self, token: str, image_id: str) -> None:
+        """The image is in this host's cache."""
         async with self._builds:
-            image = await self.peers.images.show(token, server.image_id)
+            image = await self.peers.images.show(token, image_id)
             room = max(image.size, image.virtual_size or 0)
 
             async def fetch(path: str) -> None:
-                await self.peers.images.download(token, server.image_id, path)
+                await self.peers.images.download(token, image_id, path)
 
-            await self.machine.disks.ensure_image(server.image_id, fetch, room)
-        return {"image": server.image_id}
+            await self.machine.disks.ensure_image(image_id, fetch, room)
+
+    async def cache_images(self, image_ids: list[str], token: str) -> None:
+        for image_id in image_ids:
+            try:
+                await self._bring_image(token, image_id)
+            except Fault as fault:
+                log.warning("image %s is not cached on %s: %r", image_id, self.host, fault)
 
     async def spawn(self, server_id: str) -> Power:
         server = await self._record(server_id)
