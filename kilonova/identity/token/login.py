@@ -109,7 +109,12 @@ async def _by_password(service: IdentityService, asked: PasswordUser) -> Proof:
 
 
 async def _by_token(service: IdentityService, asked: TokenMethod) -> Proof:
-    known = await service.tokens.validate(asked.id)
+    try:
+        known = await service.tokens.validate(asked.id)
+    except Fault as fault:
+        if fault.kind is not Kind.UNAUTHENTICATED:
+            raise
+        raise Fault(Kind.NOT_FOUND, "Could not find token.", inside=fault.inside) from None
     payload = known.payload
     if payload.trust_id or "ec2credential" in payload.methods:
         raise forbidden(
