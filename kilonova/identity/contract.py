@@ -99,6 +99,13 @@ class TrustRef(msgspec.Struct, frozen=True):
     redelegated_trust_id: str | UnsetType = UNSET
 
 
+class OAuthRef(msgspec.Struct, frozen=True):
+    """The OAuth1 access token that a token was got with."""
+
+    access_token_id: str
+    consumer_id: str
+
+
 class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `GET /v3/auth/tokens` says of a token. Exactly one of project, domain, system is set, or none."""
 
@@ -115,6 +122,7 @@ class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     catalog: list[CatalogService] | UnsetType = UNSET
     application_credential: ApplicationCredentialRef | UnsetType = UNSET
     trust: TrustRef | UnsetType = msgspec.field(name="OS-TRUST:trust", default=UNSET)
+    oauth: OAuthRef | UnsetType = msgspec.field(name="OS-OAUTH1", default=UNSET)
 
 
 class TokenBody(msgspec.Struct, frozen=True):

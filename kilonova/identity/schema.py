@@ -272,3 +272,39 @@ password_history = sa.Table(
     sa.Column("set_at", Timestamp(), primary_key=True),
     sa.Column("password_hash", Name(), nullable=False),
 )
+consumers = sa.Table(
+    "consumer",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("description", Text(), nullable=True),
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+)
+oauth_request_tokens = sa.Table(
+    "oauth_request_token",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("consumer_id", Id(), sa.ForeignKey("consumer.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=False, index=True),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=True),
+    sa.Column("verifier", Name(), nullable=True),
+    sa.Column("role_ids", sa.JSON(), nullable=False),
+)
+oauth_access_tokens = sa.Table(
+    "oauth_access_token",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("consumer_id", Id(), sa.ForeignKey("consumer.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("sealed", sa.LargeBinary(), nullable=False),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("project_id", Id(), sa.ForeignKey("project.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("role_ids", sa.JSON(), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=False, index=True),
+)
+oauth_nonces = sa.Table(
+    "oauth_nonce",
+    metadata,
+    sa.Column("digest", Id(), primary_key=True),
+    sa.Column("expires_at", Timestamp(), nullable=False, index=True),
+)

@@ -21,6 +21,9 @@ from kilonova.identity.domain_config import resource as domain_config
 from kilonova.identity.endpoint_filter import resource as endpoint_filter
 from kilonova.identity.group import resource as group
 from kilonova.identity.limit import resource as limit
+from kilonova.identity.oauth1 import access as oauth_access
+from kilonova.identity.oauth1 import consumer as oauth_consumer
+from kilonova.identity.oauth1 import handshake as oauth_handshake
 from kilonova.identity.policy import resource as policy
 from kilonova.identity.project import resource as project
 from kilonova.identity.project import tag
@@ -57,13 +60,19 @@ _NOUNS = (
     endpoint_filter,
     limit,
     domain_config,
+    oauth_consumer,
+    oauth_handshake,
+    oauth_access,
 )
 
 
 _RESOURCES: tuple[Route, ...] = tuple(route for noun in _NOUNS for route in noun.ROUTES)
 ROUTES: tuple[Route, ...] = (*discovery(_RESOURCES), *_RESOURCES)
 RULES: tuple[Rule, ...] = tuple(rule for noun in _NOUNS for rule in noun.RULES)
-LOOPS: tuple[Loop, ...] = (Loop("prune revocations", 600.0, prune_revocations),)
+LOOPS: tuple[Loop, ...] = (
+    Loop("prune revocations", 600.0, prune_revocations),
+    Loop("prune oauth", 600.0, oauth_access.prune_oauth),
+)
 
 
 def identity_policy(overrides: Mapping[str, Any] | None = None) -> Policy:

@@ -15,6 +15,8 @@ class IdentitySettings:
     expired_token_grace_seconds: int = 48 * 3600  # beside a service token: keystone's allow_expired_window
     revocation_poll_seconds: float = 0.4  # how old the knowledge of revocations may be
     token_cache_size: int = 10_000
+    oauth_request_lifetime_seconds: int = 28_800  # how long a user may take to agree
+    oauth_access_lifetime_seconds: int = 86_400
     password_checks_at_once: int = 2
     receipt_lifetime_seconds: int = 300  # how long a first factor waits for the next
     totp_earlier_passcodes: int = 1  # how many before the present one are taken: clocks differ

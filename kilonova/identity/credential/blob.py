@@ -13,6 +13,7 @@ import msgspec
 
 from kilonova.base.faults import forbidden, invalid
 from kilonova.identity.credential.store import Credential
+from kilonova.identity.token.delegated import LIMITS
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.validate import Validated
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
 
 EC2 = "ec2"
-DELEGATIONS = ("trust_id", "app_cred_id", "access_token_id")
+DELEGATIONS = LIMITS
 
 
 def seal(service: IdentityService, blob: str) -> bytes:
@@ -69,5 +70,5 @@ def reaches(service: IdentityService, token: Validated, credential: Credential) 
 
 def delegations(payload: Payload) -> dict[str, str]:
     """What keys made with this token are limited to."""
-    limits = {"trust_id": payload.trust_id, "app_cred_id": payload.application_credential_id}
-    return {name: value for name, value in limits.items() if value}
+    values = (payload.trust_id, payload.application_credential_id, payload.access_token_id)
+    return {name: value for name, value in zip(LIMITS, values, strict=True) if value}

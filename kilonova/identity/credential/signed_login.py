@@ -46,9 +46,7 @@ async def create(service: IdentityService, request: Request[SignedBody]) -> Answ
     right = matches(keys["secret"], signed)
     if found is None or found.type != EC2 or not right or not is_timely(signed, service.world.clock.now()):
         raise unauthenticated(inside="unknown access key, wrong signature, or signed too long ago")
-    payload = await delegated_login(
-        service, found.user_id, found.project_id or "", keys.get("trust_id", ""), keys.get("app_cred_id", "")
-    )
+    payload = await delegated_login(service, found.user_id, found.project_id or "", keys)
     token, made = await service.tokens.issue(payload)
     return Answer(made.full, headers={"X-Subject-Token": token, "Vary": "X-Auth-Token"})
 

@@ -28,6 +28,11 @@ def read_worth(connection: Connection, payload: Payload) -> Worth | None:
         return delegation_store.by_trust(connection, worth, payload)
     if scope:
         worth = msgspec.structs.replace(worth, roles=roles_of(connection, payload.user_id, scope, scope_id))
+    if payload.access_token_id:
+        lent = delegation_store.by_access_token(connection, worth, payload.access_token_id)
+        if lent is None:
+            return None
+        worth = lent
     if payload.application_credential_id:
         found = delegation_store.by_credential(connection, worth, payload.application_credential_id)
         if found is None:

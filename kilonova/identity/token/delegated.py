@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind, forbidden, unauthenticated
 from kilonova.identity import store
 from kilonova.identity.application_credential.store import ApplicationCredential
+from kilonova.identity.oauth1 import store as oauth_store
 from kilonova.identity.schema import application_credentials
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.validate import Validated
@@ -15,6 +17,8 @@ from kilonova.trace import spans
 
 if TYPE_CHECKING:
     from kilonova.identity.core import IdentityService
+
+LIMITS = ("trust_id", "app_cred_id", "access_token_id")  # what keys made with delegated rights name in their blob
 
 
 def new_audit_id(service: IdentityService) -> str:
@@ -25,9 +29,10 @@ def new_audit_id(service: IdentityService) -> str:
 
 
 async def delegated_login(
-    service: IdentityService, user_id: str, project_id: str, trust_id: str, credential_id: str
+    service: IdentityService, user_id: str, project_id: str, limits: Mapping[str, str]
 ) -> Payload:
-    """The token to issue for keys that belong to a user, limited to the trust or application credential they name."""
+    """The token to issue for keys that belong to a user, limited to what they name: see `blob.delegations`."""
+    trust_id, credential_id, access_token_id = (limits.get(name, "") for name in LIMITS)
     issued_at, expires_at = service.tokens.lifetime()
     if trust_id:
         trust = await service.db.read(trust_store.get, trust_id)
@@ -41,9 +46,14 @@ async def delegated_login(
         if found is None or found.project_id != project_id:
             raise unauthenticated(inside="the application credential that the keys were made with is gone")
         expires_at = min(expires_at, found.expires_at or expires_at)
+    if access_token_id:
+        lent = await service.db.read(oauth_store.find_access, access_token_id)
+        if lent is None or lent.project_id != project_id:
+            raise unauthenticated(inside="the access token that the keys were made with is gone")
+        expires_at = min(expires_at, lent.expires_at)
     audit = (new_audit_id(service),)
-    methods = ("ec2credential",)
-    return Payload(user_id, "project", project_id, methods, issued_at, expires_at, audit, credential_id, trust_id)
+    methods, by = ("ec2credential",), (credential_id, trust_id, access_token_id)
+    return Payload(user_id, "project", project_id, methods, issued_at, expires_at, audit, *by)
 
 
 async def use_trust(service: IdentityService, trust_id: str) -> None:
@@ -64,5 +74,5 @@ def may_manage_credentials(validated: Validated) -> None:
 
 def must_not_be_delegated(validated: Validated, what: str) -> None:
     """FORBIDDEN when the token speaks with rights that somebody delegated: they must not become lasting ones."""
-    if validated.payload.trust_id:
-        raise forbidden(f"A token got with a trust cannot be used to {what}.", hint="Log in as yourself.")
+    if validated.payload.trust_id or validated.payload.access_token_id:
+        raise forbidden(f"A token that was lent cannot be used to {what}.", hint="Log in as yourself.")

@@ -6,8 +6,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.identity.contract import AccessRuleRef, ApplicationCredentialRef, TrustRef, UserId, UserRef
-from kilonova.identity.schema import access_rules, application_credentials, trusts
+from kilonova.identity.contract import AccessRuleRef, ApplicationCredentialRef, OAuthRef, TrustRef, UserId, UserRef
+from kilonova.identity.schema import access_rules, application_credentials, oauth_access_tokens, trusts
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.roles_store import closure, roles_of
 from kilonova.identity.token.worth_store import Worth, read_user
@@ -31,6 +31,23 @@ def by_credential(connection: Connection, worth: Worth, credential_id: str) -> W
         roles=tuple(role for role in worth.roles if role.id in allowed),
         credential=credential,
         delegated_until=found.expires_at,
+    )
+
+
+def by_access_token(connection: Connection, worth: Worth, access_token_id: str) -> Worth | None:
+    """`worth` with the roles that its user lent to an OAuth1 consumer and still has; None when that was taken back."""
+    table = oauth_access_tokens
+    row = connection.execute(
+        sa.select(table).where(table.c.id == access_token_id, table.c.user_id == worth.user.id)
+    ).first()
+    if row is None or worth.project is None or worth.project.id != row.project_id:
+        return None
+    allowed = closure(connection, row.role_ids)
+    return msgspec.structs.replace(
+        worth,
+        roles=tuple(role for role in worth.roles if role.id in allowed),
+        oauth=OAuthRef(row.id, row.consumer_id),
+        delegated_until=row.expires_at,
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind, forbidden, invalid, unauthenticated
 from kilonova.http.request import Answer, Request
+from kilonova.identity.oauth1 import access as oauth_access
 from kilonova.identity.token import login_store, receipt, scoping, totp
 from kilonova.identity.token.bodies import (
     CredentialMethod,
@@ -31,7 +32,7 @@ METHODS_MAXIMUM = 8  # names in one login; nobody has more ways to prove who it 
 async def create(service: IdentityService, request: Request[Login]) -> Answer:
     """A token for who proves to be a user of this cloud."""
     login = request.body
-    proof = await _prove(service, login.identity)
+    proof = await _prove(service, request)
     if brought := request.headers.get(receipt.HEADER.lower()):
         proof.methods |= await receipt.methods_of(service, brought, proof.user_id)
     if not compliance.satisfies_factors(proof.options, proof.methods):
@@ -58,9 +59,14 @@ async def _issue(service: IdentityService, proof: Proof, scope: Wanted) -> tuple
     return token, made
 
 
-async def _prove(service: IdentityService, identity: Identity) -> Proof:
+async def _prove(service: IdentityService, request: Request[Login]) -> Proof:
+    identity = request.body.identity
     if not identity.methods or len(identity.methods) > METHODS_MAXIMUM:
         raise invalid(f"Invalid input for field auth.identity.methods: 1 to {METHODS_MAXIMUM} are possible.")
+    if "oauth1" in identity.methods:
+        if len(identity.methods) > 1:
+            raise invalid("Invalid input for field auth.identity.methods: oauth1 goes with no other.")
+        return await oauth_access.prove(service, request)
     proofs = [await _by(service, method, identity) for method in dict.fromkeys(identity.methods)]
     first = proofs[0]
     for other in proofs[1:]:
@@ -116,7 +122,7 @@ async def _by_token(service: IdentityService, asked: TokenMethod) -> Proof:
             raise
         raise Fault(Kind.NOT_FOUND, "Could not find token.", inside=fault.inside) from None
     payload = known.payload
-    if payload.trust_id or "ec2credential" in payload.methods:
+    if payload.trust_id or payload.access_token_id or "ec2credential" in payload.methods:
         raise forbidden(
             "A token that somebody delegated, or that a signature got, cannot be exchanged for another.",
             hint="Log in again instead.",
@@ -162,6 +168,8 @@ def _payload(service: IdentityService, proof: Proof, wanted: Wanted) -> Payload:
         audit_ids = (*audit_ids, earlier.audit_ids[-1])
     if proof.trust is not None:
         expires_at = min(expires_at, proof.trust.expires_at or expires_at)
+    if proof.access_token is not None:
+        expires_at = min(expires_at, proof.access_token.expires_at)
     return Payload(
         proof.user_id,
         *wanted,
@@ -171,4 +179,5 @@ def _payload(service: IdentityService, proof: Proof, wanted: Wanted) -> Payload:
         audit_ids,
         proof.credential_id,
         proof.trust.id if proof.trust else "",
+        proof.access_token.id if proof.access_token else "",
     )

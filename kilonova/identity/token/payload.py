@@ -10,7 +10,7 @@ import msgspec
 
 ScopeKind = Literal["", "project", "domain", "system"]
 _SCOPES: tuple[ScopeKind, ...] = ("", "project", "domain", "system")
-_METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential")
+_METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential", "oauth1")
 _VERSION = 1
 _HEX = frozenset("0123456789abcdef")
 
@@ -27,6 +27,7 @@ class Payload(msgspec.Struct, frozen=True):
     audit_ids: tuple[str, ...]
     application_credential_id: str = ""
     trust_id: str = ""
+    access_token_id: str = ""
 
 
 def pack(payload: Payload) -> bytes:
@@ -44,6 +45,7 @@ def pack(payload: Payload) -> bytes:
             payload.audit_ids,
             _packed_id(payload.application_credential_id),
             _packed_id(payload.trust_id),
+            _packed_id(payload.access_token_id),
         ]
     )
 

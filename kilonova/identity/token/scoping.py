@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from kilonova.base.faults import forbidden, invalid, unauthenticated
 from kilonova.identity import answers
+from kilonova.identity.oauth1.store import AccessToken
 from kilonova.identity.token import login_store
 from kilonova.identity.token.bodies import DomainName, ProjectName, Scope
 from kilonova.identity.token.payload import ScopeKind
@@ -32,12 +33,17 @@ class Proof(msgspec.Struct):
     credential_id: str = ""
     credential_project_id: str = ""
     trust: Trust | None = None
+    access_token: AccessToken | None = None
     options: dict[str, Any] = {}
     failed: bool = False  # wrong passwords or passcodes were counted before
 
 
 async def choose(service: IdentityService, asked: Scope | str | UnsetType, proof: Proof) -> Wanted:
     """The scope that was asked for, by id. One that does not exist looks like one without a role there."""
+    if proof.access_token is not None:
+        if asked is not UNSET:
+            raise unauthenticated(inside="an OAuth1 access token cannot ask for a scope")
+        return "project", proof.access_token.project_id
     if proof.credential_id:
         return _of_credential(asked, proof)
     if asked is UNSET:

@@ -176,6 +176,7 @@ def describe(payload: Payload, worth: Worth, catalog: list[CatalogService]) -> T
         catalog=catalog_for(catalog, worth.project.id if worth.project else "") if payload.scope else UNSET,
         application_credential=worth.credential or UNSET,
         trust=worth.trust or UNSET,
+        oauth=worth.oauth or UNSET,
     )
 
 

@@ -9,7 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_micros
-from kilonova.identity.contract import ApplicationCredentialRef, DomainRef, ProjectRef, RoleRef, TrustRef, UserRef
+from kilonova.identity.contract import (
+    ApplicationCredentialRef,
+    DomainRef,
+    OAuthRef,
+    ProjectRef,
+    RoleRef,
+    TrustRef,
+    UserRef,
+)
 from kilonova.identity.schema import domains, projects, users
 
 
@@ -22,6 +30,7 @@ class Worth(msgspec.Struct, frozen=True):
     roles: tuple[RoleRef, ...] = ()
     credential: ApplicationCredentialRef | None = None
     trust: TrustRef | None = None
+    oauth: OAuthRef | None = None
     delegated_until: datetime | None = None
     delegators: tuple[UserRef, ...] = ()  # other users on whose being enabled it depends
 

@@ -135,6 +135,8 @@ LISTS: tuple[Row, ...] = (
     _identity("/users/{user_id}/credentials/OS-EC2", "credentials", least=1),
     _identity("/credentials", "credentials", "user_id", "type", least=1),
     _identity("/OS-TRUST/trusts", "trusts", least=0),
+    _identity("/OS-OAUTH1/consumers", "consumers", least=0),
+    _identity("/users/{user_id}/OS-OAUTH1/access_tokens", "access_tokens", least=0),
     _identity("/OS-EP-FILTER/endpoint_groups", "endpoint_groups", least=0),
     _identity("/policies", "policies", least=0),
     _identity("/limits", "limits", least=0),
@@ -184,6 +186,7 @@ NO_LISTS: dict[str, str] = {
     "identity /v3/domains/{domain_id}/config/security_compliance": "one document",
     "identity /v3/limits/model": "one document",
     "identity /v3/OS-TRUST/trusts/{trust_id}/roles": "one trust's roles, tested beside trusts",
+    "identity /v3/users/{user_id}/OS-OAUTH1/access_tokens/{access_token_id}/roles": "one token's roles, tested there",
     "identity /v3/endpoints/{endpoint_id}/OS-ENDPOINT-POLICY/policy": "one policy",
     "identity /v3/policies/{policy_id}/OS-ENDPOINT-POLICY/endpoints": "a policy's endpoints, tested beside policies",
     **{
