@@ -26,15 +26,17 @@ _PRUNE_TRACES: Final = 200  # traces dropped per transaction, so that writers wa
 _ITEM_ID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-|\{|/action$")
 
 _SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS spans (
-    span_id TEXT PRIMARY KEY, trace_id TEXT NOT NULL, request_id TEXT NOT NULL, resource TEXT NOT NULL,
-    start REAL NOT NULL, body BLOB NOT NULL
+DROP TABLE IF EXISTS spans;
+CREATE TABLE IF NOT EXISTS chunks (
+    id INTEGER PRIMARY KEY, trace_id TEXT NOT NULL, start REAL NOT NULL, spans INTEGER NOT NULL, body BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id, start);
-CREATE INDEX IF NOT EXISTS spans_by_request ON spans (request_id) WHERE request_id <> '';
-CREATE INDEX IF NOT EXISTS spans_by_resource ON spans (resource) WHERE resource <> '';
-CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start);
+CREATE INDEX IF NOT EXISTS chunks_by_trace ON chunks (trace_id, start);
+CREATE INDEX IF NOT EXISTS chunks_by_start ON chunks (start);
+CREATE TABLE IF NOT EXISTS names (name TEXT, trace_id TEXT, PRIMARY KEY (name, trace_id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS names_by_trace ON names (trace_id);
 """
+# A chunk is what one batch holds of one trace: a row and its index entries for each span would cost more than all the
+# rest of watching. Names are the requests and resources that a trace is about.
 
 
 class TraceSummary(msgspec.Struct, frozen=True):
@@ -74,23 +76,28 @@ class SpanStore:
         self._db.execute("PRAGMA synchronous=OFF")
         self._db.executescript(_SCHEMA)
         self._encode = msgspec.msgpack.Encoder().encode
-        self._decode = msgspec.msgpack.Decoder(Span).decode
+        self._decode = msgspec.msgpack.Decoder(list[Span]).decode
 
     def add(self, spans: Iterable[Span]) -> None:
-        """Keep `spans`; one that is there already (a batch sent twice) is kept once."""
-        rows = [(s.span_id, s.trace_id, s.request_id, s.resource, s.start, self._encode(s)) for s in spans]
+        """Keep `spans`; one that is there already (a batch sent twice) is shown once."""
+        by_trace: dict[str, list[Span]] = {}
+        for span in spans:
+            by_trace.setdefault(span.trace_id, []).append(span)
+        chunks, names = [], set()
+        for trace_id, several in by_trace.items():
+            chunks.append((trace_id, min(one.start for one in several), len(several), self._encode(several)))
+            names |= {(name, trace_id) for one in several for name in (one.request_id, one.resource) if name}
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT OR IGNORE INTO spans VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO chunks (trace_id, start, spans, body) VALUES (?, ?, ?, ?)", chunks)
+            self._db.executemany("INSERT OR IGNORE INTO names VALUES (?, ?)", names)
 
     def traces(self, id: str) -> list[TraceSummary]:
         """The traces that `id` (of a trace, a request or a resource) names, newest first, 100 at the most."""
         with self._lock:
             found = self._db.execute(
-                "SELECT trace_id, min(start) AS begun FROM spans WHERE trace_id IN ("
-                "SELECT trace_id FROM spans WHERE trace_id = :id "
-                "UNION SELECT trace_id FROM spans WHERE request_id = :id AND request_id <> '' "
-                "UNION SELECT trace_id FROM spans WHERE resource = :id AND resource <> '') "
+                "SELECT trace_id, min(start) AS begun FROM chunks WHERE trace_id = :id "
+                "OR trace_id IN (SELECT trace_id FROM names WHERE name = :id) "
                 "GROUP BY trace_id ORDER BY begun DESC, trace_id LIMIT :most",
                 {"id": id, "most": MOST_TRACES},
             ).fetchall()
@@ -109,21 +116,28 @@ class SpanStore:
 
     def prune(self, now: float, *, max_age_seconds: float = MAX_AGE_SECONDS, max_bytes: int = MAX_BYTES) -> int:
         """Drop what is too old, then the oldest traces while the file is too large; how many spans went."""
-        with self._lock, self._db:
-            gone = self._db.execute("DELETE FROM spans WHERE start < ?", (now - max_age_seconds,)).rowcount
+        gone = self._drop("start < ?", now - max_age_seconds)
         while self.used_bytes() > max_bytes:
-            with self._lock, self._db:
-                dropped = self._db.execute(
-                    "DELETE FROM spans WHERE trace_id IN (SELECT DISTINCT trace_id FROM (SELECT trace_id FROM spans "
-                    "ORDER BY start LIMIT ?))",
-                    (_PRUNE_TRACES * 5,),
-                ).rowcount
+            oldest = "trace_id IN (SELECT DISTINCT trace_id FROM (SELECT trace_id FROM chunks ORDER BY start LIMIT ?))"
+            dropped = self._drop(oldest, _PRUNE_TRACES)
             gone += dropped
             if not dropped:
                 break
         with self._lock:
             self._db.executescript("PRAGMA incremental_vacuum")  # execute() would give back one page only
         return gone
+
+    def _drop(self, which: str, value: float) -> int:
+        """Delete these chunks, and the names of traces of which nothing is left; how many spans went."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            rows = self._db.execute(f"DELETE FROM chunks WHERE {which} RETURNING trace_id, spans", (value,)).fetchall()
+            for trace_id in {trace_id for trace_id, _ in rows}:
+                left = "SELECT 1 FROM chunks WHERE trace_id = :trace"
+                self._db.execute(
+                    f"DELETE FROM names WHERE trace_id = :trace AND NOT EXISTS ({left})", {"trace": trace_id}
+                )
+        return sum(spans for _, spans in rows)
 
     def used_bytes(self) -> int:
         """Bytes of the file that hold spans; pages given back by deletes do not count."""
@@ -141,10 +155,9 @@ class SpanStore:
 
     def _spans(self, trace_id: str) -> list[Span]:
         with self._lock:
-            rows = self._db.execute(
-                "SELECT body FROM spans WHERE trace_id = ? ORDER BY start, rowid", (trace_id,)
-            ).fetchall()
-        return [self._decode(body) for (body,) in rows]
+            rows = self._db.execute("SELECT body FROM chunks WHERE trace_id = ? ORDER BY id", (trace_id,)).fetchall()
+        once = {span.span_id: span for (body,) in rows for span in self._decode(body)}
+        return sorted(once.values(), key=lambda span: span.start)
 
 
 def _summary(spans: list[Span]) -> TraceSummary:

@@ -11,8 +11,7 @@ import random
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from typing import Final, Literal
 
@@ -103,14 +102,19 @@ def begin(participant: str, *, traceparent: str = "", request_id: str = "") -> C
     return Context(f"{_random.getrandbits(128) | 1:032x}", "", participant, request_id)
 
 
-@contextmanager
-def within(context: Context | None) -> Iterator[None]:
+class within:  # these two are entered a hundred times by an operation: generators would cost twice
     """Run the block in `context`."""
-    token = _current.set(context)
-    try:
-        yield
-    finally:
-        _leave(token)
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context | None) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        _leave(self._token)
 
 
 def _leave(token: Token[Context | None]) -> None:
@@ -120,27 +124,33 @@ def _leave(token: Token[Context | None]) -> None:
         pass  # a task that was dropped is closed by the garbage collector, in a context that is not its own
 
 
-@contextmanager
-def span(
-    target: str, name: str, kind: SpanKind = "call", *, resource: str = "", where: str = "", **attributes: str
-) -> Iterator[Span | None]:
+class span:
     """Record the block as an arrow from the current participant to `target`; inside, `target` is the participant.
 
     Outside any trace nothing is recorded and None is yielded. An exception is recorded in `error` and goes on.
     """
-    context = _current.get()
-    if context is None:
-        yield None
-        return
-    made = _open(context, target, name, kind, resource, where, attributes)
-    token = _current.set(Context(context.trace_id, made.span_id, target, context.request_id))
-    try:
-        yield made
-    except BaseException as error:
-        made.error = str(error) or type(error).__name__
-        raise
-    finally:
-        _leave(token)
+
+    __slots__ = ("_asked", "_made", "_token")
+
+    def __init__(
+        self, target: str, name: str, kind: SpanKind = "call", *, resource: str = "", where: str = "", **attributes: str
+    ) -> None:
+        self._asked = (target, name, kind, resource, where, attributes)
+        self._made: Span | None = None
+
+    def __enter__(self) -> Span | None:
+        context = _current.get()
+        if context is not None:
+            self._made = made = _open(context, *self._asked)
+            self._token = _current.set(Context(context.trace_id, made.span_id, made.target, context.request_id))
+        return self._made
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if (made := self._made) is None:
+            return
+        if error is not None:
+            made.error = str(error) or type(error).__name__
+        _leave(self._token)
         made.end = time.time()
         RING.add(made)
 
