@@ -103,10 +103,7 @@ class _Text:
             else:
                 fixed = bound.effective_value if at < 0 else bound.effective_value[at]
                 self._arguments.append(("", -1, convert(fixed) if convert else fixed, None))
-        self._conversions: list[tuple[int, Convert]] = []
-        for place, column in enumerate(compiled._result_columns):
-            if convert := column.type.dialect_impl(dialect).result_processor(dialect, None):
-                self._conversions.append((place, convert))
+        self._conversions = conversions(tuple(compiled._result_columns), dialect)
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """What the driver binds, in order."""
@@ -127,6 +124,12 @@ class _Text:
                 cells[place] = convert(cells[place])
             made.append(tuple(cells))
         return made
+
+
+def conversions(columns: Sequence[Any], dialect: Dialect) -> tuple[tuple[int, Convert], ...]:
+    """(place, how the driver's value becomes ours) for the columns whose types convert anything."""
+    by_place = ((at, one.type.dialect_impl(dialect).result_processor(dialect, None)) for at, one in enumerate(columns))
+    return tuple((at, convert) for at, convert in by_place if convert is not None)
 
 
 def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> sqlite3.Cursor:

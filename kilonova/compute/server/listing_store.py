@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -85,8 +85,15 @@ SORT_COLUMNS = {
 }
 
 
-_AS_TEXT = [sa.type_coerce(c, sa.Text).label(c.name) if isinstance(c.type, sa.JSON) else c for c in servers.c]
+_AS_TEXT: list[sa.ColumnElement[Any]] = [
+    sa.type_coerce(c, sa.Text).label(c.name) if isinstance(c.type, sa.JSON) else c for c in servers.c
+]
 _JSON = [position for position, column in enumerate(servers.c) if isinstance(column.type, sa.JSON)]
+
+
+def as_text() -> list[sa.ColumnElement[Any]]:
+    """A server's columns, JSON as it is stored: for who reads it later, or not at all."""
+    return _AS_TEXT
 
 
 class _Reader:
@@ -110,15 +117,12 @@ def page_of(connection: Connection, filters: Filters, page: Page) -> list[Server
     """The servers of one page. Regular expressions are tried here, page after page, until the page is full."""
     if filters.never:
         return []
-    narrowed = _where(sa.select(*_AS_TEXT), filters)
-    read = _Reader()
-    visible = servers.c.project_id == filters.project_id if filters.project_id else None
+    read, chosen = _Reader(), sa.select(*_AS_TEXT)
     matches = _matcher(filters)
     if matches is None:
-        found = paged(connection, narrowed, SORT_COLUMNS, page, marker_filter=visible)
-        return [read.server(row) for row in connection.execute(found)]
+        return [read.server(row) for row in connection.execute(narrowed_page(connection, chosen, filters, page))]
     unlimited = msgspec.structs.replace(page, limit=SCANNED_MOST)
-    rows = connection.execute(paged(connection, narrowed, SORT_COLUMNS, unlimited, marker_filter=visible))
+    rows = connection.execute(narrowed_page(connection, chosen, filters, unlimited))
     made: list[Server] = []
     for row in rows:
         server = read.server(row)
@@ -128,6 +132,23 @@ def page_of(connection: Connection, filters: Filters, page: Page) -> list[Server
                 rows.close()
                 break
     return made
+
+
+def names_of(connection: Connection, filters: Filters, page: Page) -> list[tuple[str, str]]:
+    """(id, name) of the servers of a page that SQL alone can choose."""
+    chosen = narrowed_page(connection, sa.select(servers.c.id, servers.c.name), filters, page)
+    return [(row[0], row[1]) for row in connection.execute(chosen)]
+
+
+def narrowed_page(connection: Connection, chosen: sa.Select[Any], filters: Filters, page: Page) -> sa.Select[Any]:
+    """`chosen` of servers, narrowed by all filters that SQL can say, in order, one page."""
+    visible = servers.c.project_id == filters.project_id if filters.project_id else None
+    return paged(connection, _where(chosen, filters), SORT_COLUMNS, page, marker_filter=visible)
+
+
+def sql_says_all(filters: Filters) -> bool:
+    """Whether no server has to be looked at to choose it."""
+    return not filters.never and _matcher(filters) is None
 
 
 def _where(statement: sa.Select[Any], filters: Filters) -> sa.Select[Any]:
@@ -235,10 +256,9 @@ _SPECS = Statement(sa.select(specs.c.server_id, specs.c.spec).where(specs.c.serv
 
 
 def beside(
-    connection: Connection, found: Iterable[Server], *, with_hints: bool = False
+    connection: Connection, ids: list[str], *, with_hints: bool = False
 ) -> tuple[dict[str, list[str]], dict[str, list[tuple[str, bool]]], dict[str, ServerFault], dict[str, Any]]:
     """(tags, volumes, faults, scheduler hints), each by server id, each read in one query."""
-    ids = [server.id for server in found]
     tagged: dict[str, list[str]] = {}
     volumes: dict[str, list[tuple[str, bool]]] = {}
     failed: dict[str, ServerFault] = {}

@@ -15,6 +15,7 @@ from kilonova.compute.server import listing_store, store, views
 from kilonova.compute.server.begin import ADMIN as IS_ADMIN
 from kilonova.compute.server.begin import load, visible
 from kilonova.compute.server.create_checks import checked_ip
+from kilonova.compute.server.detail_page import page_in_bytes
 from kilonova.compute.server.list_query import SORTABLE, filters_from
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text
 from kilonova.compute.server.store import Server
@@ -65,7 +66,7 @@ def _with_rest(compute: Compute, eyes: views.Eyes, page: Page1) -> list[views.Sh
 
 def _read_one(connection: Connection, server_id: str, alive_since: datetime, with_hints: bool) -> Page1:
     found = [store.get(connection, server_id)]
-    beside = listing_store.beside(connection, found, with_hints=with_hints)
+    beside = listing_store.beside(connection, [one.id for one in found], with_hints=with_hints)
     return found, beside, hosts.alive(connection, alive_since)
 
 
@@ -97,13 +98,24 @@ async def load_shown(compute: Compute, request: Request[Any]) -> views.Shown:
 
 async def index(compute: Compute, request: Request[Any]) -> dict[str, Any]:
     """GET /servers: ids and names."""
-    found, page = await _listed(compute, request, detailed=False)
+    filters, page = _asked(request, _ALL_PROJECTS)
+    if listing_store.sql_says_all(filters):
+        names = await compute.db.read(listing_store.names_of, filters, page)
+        entries = [{"id": id_, "name": name, "links": views.links(request.origin, id_)} for id_, name in names]
+        return {"servers": entries, **next_links(request, "servers", names, page, lambda one: str(one[0]))}
+    found = await _listed(compute, request, filters, page, detailed=False)
     return {"servers": [views.SUMMARY.show(request.version, one) for one in found], **_next(request, found, page)}
 
 
 async def detail(compute: Compute, request: Request[Any]) -> dict[str, Any]:
     """GET /servers/detail."""
-    found, page = await _listed(compute, request, detailed=True)
+    filters, page = _asked(request, _ALL_PROJECTS_DETAIL)
+    if listing_store.sql_says_all(filters) and request.version < (2, 100):
+        eyes, since = eyes_of(request), _alive_since(compute)
+        drawn = await compute.db.read(page_in_bytes, filters, page, eyes, request.version, since)
+        links = next_links(request, "servers", drawn, page, lambda one: str(one[0]))
+        return {"servers": [entry for _, entry in drawn], **links}
+    found = await _listed(compute, request, filters, page, detailed=True)
     return {"servers": [views.detail(request.version, one) for one in found], **_next(request, found, page)}
 
 
@@ -111,13 +123,17 @@ def _next(request: Request[Any], found: list[views.Shown], page: Page) -> dict[s
     return next_links(request, "servers", found, page, lambda shown: str(shown.server.id))
 
 
-async def _listed(compute: Compute, request: Request[Any], *, detailed: bool) -> tuple[list[views.Shown], Page]:
+def _asked(request: Request[Any], all_projects: str) -> tuple[listing_store.Filters, Page]:
     request.enforce()
-    filters = filters_from(request, _ALL_PROJECTS_DETAIL if detailed else _ALL_PROJECTS)
-    page = page_from(request.query, sortable=SORTABLE, aliases={"uuid": "id"})
+    return filters_from(request, all_projects), page_from(request.query, sortable=SORTABLE, aliases={"uuid": "id"})
+
+
+async def _listed(
+    compute: Compute, request: Request[Any], filters: listing_store.Filters, page: Page, *, detailed: bool
+) -> list[views.Shown]:
     with_hints = detailed and request.version >= (2, 100)
     rows = await compute.db.read(_read_page, filters, page, (detailed, with_hints), _alive_since(compute))
-    return _with_rest(compute, eyes_of(request), rows), page
+    return _with_rest(compute, eyes_of(request), rows)
 
 
 @bulky
@@ -131,7 +147,7 @@ def _read_page(
     found = listing_store.page_of(connection, filters, page)
     if not depth[0]:
         return found, ({}, {}, {}, {}), set()
-    beside = listing_store.beside(connection, found, with_hints=depth[1])
+    beside = listing_store.beside(connection, [one.id for one in found], with_hints=depth[1])
     return found, beside, hosts.alive(connection, alive_since)
 
 
