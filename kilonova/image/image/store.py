@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import conflict, exists, not_found
 from kilonova.db.idempotency import earlier, remember
 from kilonova.db.listing import Page, paged
+from kilonova.db.statements import Statement, read
 from kilonova.db.types import Id, Name, Timestamp
 from kilonova.image.schema import idempotency, metadata
 
@@ -162,9 +163,12 @@ def insert_image(connection: Connection, image: Image, key: str, user_id: str) -
     return image
 
 
+_ONE = Statement(_SELECT.where(images.c.id == sa.bindparam("id")))
+
+
 def get_image(connection: Connection, image_id: str) -> Image:
     """The image with its tags; NOT_FOUND when it is not there."""
-    row = connection.execute(_SELECT.where(images.c.id == image_id)).first()
+    row = _ONE.first(connection, id=image_id)
     if row is None:
         raise not_found("Image", image_id)
     return _with_tags(connection, [_image(row)])[0]
@@ -182,10 +186,34 @@ def visible_image(connection: Connection, image_id: str, project_id: str) -> Ima
 
 def list_images(connection: Connection, filters: Filters, page: Page) -> list[Image]:
     """A page of images that the filters' project may see."""
+    if page.marker is None and filters == Filters(filters.project_id, _SHOWN):
+        statement = _unfiltered(connection, not filters.project_id, page)
+        most = _NO_LIMIT if page.limit is None else page.limit
+        rows = statement.all(connection, project=filters.project_id, shown=False, most=most)
+        return _with_tags(connection, [_image(row) for row in rows])
     seen = _visible(filters)
-    statement = _SELECT.where(seen, *_conditions(filters))
-    statement = paged(connection, statement, SORT_COLUMNS, page, marker_filter=seen)
-    return _with_tags(connection, [_image(row) for row in connection.execute(statement).all()])
+    chosen = _SELECT.where(seen, *_conditions(filters))
+    chosen = paged(connection, chosen, SORT_COLUMNS, page, marker_filter=seen)
+    return _with_tags(connection, [_image(row) for row in connection.execute(chosen).all()])
+
+
+_NO_LIMIT = 1 << 31
+_SHOWN = {"os_hidden": False}
+_known: dict[tuple[Any, ...], Statement] = {}
+
+
+def _unfiltered(connection: Connection, everything: bool, page: Page) -> Statement:
+    """The list that most ask for: all that the project may see and is not hidden, from the start."""
+    shape = (everything, page.sorts, page.reverse)
+    if shape not in _known:
+        project: Any = sa.bindparam("project", type_=images.c.owner.type)
+        mine = sa.select(members.c.image_id).where(members.c.member_id == project, members.c.status == "accepted")
+        shared = sa.and_(images.c.visibility == "shared", images.c.id.in_(mine))
+        seen = sa.or_(images.c.visibility == "public", images.c.owner == project, shared)
+        chosen = _SELECT.where(images.c.os_hidden == sa.bindparam("shown"), *([] if everything else [seen]))
+        whole = msgspec.structs.replace(page, limit=None)
+        _known[shape] = Statement(paged(connection, chosen, SORT_COLUMNS, whole).limit(sa.bindparam("most")))
+    return _known[shape]
 
 
 def _visible(filters: Filters) -> sa.ColumnElement[bool]:
@@ -317,9 +345,9 @@ def _set_tags(connection: Connection, image_id: str, wanted: list[str]) -> None:
 
 def _with_tags(connection: Connection, found: list[Image]) -> list[Image]:
     if found:
-        rows = sa.select(tags).where(tags.c.image_id.in_([image.id for image in found])).order_by(tags.c.tag)
+        columns, ids = (tags.c.image_id, tags.c.tag), [image.id for image in found]
         by_image: dict[str, list[str]] = {}
-        for image_id, tag in connection.execute(rows).all():
+        for image_id, tag in read(connection, columns, {"image_id": ids}, order=(tags.c.tag,)):
             by_image.setdefault(image_id, []).append(tag)
         for image in found:
             image.tags = by_image.get(image.id, [])
