@@ -15,7 +15,7 @@ from kilonova.compute.server import listing_store, store, views
 from kilonova.compute.server.begin import ADMIN as IS_ADMIN
 from kilonova.compute.server.begin import load, visible
 from kilonova.compute.server.create_checks import checked_ip
-from kilonova.compute.server.detail_page import page_in_bytes
+from kilonova.compute.server.detail_store import page_in_bytes
 from kilonova.compute.server.list_query import SORTABLE, filters_from
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text
 from kilonova.compute.server.store import Server

@@ -22,11 +22,12 @@ from kilonova.db.listing import Page
 from kilonova.db.statements import conversions
 
 REMEMBERED = 4000
-_ID = list(servers.c).index(servers.c.id)
+_ID, _HOST = list(servers.c).index(servers.c.id), list(servers.c).index(servers.c.host)
 _JSON = [place for place, column in enumerate(servers.c) if isinstance(column.type, sa.JSON)]
 _encode = msgspec.json.Encoder().encode
 
 Drawn = tuple[str, msgspec.Raw]
+Beside = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], ServerFault | None, bool]  # …, whether its host is up
 
 
 @bulky
@@ -42,27 +43,16 @@ def page_in_bytes(
     tagged, volumes, failed, _ = beside(connection, ids)
     alive = hosts.alive(connection, since)
     convert = conversions(tuple(as_text()), connection.dialect) if raw else ()
-    at = list(servers.c).index(servers.c.host)
-    return [
-        (
-            id_,
-            _entry(row, convert, tuple(tagged.get(id_, ())), tuple(volumes.get(id_, ())), failed.get(id_),
-                   row[at] in alive, eyes, version),
-        )
-        for id_, row in zip(ids, rows, strict=True)
-    ]  # fmt: skip
+    made = []
+    for id_, row in zip(ids, rows, strict=True):
+        known = (tuple(tagged.get(id_, ())), tuple(volumes.get(id_, ())), failed.get(id_), row[_HOST] in alive)
+        made.append((id_, _entry(row, convert, known, eyes, version)))
+    return made
 
 
 @lru_cache(REMEMBERED)
 def _entry(
-    row: tuple[Any, ...],
-    convert: tuple[tuple[int, Any], ...],
-    tagged: tuple[str, ...],
-    volumes: tuple[tuple[str, bool], ...],
-    fault: ServerFault | None,
-    is_up: bool,
-    eyes: views.Eyes,
-    version: views.Version,
+    row: tuple[Any, ...], convert: tuple[tuple[int, Any], ...], known: Beside, eyes: views.Eyes, version: views.Version
 ) -> msgspec.Raw:
     values = list(row)
     for place, to in convert:
@@ -70,6 +60,7 @@ def _entry(
     for place in _JSON:
         if isinstance(values[place], str):
             values[place] = msgspec.json.decode(values[place])
+    tagged, volumes, fault, is_up = known
     shown = views.shown_as(as_server(values), eyes, lambda _: is_up)
     shown.tags, shown.volumes, shown.fault = list(tagged), list(volumes), fault
     return msgspec.Raw(_encode(views.detail(version, shown)))
