@@ -31,10 +31,10 @@ class CountingWorld(LiveWorld):
 async def test_a39_a_member_sees_and_changes_its_own_credentials_only(cloud: Cloud) -> None:
     admin = await cloud.admin()
     other = (await cloud.user(admin, "other", "member", project_id=cloud.made.project_id))["id"]
-    body = {"type": "totp", "blob": "canary", "user_id": other}
+    body = {"type": "cert", "blob": "canary", "user_id": other}
     theirs = (await admin.post("/v3/credentials", {"credential": body}, 201))["credential"]
     mine = await demo(cloud)
-    own = {"type": "totp", "blob": "own", "user_id": cloud.made.user_ids["demo"]}
+    own = {"type": "cert", "blob": "own", "user_id": cloud.made.user_ids["demo"]}
     made = (await mine.post("/v3/credentials", {"credential": own}, 201))["credential"]
     assert [one["id"] for one in (await mine.get("/v3/credentials"))["credentials"]] == [made["id"]]
     assert (await mine.get(f"/v3/credentials?user_id={other}"))["credentials"] == []

@@ -45,7 +45,7 @@ async def _victims(cloud: Cloud) -> dict[str, str]:
     group = (await admin.post("/v3/groups", {"group": {"name": "crew"}}, 201))["group"]
     policy = (await admin.post("/v3/policies", {"policy": {"type": "t", "blob": "b"}}, 201))["policy"]
     victim = cloud.made.user_ids["demo"]
-    credential = {"type": "totp", "blob": "canary", "user_id": victim}
+    credential = {"type": "cert", "blob": "canary", "user_id": victim}
     made = (await admin.post("/v3/credentials", {"credential": credential}, 201))["credential"]
     return {
         "user_id": victim, "actor_id": victim, "project_id": cloud.made.project_id, "domain_id": "default",
