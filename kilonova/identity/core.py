@@ -29,7 +29,7 @@ class IdentityService:
         self.sealer = sealer
         self.settings = settings or IdentitySettings()
         self.passwords = Passwords(world, self.settings.password_checks_at_once)
-        self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum)
+        self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum, self.settings.token_provider)
         self.tokens = Tokens(world, db, self.keys, self.settings)
 
     async def change(self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:

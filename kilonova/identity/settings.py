@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from kilonova.identity.limit.model import Model
 
@@ -12,6 +13,7 @@ class IdentitySettings:
     """Lifetimes in seconds; counts."""
 
     token_lifetime_seconds: int = 3600
+    token_provider: Literal["fernet", "jws"] = "fernet"  # encrypted, or signed and readable; both are always accepted
     expired_token_grace_seconds: int = 48 * 3600  # beside a service token: keystone's allow_expired_window
     revocation_poll_seconds: float = 0.4  # how old the knowledge of revocations may be
     token_cache_size: int = 10_000
