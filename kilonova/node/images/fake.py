@@ -15,6 +15,8 @@ from kilonova.node.hypervisor.fake import FakeMachine
 from kilonova.node.images.cache import CachedImage
 
 NOWHERE = "/nonexistent/kilonova-fake"
+# The header of a disk of 1 GiB without data: what a snapshot declares itself to be, image looks.
+EMPTY_QCOW2 = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(16) + (1 << 30).to_bytes(8, "big") + bytes(65504)
 
 
 class FakeLocalDisks:
@@ -178,7 +180,7 @@ def _disks(server: ServerForHost, directory: str) -> list[Disk]:
 def _write_little(path: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "wb") as file:
-        file.write(bytes(65536))
+        file.write(EMPTY_QCOW2)
 
 
 def _forget(path: str) -> None:
