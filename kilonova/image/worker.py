@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription, Target
 from kilonova.db import idempotency as keys
+from kilonova.image.cache.resource import fill_queued
 from kilonova.image.contract import EXCHANGE, WORKER_TOPIC
 from kilonova.image.contract import ImageWorker as ImageWorkerContract
 from kilonova.image.importing.hash_location import LOCATION
@@ -64,4 +65,4 @@ def _forget_old(connection: Connection, service: ImageService) -> int:
     return gone + task_store.forget_expired(connection, now)
 
 
-LOOPS = (Loop("old records", 3600.0, forget_old),)
+LOOPS = (Loop("old records", 3600.0, forget_old), Loop("image copies", 60.0, fill_queued))
