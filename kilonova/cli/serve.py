@@ -44,6 +44,7 @@ class Listener:
             lifespan="off",
             server_header=False,
             date_header=False,
+            proxy_headers=False,  # the API kit reads X-Forwarded-* itself
             timeout_graceful_shutdown=5,
             ws_max_size=1 << 20,
         )
