@@ -24,6 +24,14 @@ class VolumeSpec(msgspec.Struct, frozen=True):
     encrypted: bool = False
 
 
+class SnapshotSpec(msgspec.Struct, frozen=True):
+    """A snapshot as a backend must make it: `volume_id` as it is at one moment, of `size_gib`."""
+
+    id: str
+    volume_id: str
+    size_gib: int
+
+
 class ImageSource(msgspec.Struct, frozen=True):
     """A local file with an image's bytes, already inspected."""
 
@@ -61,6 +69,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     thin_provisioning: bool = True
     multiattach: bool = True
     online_extend: bool = True
+    online_snapshots: bool = False  # of a volume that is connected
     max_over_subscription_ratio: float = 20.0
 
 
@@ -77,6 +86,20 @@ class VolumeBackend(Protocol):
 
     async def extend(self, volume_id: str, size_gib: int) -> None:
         """Grow to `size_gib`."""
+        ...
+
+    async def ensure_snapshot(self, spec: SnapshotSpec) -> None:
+        """Make the snapshot; volumes made from it, and it from the volume, share nothing that a delete would take.
+
+        Of a connected volume without `online_snapshots`: CONFLICT. Too little room: NO_CAPACITY."""
+        ...
+
+    async def ensure_snapshot_gone(self, snapshot_id: str) -> None:
+        """Remove it; already gone is fine."""
+        ...
+
+    async def snapshots(self) -> list[str]:
+        """Ids of all snapshots that exist here."""
         ...
 
     async def connect(self, volume_id: str, connector: Connector) -> Connection:
@@ -106,6 +129,10 @@ class VolumeHost(Protocol):
     async def delete_volume(self, volume_id: str) -> None: ...
 
     async def extend_volume(self, volume_id: str, size_gib: int) -> None: ...
+
+    async def create_snapshot(self, snapshot_id: str, spec: SnapshotSpec) -> None: ...
+
+    async def delete_snapshot(self, snapshot_id: str) -> None: ...
 
 
 class StepSecrets(msgspec.Struct):

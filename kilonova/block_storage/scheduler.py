@@ -20,6 +20,8 @@ from kilonova.block_storage.contract import (
 )
 from kilonova.block_storage.message import store as message_store
 from kilonova.block_storage.schema import idempotency, journal
+from kilonova.block_storage.snapshot import store as snapshot_store
+from kilonova.block_storage.snapshot.operation import CREATE_SNAPSHOT, DELETE_SNAPSHOT
 from kilonova.block_storage.volume import store
 from kilonova.block_storage.volume.create import CREATE
 from kilonova.block_storage.volume.delete import DELETE
@@ -36,7 +38,7 @@ from kilonova.saga.seal import Sealer
 
 log = logging.getLogger(__name__)
 
-KINDS = (CREATE, DELETE, EXTEND)
+KINDS = (CREATE, DELETE, EXTEND, CREATE_SNAPSHOT, DELETE_SNAPSHOT)
 PARTICIPANT = "cinder_scheduler"
 STUCK_AFTER = timedelta(minutes=10)
 KEPT = timedelta(days=7)
@@ -126,18 +128,25 @@ async def heartbeat(scheduler: Scheduler) -> int:
 
 
 async def free_stuck(scheduler: Scheduler) -> int:
-    """Does a volume wait for an operation that has ended? Then it is in error, and free."""
+    """Does a volume or a snapshot wait for an operation that has ended? Then it is in error, and free."""
     return await scheduler.db.write(_free_stuck, scheduler)
 
 
 def _free_stuck(connection: Connection, scheduler: Scheduler) -> int:
-    freed = 0
-    for volume in store.stuck(connection, scheduler.world.clock.now() - STUCK_AFTER):
-        row = journal.get(connection, volume.operation_id)
-        if row is None or row.state in ("done", "failed"):
-            values = {"status": "error", "operation_id": ""}
+    freed, before = 0, scheduler.world.clock.now() - STUCK_AFTER
+    values = {"status": "error", "operation_id": ""}
+    for volume in store.stuck(connection, before):
+        if _has_ended(connection, volume.operation_id):
             freed += store.change_mine(connection, volume.id, volume.operation_id, values)
+    for snapshot in snapshot_store.stuck(connection, before):
+        if _has_ended(connection, snapshot.operation_id):
+            freed += snapshot_store.change_mine(connection, snapshot.id, snapshot.operation_id, values)
     return freed
+
+
+def _has_ended(connection: Connection, operation_id: str) -> bool:
+    row = journal.get(connection, operation_id)
+    return row is None or row.state in ("done", "failed")
 
 
 async def forget_old(scheduler: Scheduler) -> int:

@@ -18,6 +18,8 @@ from kilonova.block_storage.message import resource as messages
 from kilonova.block_storage.paths import under_v3
 from kilonova.block_storage.quota import resource as quotas
 from kilonova.block_storage.quota.store import DEFAULTS
+from kilonova.block_storage.snapshot import metadata as snapshot_metadata
+from kilonova.block_storage.snapshot import resource as snapshots
 from kilonova.block_storage.volume import actions, metadata, new, resource
 from kilonova.block_storage.volume_type import resource as volume_types
 from kilonova.bus import rpc
@@ -85,7 +87,7 @@ class BlockStorage:
         def record(connection: Connection) -> Any:
             return unit(connection, *args)
 
-        record.says = f"records: {row.kind} volume"  # type: ignore[attr-defined]
+        record.says = f"records: {row.kind}" if "_" in row.kind else f"records: {row.kind} volume"  # type: ignore[attr-defined]
         made = await self.db.write(record)
         scheduler = rpc.client(VolumeScheduler, self.bus, Target(EXCHANGE, SCHEDULER_TOPIC))
         await scheduler.run_operation(row.id)
@@ -101,6 +103,8 @@ ROUTES = (
             *metadata.ROUTES,
             *actions.ROUTES,
             *attachments.ROUTES,
+            *snapshots.ROUTES,
+            *snapshot_metadata.ROUTES,
             *volume_types.ROUTES,
             *quotas.ROUTES,
             *backends.ROUTES,
@@ -115,6 +119,8 @@ RULES = (
     *metadata.RULES,
     *actions.RULES,
     *attachments.RULES,
+    *snapshots.RULES,
+    *snapshot_metadata.RULES,
     *volume_types.RULES,
     *quotas.RULES,
     *backends.RULES,

@@ -15,7 +15,7 @@ import pytest
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.units import GIB, MIB
 from kilonova.base.world import LiveWorld
-from kilonova.block_storage.contract import Connector, ImageSource, VolumeBackend, VolumeSpec
+from kilonova.block_storage.contract import Connector, ImageSource, SnapshotSpec, VolumeBackend, VolumeSpec
 from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
 from kilonova.node.volumes.files import FileVolumeBackend
 
@@ -97,6 +97,73 @@ async def test_a_source_that_is_larger_is_refused(backend: VolumeBackend) -> Non
         await backend.ensure_volume(spec(1), ImageSource("/nonexistent", "raw", 2 * GIB))
     assert caught.value.kind is Kind.INVALID
     assert await backend.volumes() == []
+
+
+async def test_a_snapshot_is_made_once_feeds_volumes_and_outlives_its_volume(backend: VolumeBackend) -> None:
+    one = spec(2)
+    await backend.ensure_volume(one, None)
+    snapshot = SnapshotSpec(str(uuid.uuid4()), one.id, 2)
+    await backend.ensure_snapshot(snapshot)
+    await backend.ensure_snapshot(snapshot)
+    assert (await backend.snapshots(), await backend.volumes()) == ([snapshot.id], [one.id])
+    await backend.ensure_gone(one.id)
+    made = spec(3, snapshot_id=snapshot.id)
+    await backend.ensure_volume(made, None)
+    await backend.ensure_snapshot_gone(snapshot.id)
+    await backend.ensure_snapshot_gone(snapshot.id)
+    assert (await backend.snapshots(), await backend.volumes()) == ([], [made.id])
+    with pytest.raises(Fault) as caught:
+        await backend.ensure_volume(spec(3, snapshot_id=snapshot.id), None)
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+async def test_a_snapshot_of_a_connected_volume_is_of_one_moment_or_refused(backend: VolumeBackend) -> None:
+    one = spec()
+    await backend.ensure_volume(one, None)
+    await backend.connect(one.id, HOST1)
+    snapshot = SnapshotSpec(str(uuid.uuid4()), one.id, 1)
+    if (await backend.capabilities()).online_snapshots:
+        await backend.ensure_snapshot(snapshot)
+        assert await backend.snapshots() == [snapshot.id]
+        return
+    with pytest.raises(Fault) as caught:
+        await backend.ensure_snapshot(snapshot)
+    assert caught.value.kind is Kind.CONFLICT
+    assert await backend.snapshots() == []
+
+
+async def test_a_snapshot_of_no_volume_is_said(backend: VolumeBackend) -> None:
+    with pytest.raises(Fault) as caught:
+        await backend.ensure_snapshot(SnapshotSpec(str(uuid.uuid4()), str(uuid.uuid4()), 1))
+    assert caught.value.kind is Kind.NOT_FOUND
+
+
+async def test_bytes_of_a_snapshot_stay_as_they_were(open_directory: Path) -> None:
+    world = LiveWorld("test-volumes")
+    backend = FileVolumeBackend(world, str(open_directory / "volumes"))
+    one, restored = spec(), spec(2)
+    await backend.ensure_volume(one, None)
+    path = Path((await backend.connect(one.id, HOST1)).data["path"])
+    before = os.urandom(MIB)
+    with path.open("r+b") as file:
+        file.seek(300 * MIB)
+        file.write(before)
+    await backend.disconnect(one.id, HOST1)
+    snapshot = SnapshotSpec(str(uuid.uuid4()), one.id, 1)
+    await backend.ensure_snapshot(snapshot)
+    with path.open("r+b") as file:
+        file.seek(300 * MIB)
+        file.write(b"later" * 1000)
+    await backend.ensure_volume(VolumeSpec(restored.id, 2, snapshot_id=snapshot.id), None)
+    kept = open_directory / "volumes" / f"snapshot-{snapshot.id}"
+    again = Path((await backend.connect(restored.id, HOST1)).data["path"])
+    for found, size in ((kept, GIB), (again, 2 * GIB)):
+        with found.open("rb") as file:
+            file.seek(300 * MIB)
+            assert file.read(MIB) == before
+        assert (found.stat().st_size, found.stat().st_mode & 0o077) == (size, 0)
+        assert found.stat().st_blocks * 512 < 4 * MIB
+    await world.close()
 
 
 async def test_capabilities_have_room(backend: VolumeBackend) -> None:

@@ -47,7 +47,7 @@ async def test_racing_creates_stop_at_the_quota(db: Database) -> None:
     made = await asyncio.gather(*(one(number) for number in range(16)))
     assert made.count(Kind.OVER_QUOTA) == 6
     assert await db.read(usage, "project") == {
-        "volumes": 10, "gigabytes": 30, "volumes___DEFAULT__": 10, "gigabytes___DEFAULT__": 30,
+        "volumes": 10, "gigabytes": 30, "snapshots": 0, "volumes___DEFAULT__": 10, "gigabytes___DEFAULT__": 30,
     }  # fmt: skip
     kept = sorted(volume.id for volume in made if isinstance(volume, Volume))
     again = await db.write(create.begin, asked(int(kept[0][1:]), kind.id))

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from kilonova.block_storage.scheduler import Scheduler
 from kilonova.block_storage.schema import journal
 from kilonova.block_storage.service import MIGRATIONS, RULES, BlockStorage, block_storage_app
+from kilonova.block_storage.snapshot.store import snapshots
 from kilonova.block_storage.volume.store import volumes
 from kilonova.bus.memory import MemoryBroker, MemoryBus, SeededFaults
 from kilonova.db.inline import InlineDatabase
@@ -170,3 +171,15 @@ class Storage:
         for name, pool in self.pools.items():
             mine = {row["id"]: row["size_gib"] for row in rows if row["host"] == name and row["status"] == "available"}
             assert pool.sizes == mine, name
+        self._check_snapshots()
+
+    def _check_snapshots(self) -> None:
+        with self.db.engine.connect() as connection:
+            rows = connection.execute(sa.select(snapshots)).mappings().all()
+        assert {row["status"] for row in rows} <= {"available", "error"}
+        assert {row["operation_id"] for row in rows} <= {""}
+        for name, pool in self.pools.items():
+            mine = {row["id"] for row in rows if row["host"] == name and row["status"] == "available"}
+            assert set(pool.snapshots) == mine, name
+            held = sum(pool.sizes.values()) + sum(one.size_gib for one in pool.snapshots.values())
+            assert pool.used_gib == held, name

@@ -85,7 +85,7 @@ async def limits(service: BlockStorage, request: Request[Any]) -> dict[str, Any]
         "maxTotalBackupGigabytes": allowed["backup_gigabytes"],
         "totalVolumesUsed": used["volumes"],
         "totalGigabytesUsed": used["gigabytes"],
-        "totalSnapshotsUsed": 0,
+        "totalSnapshotsUsed": used["snapshots"],
         "totalBackupsUsed": 0,
         "totalBackupGigabytesUsed": 0,
     }

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import over_quota
 from kilonova.block_storage.schema import metadata
+from kilonova.block_storage.snapshot import store as snapshot_store
 from kilonova.block_storage.volume import store as volume_store
 from kilonova.block_storage.volume_type import store as type_store
 from kilonova.db.types import Id, Name
@@ -51,12 +52,18 @@ def limits(connection: Connection, project_id: str, defaults: Mapping[str, int])
 def usage(connection: Connection, project_id: str) -> dict[str, int]:
     """resource → how much the project uses; what it does not use is missing."""
     names = type_store.all_names(connection)
-    made = {"volumes": 0, "gigabytes": 0}
+    made = {"volumes": 0, "gigabytes": 0, "snapshots": 0}
     for type_id, number, size in volume_store.used(connection, project_id):
         made["volumes"] += number
         made["gigabytes"] += size
         made[f"volumes_{names.get(type_id, type_id)}"] = number
         made[f"gigabytes_{names.get(type_id, type_id)}"] = size
+    for type_id, number, size in snapshot_store.used(connection, project_id):
+        name = names.get(type_id, type_id)
+        made["snapshots"] += number
+        made["gigabytes"] += size
+        made[f"snapshots_{name}"] = number
+        made[f"gigabytes_{name}"] = made.get(f"gigabytes_{name}", 0) + size
     return made
 
 
@@ -76,6 +83,14 @@ def require_volume(
     wanted = {"gigabytes": size_gib, f"gigabytes_{type_name}": size_gib}
     if more:
         wanted |= {"volumes": more, f"volumes_{type_name}": more}
+    require(connection, project_id, defaults, wanted)
+
+
+def require_snapshot(
+    connection: Connection, project_id: str, defaults: Mapping[str, int], type_name: str, size_gib: int
+) -> None:
+    """Room for one more snapshot of `size_gib`, which counts as a volume's GiB do."""
+    wanted = {"snapshots": 1, f"snapshots_{type_name}": 1, "gigabytes": size_gib, f"gigabytes_{type_name}": size_gib}
     require(connection, project_id, defaults, wanted)
 
 

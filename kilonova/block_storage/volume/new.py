@@ -12,7 +12,9 @@ from kilonova.block_storage.backend import store as backend_store
 from kilonova.block_storage.backend.choose import Wanted
 from kilonova.block_storage.contract import VolumeSpec
 from kilonova.block_storage.names import checked_flag, checked_size, checked_text
+from kilonova.block_storage.snapshot import resource as snapshots
 from kilonova.block_storage.volume import create as creation
+from kilonova.block_storage.volume import store as volume_store
 from kilonova.block_storage.volume import view
 from kilonova.block_storage.volume.metadata import checked_metadata
 from kilonova.block_storage.volume.resource import target, type_seen, visible
@@ -80,7 +82,8 @@ async def create(service: BlockStorage, request: Request[NewVolume]) -> dict[str
 
 async def _record(service: BlockStorage, request: Request[NewVolume], volume: Volume, host: str) -> dict[str, Any]:
     specs = (await type_seen(service, request, volume.volume_type_id)).extra_specs
-    spec = VolumeSpec(volume.id, volume.size_gib, image_id=volume.image_id, source_volume_id=volume.source_volume_id)
+    spec = VolumeSpec(volume.id, volume.size_gib, image_id=volume.image_id, snapshot_id=volume.snapshot_id,
+                      source_volume_id=volume.source_volume_id)  # fmt: skip
     wanted = Wanted(volume.size_gib, volume.availability_zone, specs, host)
     row = service.operation(request, "create", volume.id, creation.args(spec, wanted))
     volume.operation_id = row.id
@@ -102,7 +105,6 @@ async def _zone(service: BlockStorage, name: str | None) -> str:
 def _refuse_missing_nouns(body: NewVolume) -> None:
     """Sources that this cloud does not have do not exist: say so, as for any id that is unknown."""
     for noun, given in (
-        ("Snapshot", body.snapshot_id),
         ("Backup", body.backup_id),
         ("Group", body.group_id),
         ("ConsistencyGroup", body.consistencygroup_id),
@@ -114,6 +116,10 @@ def _refuse_missing_nouns(body: NewVolume) -> None:
 async def _source(service: BlockStorage, request: Request[NewVolume], volume: Volume) -> str:
     """Note what the volume is made from; answers the backend that must have it, "" for any."""
     body, host = request.body, ""
+    if sum(map(bool, (body.source_volid, body.snapshot_id, body.imageRef or body.image_id))) > 1:
+        raise invalid("May specify only one of snapshot, imageRef or source volume.")
+    if body.snapshot_id:
+        host = await _use_snapshot(service, request, volume)
     if body.source_volid:
         source = await visible(service, request, body.source_volid)
         request.enforce(target(source), "volume:get")
@@ -133,6 +139,26 @@ async def _source(service: BlockStorage, request: Request[NewVolume], volume: Vo
         request.enforce(None, "volume:create_from_image")
         _use_image(volume, await _image(service, request, image_id))
     return host
+
+
+async def _use_snapshot(service: BlockStorage, request: Request[NewVolume], volume: Volume) -> str:
+    """Note the snapshot that the volume is made from; answers its backend."""
+    snapshot = await snapshots.seen(service, request, request.body.snapshot_id or "")
+    request.enforce(snapshots.target(snapshot), "volume:get_snapshot")
+    if snapshot.status != "available":
+        raise invalid(
+            f"Invalid snapshot: Originating snapshot status must be one of 'available' values, it is {snapshot.status}."
+        )
+    volume.size_gib = volume.size_gib or snapshot.size_gib
+    if volume.size_gib < snapshot.size_gib:
+        raise invalid(
+            f"Invalid input received: Volume size '{volume.size_gib}'GB cannot be smaller than the snapshot size "
+            f"{snapshot.size_gib}GB. They must be >= original snapshot size."
+        )
+    source = await service.db.read(volume_store.get, snapshot.volume_id)
+    volume.snapshot_id, volume.volume_type_id = snapshot.id, snapshot.volume_type_id
+    volume.bootable, volume.image_metadata = source.bootable, dict(source.image_metadata)
+    return snapshot.host
 
 
 async def _image(service: BlockStorage, request: Request[Any], image_id: str) -> ImageRef:

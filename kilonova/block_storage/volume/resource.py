@@ -97,13 +97,16 @@ async def delete(service: BlockStorage, request: Request[Any]) -> None:
     force = request.query.boolean("force") if request.version >= (3, 23) else None
     if force:
         request.enforce(target(volume), "volume:force_delete")
-    await begin_delete(service, request, volume, force=bool(force))
+    await begin_delete(service, request, volume, force=bool(force), cascade=bool(request.query.boolean("cascade")))
 
 
-async def begin_delete(service: BlockStorage, request: Request[Any], volume: Volume, *, force: bool) -> None:
-    """Record and announce the deletion; `force` takes the volume from whatever is being done to it."""
+async def begin_delete(
+    service: BlockStorage, request: Request[Any], volume: Volume, *, force: bool, cascade: bool = False
+) -> None:
+    """Record and announce the deletion; `force` takes the volume from whatever is being done to it, `cascade` deletes
+    its snapshots too."""
     row = service.operation(request, "delete", volume.id, {"volume_id": volume.id, "over": ""})
-    await service.start(row, deletion.begin, row, () if force else deletion.DELETABLE)
+    await service.start(row, deletion.begin, row, () if force else deletion.DELETABLE, cascade)
 
 
 # ── lists
@@ -163,7 +166,7 @@ def filters_from(request: Request[Any]) -> Filters:
 
 def _filter(made: Filters, request: Request[Any], name: str, text: str) -> None:
     if name in ("metadata", "glance_metadata"):
-        (made.metadata if name == "metadata" else made.image_metadata).update(_pairs(name, text))
+        (made.metadata if name == "metadata" else made.image_metadata).update(pairs_of(name, text))
     elif name in NOTHING_HAS or (name == "consumes_quota" and not request.query.boolean(name)):
         made.nothing = made.nothing or text not in ("", "None", "none")
     elif name in ("created_at", "updated_at"):
@@ -177,7 +180,7 @@ def _filter(made: Filters, request: Request[Any], name: str, text: str) -> None:
         made.equal[name] = text
 
 
-def _pairs(name: str, text: str) -> dict[str, str]:
+def pairs_of(name: str, text: str) -> dict[str, str]:
     """{'key': 'value'} as clients write it: a Python or JSON dictionary."""
     try:
         value = ast.literal_eval(text)

@@ -37,6 +37,7 @@ volumes = sa.Table(
     sa.Column("volume_type_id", Id(), nullable=False, index=True),
     sa.Column("source_volume_id", Id(), nullable=False),
     sa.Column("image_id", Id(), nullable=False),
+    sa.Column("snapshot_id", Id(), nullable=False, server_default=""),
     sa.Column("host", Name(), nullable=False),
     sa.Column("operation_id", Id(), nullable=False),
     sa.Column("created_at", Timestamp(), nullable=False),
@@ -101,6 +102,7 @@ class Volume(msgspec.Struct):
     volume_type_id: str = ""
     source_volume_id: str = ""
     image_id: str = ""
+    snapshot_id: str = ""
     host: str = ""
     operation_id: str = ""
     updated_at: datetime | None = None
@@ -140,6 +142,12 @@ def get(connection: Connection, volume_id: str, project_id: str = "") -> Volume:
     if row is None:
         raise not_found("Volume", volume_id)
     return _dressed(connection, [row])[0]
+
+
+def lock(connection: Connection, volume_id: str) -> None:
+    """Nobody else changes the volume until this transaction ends. NOT_FOUND when it is gone."""
+    if connection.scalar(sa.select(_v.id).where(_v.id == volume_id).with_for_update()) is None:
+        raise not_found("Volume", volume_id)
 
 
 def change(connection: Connection, volume_id: str, values: dict[str, Any]) -> None:

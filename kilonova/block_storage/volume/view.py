@@ -23,7 +23,7 @@ BASIC: View[Volume] = View(
     Field("name", lambda v: v.name),
     Field("description", lambda v: v.description),
     Field("volume_type", lambda v: v.volume_type or None),
-    Field("snapshot_id", lambda v: None),
+    Field("snapshot_id", lambda v: v.snapshot_id or None),
     Field("source_volid", lambda v: v.source_volume_id or None),
     Field("metadata", lambda v: dict(v.metadata)),
     Field("user_id", lambda v: v.user_id),

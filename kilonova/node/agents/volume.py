@@ -16,6 +16,7 @@ from kilonova.block_storage.contract import (
     Connection,
     Connector,
     ImageSource,
+    SnapshotSpec,
     StepSecrets,
     VolumeAgent,
     VolumeBackend,
@@ -72,6 +73,12 @@ class VolumeHostAgent:
 
     async def extend_volume(self, volume_id: str, size_gib: int) -> None:
         await self.backend.extend(volume_id, size_gib)
+
+    async def create_snapshot(self, snapshot_id: str, spec: SnapshotSpec) -> None:
+        await self.backend.ensure_snapshot(spec)
+
+    async def delete_snapshot(self, snapshot_id: str) -> None:
+        await self.backend.ensure_snapshot_gone(snapshot_id)
 
     async def _image(self, image_id: str) -> ImageSource:
         token = await self._token()

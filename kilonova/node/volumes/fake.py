@@ -7,7 +7,7 @@ from collections import defaultdict
 from kilonova.base.faults import Fault, conflict, invalid, no_capacity, not_found
 from kilonova.base.units import gib_up
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, VolumeSpec
+from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, SnapshotSpec, VolumeSpec
 
 
 class FakePool:
@@ -21,6 +21,8 @@ class FakePool:
         self.total_gib = total_gib
         self.used_gib = 0
         self.sizes: dict[str, int] = {}  # volume id → GiB
+        self.snapshots: dict[str, SnapshotSpec] = {}
+        self.online_snapshots = False
         self.sources: dict[str, VolumeSpec] = {}
         self.connectors: defaultdict[str, set[str]] = defaultdict(set)  # volume id → hosts
         self.verb_seconds = 0.0
@@ -42,6 +44,13 @@ class FakePool:
         except KeyError:
             raise not_found("Volume", volume_id) from None
 
+    def snapshot(self, snapshot_id: str) -> SnapshotSpec:
+        """The snapshot. NOT_FOUND when there is none."""
+        try:
+            return self.snapshots[snapshot_id]
+        except KeyError:
+            raise not_found("Snapshot", snapshot_id) from None
+
 
 class FakeVolumeBackend:
     """VolumeBackend on a `FakePool`."""
@@ -56,6 +65,8 @@ class FakeVolumeBackend:
             return
         if spec.source_volume_id:
             self._pool.size(spec.source_volume_id)
+        if spec.snapshot_id:
+            self._pool.snapshot(spec.snapshot_id)
         if source is not None and gib_up(source.virtual_size_bytes) > spec.size_gib:
             raise invalid(
                 f"Volume {spec.id} of {spec.size_gib} GiB is smaller than its image of "
@@ -83,6 +94,27 @@ class FakeVolumeBackend:
         self._claim(more)
         self._pool.sizes[volume_id] = size_gib
 
+    async def ensure_snapshot(self, spec: SnapshotSpec) -> None:
+        await self._seam("ensure_snapshot")
+        if spec.id in self._pool.snapshots:
+            return
+        self._pool.size(spec.volume_id)
+        if self._pool.connectors.get(spec.volume_id) and not self._pool.online_snapshots:
+            raise conflict(f"Volume {spec.volume_id} is connected to a host.", hint="Detach the volume first.")
+        self._claim(spec.size_gib)
+        self._pool.snapshots[spec.id] = spec
+        await self._world.clock.sleep(0)
+
+    async def ensure_snapshot_gone(self, snapshot_id: str) -> None:
+        await self._seam("ensure_snapshot_gone")
+        if gone := self._pool.snapshots.pop(snapshot_id, None):
+            self._pool.used_gib -= gone.size_gib
+        await self._world.clock.sleep(0)
+
+    async def snapshots(self) -> list[str]:
+        await self._seam("snapshots")
+        return sorted(self._pool.snapshots)
+
     async def connect(self, volume_id: str, connector: Connector) -> Connection:
         await self._seam("connect")
         self._pool.size(volume_id)
@@ -105,6 +137,7 @@ class FakeVolumeBackend:
             backend=self._pool.name,
             total_gib=self._pool.total_gib,
             free_gib=self._pool.total_gib - self._pool.used_gib,
+            online_snapshots=self._pool.online_snapshots,
         )
 
     def _claim(self, gib: int) -> None:

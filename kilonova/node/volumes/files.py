@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -16,12 +17,12 @@ import msgspec
 from kilonova.base.faults import conflict, invalid, no_capacity, not_found
 from kilonova.base.units import GIB, MIB, gib_up
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, VolumeSpec
+from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, SnapshotSpec, VolumeSpec
 from kilonova.node.confined import convert_disk
 
 RESERVE_BYTES: Final = 512 * MIB
 _FICLONE: Final = 0x40049409  # ioctl: share all of another file's blocks (XFS, btrfs)
-_NAME: Final = re.compile(r"volume-([0-9a-f-]{36})\Z")
+_NAME: Final = re.compile(r"(volume|snapshot)-([0-9a-f-]{36})\Z")
 
 
 class FileVolumeBackend:
@@ -38,6 +39,7 @@ class FileVolumeBackend:
         self._directory = Path(directory)
         self._name = name
         self._owner = owner
+        self._shares_blocks: bool | None = None
 
     async def ensure_volume(self, spec: VolumeSpec, source: ImageSource | None) -> None:
         await self._world.blocking(self._ensure_volume, spec, source)
@@ -48,6 +50,15 @@ class FileVolumeBackend:
     async def extend(self, volume_id: str, size_gib: int) -> None:
         await self._world.blocking(self._extend, volume_id, size_gib)
 
+    async def ensure_snapshot(self, spec: SnapshotSpec) -> None:
+        await self._world.blocking(self._ensure_snapshot, spec)
+
+    async def ensure_snapshot_gone(self, snapshot_id: str) -> None:
+        await self._world.blocking(self._ensure_snapshot_gone, snapshot_id)
+
+    async def snapshots(self) -> list[str]:
+        return await self._world.blocking(self._named, "snapshot")
+
     async def connect(self, volume_id: str, connector: Connector) -> Connection:
         return await self._world.blocking(self._connect, volume_id, connector)
 
@@ -55,7 +66,7 @@ class FileVolumeBackend:
         await self._world.blocking(self._disconnect, volume_id, connector)
 
     async def volumes(self) -> list[str]:
-        return await self._world.blocking(self._volumes)
+        return await self._world.blocking(self._named, "volume")
 
     async def capabilities(self) -> Capabilities:
         return await self._world.blocking(self._capabilities)
@@ -91,18 +102,16 @@ class FileVolumeBackend:
 
     def _fill(self, spec: VolumeSpec, source: ImageSource | None, part: Path) -> None:
         size = spec.size_gib * GIB
-        if spec.snapshot_id:
-            raise invalid(f"Backend {self._name} has no snapshots.", hint="Make the volume from another volume.")
-        if spec.source_volume_id:
-            other = self._existing(spec.source_volume_id)
+        if spec.snapshot_id or spec.source_volume_id:
+            other = self._existing(spec.source_volume_id) if spec.source_volume_id else self._kept(spec.snapshot_id)
             self._check_fits(spec, other.stat().st_size)
-            _copy(other, part, lambda: self._require_room(other.stat().st_blocks * 512, spec))
+            _copy(other, part, lambda: self._require_room(other.stat().st_blocks * 512, spec.id))
         elif source is not None:
             self._check_fits(spec, source.virtual_size_bytes)
-            self._require_room(min(size, source.virtual_size_bytes), spec)
+            self._require_room(min(size, source.virtual_size_bytes), spec.id)
             convert_disk(source.path, source.format, str(part), "raw", source.virtual_size_bytes)
         else:
-            self._require_room(0, spec)
+            self._require_room(0, spec.id)
             part.touch(mode=0o600)
 
     def _check_fits(self, spec: VolumeSpec, bytes_: int) -> None:
@@ -112,11 +121,11 @@ class FileVolumeBackend:
                 hint="Ask for a larger volume.",
             )
 
-    def _require_room(self, bytes_: int, spec: VolumeSpec) -> None:
+    def _require_room(self, bytes_: int, noun_id: str) -> None:
         free = shutil.disk_usage(self._directory).free - RESERVE_BYTES
         if bytes_ > free:
             raise no_capacity(
-                f"Backend {self._name} has too little room for volume {spec.id}: "
+                f"Backend {self._name} has too little room for {noun_id}: "
                 f"{bytes_ / GIB:.1f} GiB needed, {max(free, 0) / GIB:.1f} GiB free.",
                 hint="Delete volumes that are not needed, or add storage.",
             )
@@ -140,6 +149,49 @@ class FileVolumeBackend:
                 raise invalid(f"Volume {volume_id} cannot shrink to {size_gib} GiB.")
             os.truncate(path, size_gib * GIB)
 
+    # ── snapshots: files of their own, so that a volume and its snapshots may go in any order
+
+    def _snapshot_path(self, snapshot_id: str) -> Path:
+        return self._directory / f"snapshot-{snapshot_id}"
+
+    def _kept(self, snapshot_id: str) -> Path:
+        path = self._snapshot_path(snapshot_id)
+        if not path.exists():
+            raise not_found("Snapshot", snapshot_id, inside=f"no file {path}")
+        return path
+
+    def _ensure_snapshot(self, spec: SnapshotSpec) -> None:
+        self._existing(spec.volume_id)
+        with self._locked(spec.id, "snapshot"), self._locked(spec.volume_id):  # nobody connects meanwhile
+            path = self._snapshot_path(spec.id)
+            if path.exists():
+                return
+            volume = self._existing(spec.volume_id)
+            part = path.with_name(path.name + ".part")
+            try:
+                _copy(volume, part, lambda: self._require_copy(spec, volume.stat().st_blocks * 512))
+                os.truncate(part, spec.size_gib * GIB)
+                part.chmod(0o600)
+                part.rename(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def _require_copy(self, spec: SnapshotSpec, bytes_: int) -> None:
+        """A copy takes time, in which nobody may write: and room."""
+        if hosts := self._connections(spec.volume_id):
+            raise conflict(
+                f"Volume {spec.volume_id} is connected to a host, and the file system of backend {self._name} shares "
+                "no blocks.",
+                hint="Detach the volume first.",
+                inside=f"connected to {hosts}",
+            )
+        self._require_room(bytes_, spec.id)
+
+    def _ensure_snapshot_gone(self, snapshot_id: str) -> None:
+        with self._locked(snapshot_id, "snapshot"):
+            self._snapshot_path(snapshot_id).unlink(missing_ok=True)
+        self._lock_path(snapshot_id, "snapshot").unlink(missing_ok=True)
+
     def _connect(self, volume_id: str, connector: Connector) -> Connection:
         self._existing(volume_id)
         with self._locked(volume_id):
@@ -153,18 +205,22 @@ class FileVolumeBackend:
         with self._locked(volume_id):
             self._write_connections(volume_id, sorted(set(self._connections(volume_id)) - {connector.host}))
 
-    def _volumes(self) -> list[str]:
+    def _named(self, noun: str) -> list[str]:
         if not self._directory.is_dir():
             return []
-        return sorted(match[1] for entry in os.scandir(self._directory) if (match := _NAME.match(entry.name)))
+        names = [match for entry in os.scandir(self._directory) if (match := _NAME.match(entry.name))]
+        return sorted(match[2] for match in names if match[1] == noun)
 
     def _capabilities(self) -> Capabilities:
         self._directory.mkdir(parents=True, exist_ok=True)
         usage = shutil.disk_usage(self._directory)
+        if self._shares_blocks is None:
+            self._shares_blocks = _shares_blocks(self._directory)
         return Capabilities(
             backend=self._name,
             total_gib=round(usage.total / GIB, 2),
             free_gib=round(max(0, usage.free - RESERVE_BYTES) / GIB, 2),
+            online_snapshots=self._shares_blocks,
         )
 
     # ── connections, and the lock that serialises hosts on one volume
@@ -172,8 +228,8 @@ class FileVolumeBackend:
     def _connections_path(self, volume_id: str) -> Path:
         return self._directory / f"volume-{volume_id}.connections"
 
-    def _lock_path(self, volume_id: str) -> Path:
-        return self._directory / f"volume-{volume_id}.lock"
+    def _lock_path(self, noun_id: str, noun: str = "volume") -> Path:
+        return self._directory / f"{noun}-{noun_id}.lock"
 
     def _connections(self, volume_id: str) -> list[str]:
         try:
@@ -188,11 +244,23 @@ class FileVolumeBackend:
         part.replace(path)
 
     @contextlib.contextmanager
-    def _locked(self, volume_id: str) -> Iterator[None]:
+    def _locked(self, noun_id: str, noun: str = "volume") -> Iterator[None]:
         self._directory.mkdir(parents=True, exist_ok=True)
-        with open(self._lock_path(volume_id), "a") as lock:
+        with open(self._lock_path(noun_id, noun), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _shares_blocks(directory: Path) -> bool:
+    """Whether a file there can be shared as it is at one moment."""
+    with tempfile.TemporaryFile(dir=directory) as source, tempfile.TemporaryFile(dir=directory) as target:
+        source.write(bytes(4096))
+        source.flush()
+        try:
+            fcntl.ioctl(target, _FICLONE, source.fileno())
+        except OSError:
+            return False
+        return True
 
 
 def _copy(source: Path, target: Path, require_room: Callable[[], None]) -> None:

@@ -109,6 +109,9 @@ class Seeded:
         for number in range(3):
             volume = self.make("volume", "/v3/volumes", "volume", name=f"v{number}", size=1 + number)["id"]
             self.until("volume", f"/v3/volumes/{volume}", "volume", "available")
+            snapshot = self.make("volume", "/v3/snapshots", "snapshot", name=f"n{number}", volume_id=volume)["id"]
+            self.until("volume", f"/v3/snapshots/{snapshot}", "snapshot", "available")
+            self.ids["snapshot_id"] = snapshot
             devices = [
                 {"uuid": image, "source_type": "image", "destination_type": "local", "boot_index": 0},
                 {"uuid": volume, "source_type": "volume", "destination_type": "volume", "boot_index": -1},
