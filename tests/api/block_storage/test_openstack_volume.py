@@ -89,8 +89,8 @@ async def test_what_people_type(port: int) -> None:
         # One user per process: the client keeps its first session for good.
         return await asyncio.to_thread(_run, port, "demo", command)
 
-    async def until(name: str, status: str) -> Any:
-        while (shown := await openstack(f"volume show {name}"))["status"] != status:
+    async def until(name: str, status: str, noun: str = "volume") -> Any:
+        while (shown := await openstack(f"{noun} show {name}"))["status"] != status:
             assert shown["status"] != "error", shown
             await asyncio.sleep(0.1)
         return shown
@@ -107,6 +107,16 @@ async def test_what_people_type(port: int) -> None:
     await until("copy", "available")
     assert (await openstack("volume summary"))["Total Count"] == 2
     await openstack("volume attachment list --os-volume-api-version 3.27")
+    await openstack("volume snapshot create --volume more --property k=v moment")
+    snapshot = await until("moment", "available", "volume snapshot")
+    assert (snapshot["size"], snapshot["properties"]) == (3, {"k": "v"})
+    assert [row["Name"] for row in await openstack("volume snapshot list")] == ["moment"]
+    await openstack("volume create --snapshot moment restored")
+    assert (await until("restored", "available"))["snapshot_id"] == snapshot["id"]
+    await openstack("volume delete restored")
+    await openstack("volume snapshot delete moment")
+    while await openstack("volume snapshot list"):  # noqa: ASYNC110  (what a person does)
+        await asyncio.sleep(0.1)
     quota = await openstack("quota show --volume")
     assert {row["Resource"]: row["Limit"] for row in quota}["gigabytes"] == 1000
     await openstack("volume delete more copy")
