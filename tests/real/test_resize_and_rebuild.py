@@ -60,21 +60,21 @@ class Guest:
         self.ssh(f"echo {word} > kept && sync")
 
     def addresses(self) -> str:
-        return self.openstack("server", "show", "first", "-f", "value", "-c", "addresses")
+        return str(self.cloud.sdk().compute.find_server("first", details=True).addresses)
 
 
 def test_a_guest_is_resized_reverted_confirmed_and_rebuilt() -> None:
     with cloud_rig.real_cloud() as cloud:
         guest = Guest(cloud)
-        for name, memory, disk in (("grown", "384", "2"), ("grown-more", "448", "3")):
+        for name, memory, disk in (("grown", "576", "2"), ("grown-more", "640", "3")):
             size = ["--ram", memory, "--disk", disk, "--vcpus", "1"]
             guest.openstack("flavor", "create", *size, name, user="kilonova-admin")
         before, small, addresses = guest.disk_gib(), guest.memory_mb(), guest.addresses()
         guest.write("before")
 
         guest.openstack("server", "resize", "--flavor", "grown-more", "--wait", "first")
-        large = guest.memory_mb()
-        assert large != small and (guest.disk_gib(), guest.ssh("cat kept")) == (3, "before")
+        large = guest.memory_mb()  # a little less than the flavor says: the guest's kernel keeps some
+        assert large >= small + 100 and (guest.disk_gib(), guest.ssh("cat kept")) == (3, "before")
         guest.write("after")
         guest.openstack("server", "resize", "revert", "first")
         _until_active(guest)
@@ -95,7 +95,5 @@ def test_a_guest_is_resized_reverted_confirmed_and_rebuilt() -> None:
 
 
 def _until_active(guest: Guest) -> None:
-    deadline = time.monotonic() + 120
-    while guest.openstack("server", "show", "first", "-f", "value", "-c", "status") != "ACTIVE":
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    sdk = guest.cloud.sdk()
+    sdk.compute.wait_for_server(sdk.compute.find_server("first"), interval=0.5, wait=120)
