@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -48,10 +49,10 @@ class Loops:
         wake = self._wakes[loop.name]
         while True:
             pause = loop.every_seconds * (0.9 + 0.2 * self._world.random.random())
-            try:
-                await asyncio.wait_for(wake.wait(), pause)
-            except TimeoutError:
-                pass
+            # Not asyncio.wait_for: in Python 3.11 it forgets a cancellation that meets the wake.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await wake.wait()
             wake.clear()
             await self.once(loop)
 
