@@ -21,6 +21,32 @@ class DomainRef(msgspec.Struct, frozen=True):
     name: str
 
 
+class ProviderRef(msgspec.Struct, frozen=True):
+    """An identity provider."""
+
+    id: str
+
+
+class ProtocolRef(msgspec.Struct, frozen=True):
+    """A protocol of one."""
+
+    id: str
+
+
+class GroupId(msgspec.Struct, frozen=True):
+    """A group, by its id alone."""
+
+    id: str
+
+
+class FederationRef(msgspec.Struct, frozen=True):
+    """Where a user came from, and the groups that its provider put it in."""
+
+    identity_provider: ProviderRef
+    protocol: ProtocolRef
+    groups: list[GroupId]
+
+
 class UserRef(msgspec.Struct, frozen=True):
     """A user, as tokens name it."""
 
@@ -28,6 +54,7 @@ class UserRef(msgspec.Struct, frozen=True):
     name: str
     domain: DomainRef
     password_expires_at: str | None = None
+    federation: FederationRef | UnsetType = msgspec.field(name="OS-FEDERATION", default=UNSET)
 
 
 class ProjectRef(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from kilonova.base.world import World
 from kilonova.db.database import Database, label, says
 from kilonova.identity import store
+from kilonova.identity.federation.oidc import Providers
 from kilonova.identity.passwords import Passwords
 from kilonova.identity.settings import IdentitySettings
 from kilonova.identity.token.keys import KeyRing
@@ -30,6 +31,7 @@ class IdentityService:
         self.settings = settings or IdentitySettings()
         self.passwords = Passwords(world, self.settings.password_checks_at_once)
         self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum, self.settings.token_provider)
+        self.providers = Providers()
         self.tokens = Tokens(world, db, self.keys, self.settings)
 
     async def change(self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:

@@ -308,3 +308,39 @@ oauth_nonces = sa.Table(
     sa.Column("digest", Id(), primary_key=True),
     sa.Column("expires_at", Timestamp(), nullable=False, index=True),
 )
+identity_providers = sa.Table(
+    "identity_provider",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("description", Text(), nullable=True),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+    sa.Column("remote_ids", sa.JSON(), nullable=False),
+)
+mappings = sa.Table(
+    "federation_mapping",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("rules", sa.JSON(), nullable=False),
+)
+protocols = sa.Table(
+    "federation_protocol",
+    metadata,
+    sa.Column("provider_id", Id(), sa.ForeignKey("identity_provider.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("mapping_id", Id(), sa.ForeignKey("federation_mapping.id"), nullable=False),
+)
+federated_users = sa.Table(
+    "federated_user",
+    metadata,
+    sa.Column("provider_id", Id(), sa.ForeignKey("identity_provider.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("unique_id", Name(), primary_key=True),
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("protocol_id", Id(), nullable=False),
+)
+federated_memberships = sa.Table(
+    "federated_member",
+    metadata,
+    sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("group_id", Id(), sa.ForeignKey("user_group.id", ondelete="CASCADE"), primary_key=True),
+)

@@ -19,6 +19,9 @@ from kilonova.identity.discovery import discovery
 from kilonova.identity.domain import resource as domain
 from kilonova.identity.domain_config import resource as domain_config
 from kilonova.identity.endpoint_filter import resource as endpoint_filter
+from kilonova.identity.federation import login as federation_login
+from kilonova.identity.federation import mapping as federation_mapping
+from kilonova.identity.federation import provider as federation_provider
 from kilonova.identity.group import resource as group
 from kilonova.identity.limit import resource as limit
 from kilonova.identity.oauth1 import access as oauth_access
@@ -63,6 +66,9 @@ _NOUNS = (
     oauth_consumer,
     oauth_handshake,
     oauth_access,
+    federation_provider,
+    federation_mapping,
+    federation_login,
 )
 
 

@@ -17,6 +17,8 @@ class IdentitySettings:
     expired_token_grace_seconds: int = 48 * 3600  # beside a service token: keystone's allow_expired_window
     revocation_poll_seconds: float = 0.4  # how old the knowledge of revocations may be
     token_cache_size: int = 10_000
+    oidc_audiences: tuple[str, ...] = ("kilonova",)  # of access tokens that providers give for this cloud
+    oidc_cafile: str = ""  # who signed the certificates of the providers; "" for the usual authorities
     oauth_request_lifetime_seconds: int = 28_800  # how long a user may take to agree
     oauth_access_lifetime_seconds: int = 86_400
     password_checks_at_once: int = 2

@@ -5,6 +5,8 @@ from __future__ import annotations
 import msgspec
 from sqlalchemy import Connection
 
+from kilonova.identity.contract import UserRef
+from kilonova.identity.federation import store as federation_store
 from kilonova.identity.token import delegation_store
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.roles_store import roles_of
@@ -15,6 +17,8 @@ def read_worth(connection: Connection, payload: Payload) -> Worth | None:
     """What the token's user may do where it says; None when nothing: it, the scope or a domain is gone or disabled."""
     scope, scope_id = payload.scope, payload.scope_id
     user = read_user(connection, payload.user_id)
+    if user is not None and "password" not in payload.methods and federation_store.is_federated(connection, user.id):
+        user = _federated(connection, user)
     if user is None:
         return None
     worth = Worth(user)
@@ -39,3 +43,9 @@ def read_worth(connection: Connection, payload: Payload) -> Worth | None:
             return None
         worth = found
     return worth if worth.roles or not scope else None
+
+
+def _federated(connection: Connection, user: UserRef) -> UserRef | None:
+    """The user with where it came from; None when its provider vouches for nobody any more."""
+    came = federation_store.federation_of(connection, user.id)
+    return msgspec.structs.replace(user, federation=came) if came else None

@@ -10,7 +10,7 @@ import msgspec
 
 ScopeKind = Literal["", "project", "domain", "system"]
 _SCOPES: tuple[ScopeKind, ...] = ("", "project", "domain", "system")
-_METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential", "oauth1")
+_METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential", "oauth1", "mapped")
 _VERSION = 1
 _HEX = frozenset("0123456789abcdef")
 
