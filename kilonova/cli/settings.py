@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kilonova.base.settings import fill, overlay, read_file
 from kilonova.compute.core import ComputeSettings
+from kilonova.compute.scheduler.rules import SchedulerSettings
 from kilonova.identity.settings import IdentitySettings
 from kilonova.image.service import ImageSettings
 from kilonova.network.settings import NetworkSettings
@@ -63,6 +64,7 @@ class CloudSettings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     image: ImageSettings = field(default_factory=ImageSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
 

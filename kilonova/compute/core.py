@@ -103,6 +103,8 @@ class ComputeSettings:
     default_zone: str = "nova"
     deleted_kept_days: int = 30
     journal_kept_days: int = 30
+    decisions_kept_days: int = 7  # why the scheduler chose as it did
+    decisions_kept_most: int = 100_000
     cpu_allocation_ratio: float = 4.0
     memory_allocation_ratio: float = 1.0
     disk_allocation_ratio: float = 1.0

@@ -15,7 +15,7 @@ import msgspec
 from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
 from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, VolumeRef
-from kilonova.compute.contract import Destination, Rejection, RequestSpec
+from kilonova.compute.contract import Destination, Fit, Rejection, RequestSpec
 from kilonova.image.contract import ImageRef, NewImage
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
 from kilonova.placement.contract import (
@@ -393,6 +393,11 @@ class SimScheduler(_Peer):
         if spec.image_properties.get("hw_architecture", "x86_64") == "x86_64":
             return []
         return [Rejection(spec.requested_host, "ImagePropertiesFilter", "the image is for other processors")]
+
+    async def could_boot(self, spec: RequestSpec, count: int) -> Fit:
+        await self._take_time("could_boot")
+        fits = (await self.placement.candidates(spec.resources, [], [])).fits
+        return Fit(min(count, len(fits)), {one.name: 1 for one in fits[:count]})
 
 
 def _no_valid_host() -> Fault:

@@ -20,6 +20,7 @@ from kilonova.compute.client import ComputeEvents
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute, ComputeSettings
 from kilonova.compute.core import Peers as ComputePeers
+from kilonova.compute.scheduler.kept import DatabaseRecorder
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.db.inline import InlineDatabase
@@ -183,8 +184,9 @@ class WholeCloud:
         Loops(world, made, compute.LOOPS).start()
 
     async def _scheduler(self, world: SimWorld, _host: str) -> None:
-        hosts = DatabaseHosts(world, self._db(world, "compute"), StoredCatalogue().zones_of_hosts)
-        worker = SchedulerWorker(world, self._placement_client(world), hosts)
+        db = self._db(world, "compute")
+        hosts = DatabaseHosts(world, db, StoredCatalogue().zones_of_hosts)
+        worker = SchedulerWorker(world, self._placement_client(world), hosts, recorder=DatabaseRecorder(db))
         await worker.serve(self._bus(world, "scheduler"), "")
 
     async def _network(self, world: SimWorld, _host: str) -> None:

@@ -14,6 +14,8 @@ from kilonova.compute.client import ComputeEvents
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute
 from kilonova.compute.core import Peers as ComputePeers
+from kilonova.compute.scheduler.kept import DatabaseRecorder
+from kilonova.compute.scheduler.rules import Rules
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.identity import service as identity
@@ -159,9 +161,10 @@ async def conductor(ground: Ground) -> ComputeConductor:
 async def scheduler(ground: Ground) -> SchedulerWorker:
     """Who chooses hosts: reads compute's tables, claims in placement."""
     db = await ground.database("compute", compute.MIGRATIONS)
-    down = ground.settings.compute.host_down_seconds
-    hosts = DatabaseHosts(ground.world, db, StoredCatalogue().zones_of_hosts, host_down_seconds=down)
-    return SchedulerWorker(ground.world, placement_client(ground), hosts)
+    down, chosen = ground.settings.compute.host_down_seconds, ground.settings.scheduler
+    zones, counting = StoredCatalogue().zones_of_hosts, Rules.of(chosen).counting
+    hosts = DatabaseHosts(ground.world, db, zones, host_down_seconds=down, counting=counting)
+    return SchedulerWorker(ground.world, placement_client(ground), hosts, chosen, DatabaseRecorder(db))
 
 
 def placement_client(ground: Ground) -> PlacementClient:

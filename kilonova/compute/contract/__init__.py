@@ -16,7 +16,7 @@ from kilonova.compute.contract.hypervisor import (
     Nic,
     NicUse,
 )
-from kilonova.compute.contract.scheduling import Destination, GroupSpec, Rejection, RequestSpec, Scheduler
+from kilonova.compute.contract.scheduling import Destination, Fit, GroupSpec, Rejection, RequestSpec, Scheduler
 from kilonova.compute.contract.server import BlockDevice, Flavor, Power, ServerForHost, StepSecrets
 
 EXCHANGE = "nova"
@@ -36,6 +36,7 @@ __all__ = [
     "Destination",
     "Disk",
     "DiskUse",
+    "Fit",
     "Flavor",
     "GroupSpec",
     "Guest",

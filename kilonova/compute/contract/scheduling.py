@@ -36,11 +36,13 @@ class RequestSpec(msgspec.Struct):
     flavor: Flavor
     resources: dict[str, int]  # VCPU, MEMORY_MB, DISK_GB, … from flavor and whether it boots from a volume
     image_properties: dict[str, str] = {}
+    image_id: str = ""  # "" when it boots from a volume
     availability_zone: str = ""
     requested_host: str = ""
     scheduler_hints: dict[str, Any] = {}
     ignore_hosts: list[str] = []
     group: GroupSpec | None = None  # read afresh by the scheduler for each decision
+    near: dict[str, str] = {}  # the same: where the servers live that hints name; server id → host
 
 
 class Destination(msgspec.Struct, frozen=True):
@@ -50,6 +52,12 @@ class Destination(msgspec.Struct, frozen=True):
     node: str
     provider_id: str
     resources: dict[str, int]
+    allocations: dict[str, dict[str, int]] = {}  # provider id → resources, when several providers of its tree serve it
+
+    @property
+    def held(self) -> dict[str, dict[str, int]]:
+        """What is claimed of whom."""
+        return self.allocations or {self.provider_id: self.resources}
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -58,6 +66,17 @@ class Rejection(msgspec.Struct, frozen=True):
     host: str
     filter: str
     reason: str
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """The answer of a dry run: how many fit, on which hosts, and what stops the next ("" when all fit)."""
+
+    fits: int
+    where: dict[str, int]
+    message: str = ""
+    rejections: list[Rejection] = []
+    counts: list[tuple[str, int]] = []  # (filter, hosts left) of the last that was tried
+    snapshot: int = 0
 
 
 class Scheduler(Protocol):
@@ -71,4 +90,9 @@ class Scheduler(Protocol):
     @rpc.call(30)
     async def refusals(self, spec: RequestSpec) -> list[Rejection]:
         """Why the requested host, on which the server is, may not run it; nothing is claimed, room is not asked for."""
+        ...
+
+    @rpc.call(60)
+    async def could_boot(self, spec: RequestSpec, count: int) -> Fit:
+        """Where `count` such servers could go now (at most 1000 are tried); nothing is claimed."""
         ...

@@ -122,6 +122,12 @@ def get_flavor(connection: Connection, flavor_id: str, project_id: str, admin: b
     return get(connection, flavor_id, project_id, admin=admin).size()
 
 
+def usable(connection: Connection, project_id: str) -> list[contract.Flavor]:
+    """Every flavor that a project may use, as servers copy it."""
+    found = sa.select(flavors).where(usable_by(project_id)).limit(1000)
+    return [Flavor(*row).size() for row in connection.execute(found)]
+
+
 def listed(connection: Connection, filters: Filters, page: Page) -> list[Flavor]:
     """One page of the flavors that pass."""
     visible: sa.ColumnElement[bool] = sa.true()

@@ -1,17 +1,28 @@
-"""What the scheduler knows of hosts: its own view from compute's host table, joined with placement's books."""
+"""What the scheduler knows of hosts: its own view from compute's tables, joined with placement's books."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from kilonova.compute.contract import GroupSpec
-from kilonova.placement.contract import ProviderSummary
+from kilonova.compute.contract import Flavor, RequestSpec
 
 
-class HostState(msgspec.Struct, frozen=True):
-    """A compute host as compute knows it. Room is not here: placement's books decide that."""
+class AggregateState(msgspec.Struct, frozen=True):
+    """An aggregate that a host is in."""
+
+    id: int
+    name: str
+    metadata: dict[str, str] = {}
+
+
+class HostState(msgspec.Struct):
+    """A compute host: what it reported, what operators said of it, and how full placement's books are.
+
+    Filters and weighers read it, one host at a time. Amounts are in units of their class (MEMORY_MB in MB).
+    """
 
     host: str
     node: str
@@ -21,29 +32,49 @@ class HostState(msgspec.Struct, frozen=True):
     disabled_reason: str = ""
     availability_zone: str = "nova"
     hypervisor_type: str = ""
+    hypervisor_version: int = 0
     cpu_info: dict[str, Any] = {}
-    servers: frozenset[str] = frozenset()  # ids of the servers that live there
-    building: int = 0  # servers in building, resizing, snapshotting, …: they load disk and network
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A host with room, as placement saw it."""
-
-    state: HostState
-    books: ProviderSummary
+    host_ip: str = ""
+    traits: tuple[str, ...] = ()
+    aggregates: tuple[AggregateState, ...] = ()
+    metrics: dict[str, float] = {}
+    numa_cells: tuple[dict[str, Any], ...] = ()
+    pci_pools: tuple[dict[str, Any], ...] = ()
+    servers: int = 0  # how many live there
+    building: int = 0  # of them in building, resizing, snapshotting, …: they load disk and network
+    failed_builds: int = 0  # since it last built one
+    capacity: dict[str, int] = {}
+    used: dict[str, int] = {}
 
     def free(self, resource_class: str) -> int:
         """How much is left of a class; 0 when the host has none of it."""
-        return self.books.capacity.get(resource_class, 0) - self.books.used.get(resource_class, 0)
+        return self.capacity.get(resource_class, 0) - self.used.get(resource_class, 0)
+
+    def tagged(self, key: str) -> list[str]:
+        """The values of a metadata key in the aggregates that the host is in."""
+        return [one.metadata[key] for one in self.aggregates if key in one.metadata]
+
+
+class HostsView(msgspec.Struct, frozen=True):
+    """All compute hosts, down and disabled ones too. A new `version` says that `states` may differ from before."""
+
+    version: int
+    states: Sequence[HostState]
+    counts_version: int = 0
+    counts: dict[str, tuple[int, int]] = {}  # host → (servers, of them building)
 
 
 class Hosts(Protocol):
     """Where the scheduler's view of hosts comes from."""
 
-    async def states(self) -> list[HostState]:
-        """All compute hosts, down and disabled ones too."""
+    async def current(self, *, afresh: bool = False) -> HostsView:
+        """The hosts with all that operators changed before this call; `afresh`: reports of the last second, too."""
         ...
 
-    async def group_of(self, server_id: str) -> GroupSpec | None:
-        """The server's group and where the others of it are; None when it is in none."""
+    async def complete(self, specs: Sequence[RequestSpec]) -> None:
+        """Fills in what only the database knows: groups (with where their servers are), hosts of hinted servers."""
+        ...
+
+    async def flavors(self, project_id: str) -> list[Flavor]:
+        """The flavors that the project may use: one of them may fit where another does not."""
         ...

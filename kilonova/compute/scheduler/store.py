@@ -1,45 +1,67 @@
-"""The scheduler's reading of compute's own tables: hosts as they reported, and which servers live where."""
+"""The scheduler's reading of compute's own tables: hosts as they reported, and how many servers are where."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.compute.host import store as hosts
-from kilonova.compute.scheduler.state import HostState
+from kilonova.compute.aggregate.store import aggregates
+from kilonova.compute.host.store import hosts
 from kilonova.compute.server.store import servers
+from kilonova.db.statements import Statement
 
 # Tasks that load a host's disk and network.
-BUSY = ("scheduling", "networking", "block_device_mapping", "spawning", "rebuilding", "image_snapshot", "resize_prep")
+BUSY: Final = ("scheduling", "networking", "block_device_mapping", "spawning", "rebuilding", "rebuild_spawning",
+               "image_snapshot", "image_pending_upload", "image_uploading", "resize_prep", "resize_migrating",
+               "shelving", "unshelving", "migrating")  # fmt: skip
 Zones = Callable[[Connection], Callable[[str], str]]  # a reading of all hosts' zones: host → zone
 
+_s = servers.c
+_ALIVE = (_s.host != "", _s.deleted_at.is_(None))
+_BUILDING = Statement(
+    sa.select(_s.host, sa.func.count()).where(_s.task_state.in_(BUSY), *_ALIVE).group_by(_s.host)
+)  # fmt: skip
+_SERVERS = Statement(sa.select(_s.host, sa.func.count()).where(*_ALIVE).group_by(_s.host))
+_REPORTED = Statement(
+    sa.select(hosts.c.name, hosts.c.provider_id, hosts.c.report, hosts.c.reported_at).where(
+        hosts.c.reported_at >= sa.bindparam("since")
+    )
+)
+_EVERY = Statement(sa.select(hosts.c.name, hosts.c.provider_id, hosts.c.report, hosts.c.reported_at))
+_COUNT = Statement(sa.select(sa.func.count()).select_from(hosts))
+_AGGREGATES = Statement(sa.select(aggregates.c.id, aggregates.c.updated_at).order_by(aggregates.c.id))
 
-def host_states(
-    connection: Connection, alive_since: datetime, zone_of: Callable[[str], str], disabled: Mapping[str, str]
-) -> list[HostState]:
-    """All hosts by name. `disabled` maps those that operators took out of service to their reason."""
-    living: dict[str, set[str]] = {}
-    building: dict[str, int] = {}
-    query = sa.select(servers.c.host, servers.c.id, servers.c.task_state)
-    for name, server_id, task in connection.execute(query.where(servers.c.host != "", servers.c.deleted_at.is_(None))):
-        living.setdefault(name, set()).add(server_id)
-        building[name] = building.get(name, 0) + (task in BUSY)
-    return [
-        HostState(
-            host.name,
-            str(host.report.get("node", host.name)),
-            host.provider_id,
-            up=host.reported_at >= alive_since,
-            enabled=host.name not in disabled,
-            disabled_reason=disabled.get(host.name, ""),
-            availability_zone=zone_of(host.name),
-            hypervisor_type=str(host.report.get("hypervisor_type", "")),
-            cpu_info=host.report.get("cpu_info", {}),
-            servers=frozenset(living.get(host.name, ())),
-            building=building.get(host.name, 0),
-        )
-        for host in hosts.every(connection)
-    ]
+
+def building(connection: Connection) -> dict[str, int]:
+    """How many servers are being built, moved or copied on each host."""
+    return {str(host): int(count) for host, count in _BUILDING.all(connection)}
+
+
+def living(connection: Connection) -> dict[str, int]:
+    """How many servers each host has."""
+    return {str(host): int(count) for host, count in _SERVERS.all(connection)}
+
+
+def reported_since(connection: Connection, since: datetime | None) -> Sequence[tuple[Any, ...]]:
+    """(name, provider id, report, when) of the hosts that reported since a moment; None: of all."""
+    return _EVERY.all(connection) if since is None else _REPORTED.all(connection, since=since)
+
+
+def how_many_hosts(connection: Connection) -> int:
+    """How many hosts there are."""
+    return int(_COUNT.scalars(connection)[0])
+
+
+def aggregates_mark(connection: Connection) -> list[tuple[Any, ...]]:
+    """Something that is different after any change to aggregates."""
+    return [tuple(row) for row in _AGGREGATES.all(connection)]
+
+
+def where(connection: Connection, server_ids: Sequence[str]) -> dict[str, str]:
+    """server id → host, of those that have one."""
+    query = sa.select(_s.id, _s.host).where(_s.id.in_(list(server_ids)), *_ALIVE)
+    return dict(connection.execute(query).tuples().all())

@@ -1,125 +1,267 @@
 """The scheduler: serves select_destinations on the topic `scheduler`.
 
-It decides on a view that may be old; the claim in placement decides for all. A lost race costs one try.
+Requests that come together are decided together, one after the other on one snapshot, each seeing what those before it
+are to get; their claims go to placement in one batch. The snapshot may be old: the claim decides for all schedulers,
+and a server whose claim was lost is decided again on newer books, a bounded number of times.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from kilonova.base.faults import Fault, Kind
+import msgspec
+
+from kilonova.base.faults import Fault
 from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription
-from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, Destination, Rejection, RequestSpec, Scheduler
-from kilonova.compute.scheduler import explain, filters
-from kilonova.compute.scheduler.filters import Filtered
-from kilonova.compute.scheduler.pick import Rules, SchedulerSettings, pick
-from kilonova.compute.scheduler.state import Candidate, Hosts, HostState
-from kilonova.placement.contract import Placement, ProviderSummary
+from kilonova.compute.contract import (
+    EXCHANGE,
+    SCHEDULER_TOPIC,
+    Destination,
+    Fit,
+    GroupSpec,
+    Rejection,
+    RequestSpec,
+    Scheduler,
+)
+from kilonova.compute.scheduler import explain
+from kilonova.compute.scheduler.batches import Batches, Waiting
+from kilonova.compute.scheduler.kept import Kept, Recorder
+from kilonova.compute.scheduler.rules import Rules, SchedulerSettings
+from kilonova.compute.scheduler.state import Hosts
+from kilonova.placement.contract import ClaimRequest, Placement
 from kilonova.trace import spans
 
-LOST_RACE: Final = "claim"
+if TYPE_CHECKING:
+    from kilonova.compute.scheduler.snapshot import Snapshot, Try
+
+log = logging.getLogger(__name__)
+DRY_RUN_MOST: Final = 1000
+_NOTED: Final = 50
+
+
+class _Asked:
+    """A request on its way to a host."""
+
+    def __init__(self, spec: RequestSpec) -> None:
+        self.spec = spec
+        context = spans.current()
+        self.request_id = context.request_id if context else ""
+        self.lost: list[Rejection] = []
+        self.tried: Try | None = None
+
+
+_Answer = tuple["Try", list[Rejection], Fault | None]
+_Wait = Waiting[_Asked, _Answer]
 
 
 class SchedulerWorker:
     """Implements `contract.Scheduler`. `placement` speaks with the service's own token."""
 
     def __init__(
-        self, world: World, placement: Placement, hosts: Hosts, settings: SchedulerSettings | None = None
+        self,
+        world: World,
+        placement: Placement,
+        hosts: Hosts,
+        settings: SchedulerSettings | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self._world = world
         self._placement = placement
         self._hosts = hosts
         self._settings = settings or SchedulerSettings()
         self._rules = Rules.of(self._settings)
+        self._recorder = recorder
+        self._snapshot: Snapshot | None = None
+        self._batches: Batches[_Asked, _Answer] = Batches(self._serve, max(1, self._settings.batch))
 
     async def serve(self, bus: Bus, host: str) -> Subscription:
         """Take messages until closed."""
         return await bus.serve(EXCHANGE, SCHEDULER_TOPIC, host, rpc.handlers(Scheduler, self))
 
     async def select_destinations(self, spec: RequestSpec) -> list[Destination]:
-        """The best host, claimed, then up to 2 alternates. NO_CAPACITY says why in `data["rejections"]`."""
+        """The best host, claimed, then alternates. NO_CAPACITY says why in `data["rejections"]`."""
         spans.about(spec.server_id)
         spec.resources = {name: amount for name, amount in spec.resources.items() if amount}
-        required, forbidden = _traits(spec)
-        lost: dict[str, Rejection] = {}
-        for _ in range(self._settings.rounds):
-            states = await self._hosts.states()
-            if spec.scheduler_hints.get("group"):
-                spec.group = await self._hosts.group_of(spec.server_id)
-            offered = await self._with_room(spec.resources, required, forbidden)
-            by_provider = {state.provider_id: state for state in states}
-            fits = [Candidate(by_provider[p.id], p) for p in offered if p.id in by_provider]
-            order, filtered = pick(self._rules, fits, spec, self._world.random)
-            _note(len(states), len(fits), filtered)
-            for place, chosen in enumerate(order[: self._settings.claim_attempts]):
-                if await self._claim(chosen, spec):
-                    last = place + 1 + self._settings.alternates
-                    return [_destination(one, spec) for one in order[place:last]]
-                lost[chosen.state.host] = Rejection(chosen.state.host, LOST_RACE, "another server took its room first")
-            if not order:
-                break
-        raise await self._no_valid_host(spec, states, fits, [*filtered.rejections, *lost.values()])
+        made, lost, fault = await self._batches.ask(_Asked(spec))
+        _note(made, lost)
+        if fault is not None:
+            spans.note(f"no valid host: {len(made.rejections)} hosts rejected", resource=spec.server_id)
+            raise fault
+        chosen = made.destinations[: max(1, self._settings.max_attempts)]
+        spans.note(f"chose {chosen[0].host}", resource=spec.server_id)
+        return chosen
+
+    async def could_boot(self, spec: RequestSpec, count: int) -> Fit:
+        """Where `count` such servers could go now, without claiming anything; what stops the first that could not."""
+        spec.resources = {name: amount for name, amount in spec.resources.items() if amount}
+        await self._hosts.complete([spec])
+        snapshot = await self._current(afresh=True)
+        with snapshot.pending():
+            where: dict[str, int] = {}
+            for number in range(max(0, min(count, DRY_RUN_MOST))):
+                tried = snapshot.decide(spec, self._world.random)
+                if not tried.destinations:
+                    fault = await self._refusal(spec, tried, [])
+                    return Fit(number, where, fault.told, tried.rejections, tried.counts, tried.snapshot)
+                snapshot.take(tried, spec)
+                host = tried.destinations[0].host
+                where[host] = where.get(host, 0) + 1
+                if spec.group is not None:
+                    spec.group = _one_more(spec.group, host)
+        return Fit(count, where, "", [], tried.counts if count else [], snapshot.number)
 
     async def refusals(self, spec: RequestSpec) -> list[Rejection]:
-        """What the filters say of the requested host alone."""
+        """What the filters say of the requested host alone, on which the server is: room is not asked for."""
         spans.about(spec.server_id)
-        here = [state for state in await self._hosts.states() if spec.requested_host in (state.host, state.node)]
-        known = [Candidate(one, ProviderSummary(one.provider_id, one.node, 0, {}, {})) for one in here]
-        return filters.run(self._rules.filters, known, spec).rejections
+        await self._hosts.complete([spec])
+        spec.group = None  # it is there already
+        here = [
+            state
+            for state in (await self._hosts.current(afresh=True)).states
+            if spec.requested_host in (state.host, state.node)
+        ]
+        return [
+            Rejection(state.host, one.name, reason)
+            for state in here
+            for one in self._rules.filters
+            if (reason := one.refuses(state, spec))
+        ][:1]
 
-    async def _with_room(
-        self, resources: dict[str, int], required: list[str], forbidden: list[str]
-    ) -> tuple[ProviderSummary, ...]:
-        """What placement offers. A class or trait that it never heard of is one that no host has."""
+    # ── a batch
+
+    async def _serve(self, batch: list[_Wait]) -> None:
+        left, promised = batch, dict[str, dict[str, str]]()  # group → server id → host
+        for attempt in range(max(1, self._settings.claim_attempts) + 1):
+            await self._hosts.complete([one.item.spec for one in left])
+            snapshot = await self._current(afresh=attempt > 0)
+            self._decide(snapshot, [one.item for one in left], promised)
+            left = await self._claim(snapshot, left)
+            if attempt:  # those without any host on what was seen a moment ago have had their second look
+                left = await self._end_refused(left)
+            if not left:
+                return
+        await self._end_refused(left, last=True)
+
+    async def _current(self, *, afresh: bool) -> Snapshot:
+        if self._snapshot is None:
+            from kilonova.compute.scheduler.snapshot import Snapshot  # numpy is loaded when somebody schedules
+
+            self._snapshot = Snapshot(self._rules, self._placement.changes)
+        await self._snapshot.follow(await self._hosts.current(afresh=afresh))
+        return self._snapshot
+
+    def _decide(self, snapshot: Snapshot, asked: Sequence[_Asked], promised: dict[str, dict[str, str]]) -> None:
+        """Each sees the room that those before it are to get, and where the others of its group go."""
+        with snapshot.pending():
+            for one in asked:
+                group = str(one.spec.scheduler_hints.get("group", ""))
+                if one.spec.group is not None:
+                    for server_id, host in promised.get(group, {}).items():
+                        if server_id != one.spec.server_id:
+                            one.spec.group = _one_more(one.spec.group, host)
+                one.tried = snapshot.decide(one.spec, self._world.random)
+                if one.tried.destinations:
+                    snapshot.take(one.tried, one.spec)
+                    promised.setdefault(group, {})[one.spec.server_id] = one.tried.destinations[0].host
+
+    async def _claim(self, snapshot: Snapshot, waiting: list[_Wait]) -> list[_Wait]:
+        """Claim for all that found a host; who is left without."""
+        found = [one for one in waiting if one.item.tried and one.item.tried.destinations]
+        left = [one for one in waiting if one not in found] if len(found) < len(waiting) else []
+        if not found:
+            return left
+        results = await self._placement.claim_many([_claim_of(one.item) for one in found])
+        stand: list[_Wait] = []
+        for one, result in zip(found, results, strict=True):
+            tried = one.item.tried
+            assert tried is not None
+            if result.stands:
+                snapshot.placed(tried)
+                stand.append(one)
+                continue
+            why = "another server took its room first"
+            if result.wanted:
+                why = f"{why}: {result.wanted} {result.resource_class} wanted, {result.free} free"
+            one.item.lost.append(Rejection(tried.destinations[0].host, explain.LOST, why))
+            left.append(one)
+        await self._keep([(one.item, None) for one in stand])
+        for one in stand:
+            assert one.item.tried is not None
+            one.give((one.item.tried, one.item.lost, None))
+        return left
+
+    async def _end_refused(self, waiting: list[_Wait], *, last: bool = False) -> list[_Wait]:
+        """Answer those that no host can take (`last`: all), and say who may try again."""
+        ends = [one for one in waiting if last or (one.item.tried and not one.item.tried.destinations)]
+        told: list[tuple[_Wait, Try, Fault]] = []
+        for one in ends:
+            tried = one.item.tried
+            assert tried is not None
+            told.append((one, tried, await self._refusal(one.item.spec, tried, one.item.lost)))
+        await self._keep([(one.item, fault) for one, _, fault in told])
+        for one, tried, fault in told:
+            one.give((tried, one.item.lost, fault))
+        return [one for one in waiting if one not in ends]
+
+    async def _refusal(self, spec: RequestSpec, tried: Try, lost: list[Rejection]) -> Fault:
+        emptied = tried.emptied_by or (explain.LOST if lost else "")
+        if emptied == explain.ROOM and lost:
+            emptied = explain.LOST
+        fitting = ""
+        if emptied == explain.ROOM:
+            fitting = explain.nearest_fit(spec, tried.shortage, await self._hosts.flavors(spec.project_id))
+        filters = {one.name: one for one in self._rules.filters}
+        reasons = [*tried.rejections, *lost]
+        return explain.no_valid_host(spec, reasons, emptied, (tried.shortage, filters, fitting))
+
+    async def _keep(self, ended: list[tuple[_Asked, Fault | None]]) -> None:
+        """The reasons stay for a while. Not being able to keep them stops nobody."""
+        if self._recorder is None or not ended:
+            return
+        now = self._world.clock.now()
         try:
-            return (await self._placement.candidates(resources, required, forbidden)).fits
+            await self._recorder.keep([_kept(self._world.ids.uuid(), now, asked, fault) for asked, fault in ended])
         except Fault as fault:
-            if fault.kind is Kind.INVALID:
-                spans.note(f"placement refused: {fault.message}")
-                return ()
-            raise
-
-    async def _claim(self, chosen: Candidate, spec: RequestSpec) -> bool:
-        claimed = await self._placement.claim(
-            spec.server_id, chosen.books.id, spec.resources, spec.project_id, spec.user_id
-        )
-        if claimed:
-            spans.note(f"chose {chosen.state.host}", resource=spec.server_id)
-        return claimed
-
-    async def _no_valid_host(
-        self, spec: RequestSpec, states: Sequence[HostState], fits: Sequence[Candidate], rejections: list[Rejection]
-    ) -> Fault:
-        """Look up what is free of each class, to say what is missing."""
-        free: dict[str, dict[str, int]] = {}
-        for name in spec.resources:
-            having = await self._with_room({name: 1}, [], [])
-            free[name] = {p.id: p.capacity.get(name, 0) - p.used.get(name, 0) for p in having}
-        known = frozenset(candidate.books.id for candidate in fits)
-        everything = [*explain.without_room(states, known, spec, free), *rejections]
-        last_filter = rejections[-1].filter if rejections else ""
-        spans.note(f"no valid host: {len(everything)} hosts rejected", resource=spec.server_id)
-        return explain.no_valid_host(spec, everything, free, last_filter)
+            log.warning("decisions are not kept: %r", fault)
 
 
-def _destination(candidate: Candidate, spec: RequestSpec) -> Destination:
-    state = candidate.state
-    return Destination(state.host, state.node, candidate.books.id, spec.resources)
+def _claim_of(asked: _Asked) -> ClaimRequest:
+    assert asked.tried is not None
+    spec = asked.spec
+    return ClaimRequest(spec.server_id, spec.project_id, spec.user_id, asked.tried.destinations[0].held)
 
 
-def _traits(spec: RequestSpec) -> tuple[list[str], list[str]]:
-    """(required, forbidden) traits that flavor and image ask for with `trait:NAME`."""
-    asked = {**spec.image_properties, **spec.flavor.extra_specs}
-    named = [(key.removeprefix("trait:"), value) for key, value in asked.items() if key.startswith("trait:")]
-    required = sorted(name for name, value in named if value == "required")
-    return required, sorted(name for name, value in named if value == "forbidden")
+def _one_more(group: GroupSpec, host: str) -> GroupSpec:
+    return msgspec.structs.replace(group, hosts={**group.hosts, host: group.hosts.get(host, 0) + 1})
 
 
-def _note(known: int, fits: int, filtered: Filtered) -> None:
+def _kept(id_: str, now: object, asked: _Asked, fault: Fault | None) -> Kept:
+    spec, tried = asked.spec, asked.tried
+    assert tried is not None
+    retried = bool(asked.lost)
+    return Kept(
+        id=id_,
+        server_id=spec.server_id,
+        request_id=asked.request_id,
+        project_id=spec.project_id,
+        created_at=now,  # type: ignore[arg-type]
+        host="" if fault else tried.destinations[0].host,
+        snapshot=tried.snapshot,
+        message=fault.told if fault else "",
+        wanted={"flavor": spec.flavor.name, "resources": spec.resources, "availability_zone": spec.availability_zone},
+        counts=tried.counts,
+        best=tried.best,
+        rejections=[*(tried.rejections if fault or retried else []), *asked.lost],
+    )
+
+
+def _note(made: Try, lost: list[Rejection]) -> None:
     """What the trace shows: how many hosts were left after each filter; and why each rejected one was."""
-    counts = ", ".join(f"{name} {left}" for name, left in filtered.counts)
-    reasons = "; ".join(f"{one.host}: {one.filter}: {one.reason}" for one in filtered.rejections[:50])
-    spans.note(f"{fits} of {known} hosts have room; left: {counts or 'none'}", rejections=reasons)
+    first, rest = made.counts[0], made.counts[1:]
+    counts = ", ".join(f"{name} {left}" for name, left in rest)
+    reasons = "; ".join(f"{one.host}: {one.filter}: {one.reason}" for one in [*made.rejections, *lost][:_NOTED])
+    spans.note(f"{first[1]} of {made.hosts} hosts have room; left: {counts or 'none'}", rejections=reasons)

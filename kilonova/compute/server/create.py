@@ -193,6 +193,7 @@ def _spec(plan: Plan, server: store.Server) -> RequestSpec:
         flavor=plan.flavor,
         resources=resources_of(plan.flavor, from_volume=plan.boot.from_volume),
         image_properties=plan.boot.image_properties,
+        image_id=plan.boot.image_id,
         availability_zone=plan.zone,
         requested_host=plan.host,
         scheduler_hints=plan.hints,

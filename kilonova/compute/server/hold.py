@@ -8,6 +8,7 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.compute.contract import BlockDevice, Destination, RequestSpec
 from kilonova.compute.core import Compute
 from kilonova.compute.server import migration_store, store
+from kilonova.placement.contract import ClaimRequest
 from kilonova.saga.operation import Step
 
 
@@ -25,9 +26,12 @@ async def claim_alternate(step: Step[Compute], spec: RequestSpec, destination: D
     """Whether placement had room for the server on the alternate; it then holds that instead of what it held."""
     placement = step.services.peers.placement
     try:
-        return await placement.claim(
-            spec.server_id, destination.provider_id, destination.resources, spec.project_id, spec.user_id
-        )
+        if not destination.allocations:
+            return await placement.claim(
+                spec.server_id, destination.provider_id, destination.resources, spec.project_id, spec.user_id
+            )
+        claim = ClaimRequest(spec.server_id, spec.project_id, spec.user_id, destination.allocations)
+        return (await placement.claim_many([claim]))[0].stands
     except Fault:
         await placement.release(spec.server_id)
         raise

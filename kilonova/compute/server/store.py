@@ -139,6 +139,7 @@ servers = sa.Table(
     sa.Column("deleted_at", Timestamp(), index=True),
     sa.Column("ports_revision", sa.Integer, nullable=False),
     sa.Column("soft_deleted_at", Timestamp()),
+    sa.Index("ix_server_task_state", "task_state", "host"),
     sqlite_autoincrement=True,
 )
 devices = sa.Table(

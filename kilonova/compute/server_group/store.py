@@ -129,7 +129,16 @@ def spec_of(connection: Connection, server_id: str, *, lock: bool = False) -> Gr
     With `lock` nobody else places a member until the unit ends.
     """
     mine = sa.select(members.c.group_id).where(members.c.server_id == server_id).scalar_subquery()
-    found = sa.select(groups.c.id, groups.c.policy, groups.c.max_server_per_host).where(groups.c.id == mine)
+    return _spec(connection, mine, server_id, lock=lock)
+
+
+def spec_of_group(connection: Connection, group_id: str) -> GroupSpec | None:
+    """The same for a server that is not in it yet."""
+    return _spec(connection, group_id, "", lock=False)
+
+
+def _spec(connection: Connection, group_id: object, but: str, *, lock: bool) -> GroupSpec | None:
+    found = sa.select(groups.c.id, groups.c.policy, groups.c.max_server_per_host).where(groups.c.id == group_id)
     row = connection.execute(found.with_for_update() if lock else found).first()
     if row is None:
         return None
@@ -137,7 +146,7 @@ def spec_of(connection: Connection, server_id: str, *, lock: bool = False) -> Gr
     others = (
         sa.select(s.host, sa.func.count())
         .join(members, members.c.server_id == s.id)
-        .where(members.c.group_id == row[0], s.id != server_id, s.host != "", s.deleted_at.is_(None))
+        .where(members.c.group_id == row[0], s.id != but, s.host != "", s.deleted_at.is_(None))
         .group_by(s.host)
     )
     return GroupSpec(row[1], row[2] or 1, dict(connection.execute(others).tuples().all()))

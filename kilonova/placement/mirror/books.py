@@ -31,6 +31,7 @@ class Mirror:
     def __init__(self) -> None:
         self.position = ""
         self.snapshot = 0  # raised by each change: decisions can say on which state they were made
+        self.structure = 0  # raised when providers came, went or changed, not when something was used
         self._reset(0)
 
     def _reset(self, wanted: int) -> None:
@@ -121,6 +122,7 @@ class Mirror:
         if not (changes.whole or changes.providers or changes.used or changes.gone):
             return False
         self.snapshot += 1
+        self.structure += bool(changes.whole or changes.providers or changes.gone)
         if changes.whole:
             self._reset(len(changes.providers))
         for id_ in changes.gone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
@@ -13,9 +13,10 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.signing import DerivedKeys
-from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, GroupSpec, RequestSpec, Scheduler
-from kilonova.compute.scheduler.pick import SchedulerSettings
-from kilonova.compute.scheduler.state import HostState
+from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, Flavor, GroupSpec, RequestSpec, Scheduler
+from kilonova.compute.scheduler.kept import Kept
+from kilonova.compute.scheduler.rules import SchedulerSettings
+from kilonova.compute.scheduler.state import HostState, HostsView
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.db.inline import InlineDatabase
 from kilonova.placement.client import PlacementClient
@@ -33,13 +34,25 @@ class Cloud:
         self.placement = placement
         self.hosts: list[HostState] = []
         self.group: GroupSpec | None = None
-        self.scheduler = SchedulerWorker(world, placement, self)
+        self.kept: list[Kept] = []
+        self.version = 0
+        self.scheduler = SchedulerWorker(world, placement, self, recorder=self)
 
-    async def states(self) -> list[HostState]:
-        return self.hosts
+    async def current(self, *, afresh: bool = False) -> HostsView:
+        self.version += 1
+        await asyncio.sleep(0)  # as a database does: others may ask meanwhile
+        return HostsView(self.version, list(self.hosts), self.version)
 
-    async def group_of(self, server_id: str) -> GroupSpec | None:
-        return self.group
+    async def complete(self, specs: Sequence[RequestSpec]) -> None:
+        for spec in specs:
+            spec.group = self.group
+
+    async def flavors(self, project_id: str) -> list[Flavor]:
+        sizes = {"m1.small": 2048, "m1.medium": 4096, "m1.large": 8192, "m1.xlarge": 16384}
+        return [Flavor(name, name, 1, memory_mb, 0) for name, memory_mb in sizes.items()]
+
+    async def keep(self, decisions: Sequence[Kept]) -> None:
+        self.kept += decisions
 
     async def add(self, name: str, memory_mb: int, **more: object) -> None:
         id_ = self.world.ids.uuid()
@@ -161,3 +174,66 @@ async def test_a_group_keeps_its_servers_together_or_apart(cloud: Cloud, policy:
     chosen = (await cloud.scheduler.select_destinations(cloud.wants(512, scheduler_hints={"group": "g"})))[0]
     if policy == "anti-affinity":
         assert chosen.host != "node2"
+
+
+async def test_the_nearest_fit_is_named_and_reasons_are_kept(cloud: Cloud) -> None:
+    spec = cloud.wants(16384)
+    spec.flavor = Flavor("9", "m1.xlarge", 8, 16384, 0)
+    fault = await cloud.refusal(spec)
+    assert fault.hint == "Flavor m1.large would fit."
+    made = cloud.kept[-1]
+    assert (made.server_id, made.host, len(made.rejections)) == (spec.server_id, "", 3)
+    assert made.message.startswith("No valid host was found. The server needs 16384 MB")
+    placed = cloud.wants(1024)
+    chosen = (await cloud.scheduler.select_destinations(placed))[0]
+    made = cloud.kept[-1]
+    assert (made.host, made.rejections, made.counts[0]) == (chosen.host, [], ("Placement", 3))
+    assert {name for name, _ in made.best} == {"node1", "node2", "node3"}
+    assert made.snapshot > 0
+
+
+async def test_a_batch_is_claimed_together_and_keeps_groups_apart(cloud: Cloud) -> None:
+    cloud.group = GroupSpec("anti-affinity", 1, {})
+    specs = [cloud.wants(512, scheduler_hints={"group": "g"}) for _ in range(5)]
+    done = await asyncio.gather(*map(cloud.scheduler.select_destinations, specs), return_exceptions=True)
+    hosts = [one[0].host if isinstance(one, list) else "" for one in done]  # the first found nobody else waiting
+    assert sorted(hosts[1:]) == ["", "node1", "node2", "node3"], "those decided together know of each other"
+
+
+async def test_a_dry_run_says_how_many_fit_and_what_stops_the_next(cloud: Cloud) -> None:
+    fit = await cloud.scheduler.could_boot(cloud.wants(4096), 40)
+    assert (fit.fits, fit.where) == (5, {"node1": 1, "node2": 2, "node3": 2})
+    assert "needs 4096 MB of memory, the largest free is 0 MB" in fit.message
+    assert len(fit.rejections) == 3
+    again = await cloud.scheduler.could_boot(cloud.wants(4096), 5)
+    assert (again.fits, again.message) == (5, ""), "nothing was claimed"
+    fit = await cloud.scheduler.could_boot(cloud.wants(1024, scheduler_hints={"group": "g"}), 0)
+    assert fit.fits == 0
+
+
+async def test_a_group_of_resources_may_come_from_a_part_of_the_host(cloud: Cloud) -> None:
+    parent = cloud.hosts[1].provider_id
+    part = cloud.world.ids.uuid()
+    ask = cloud.placement._ask
+    await ask("POST", "/resource_providers", {"uuid": part, "name": "gpu", "parent_provider_uuid": parent})
+    await ask("PUT", "/resource_classes/CUSTOM_GPU")
+    body = {"inventories": {"CUSTOM_GPU": {"total": 1}}, "resource_provider_generation": 0}
+    await ask("PUT", f"/resource_providers/{part}/inventories", body)
+    spec = cloud.wants(512, extra_specs={"resources1:CUSTOM_GPU": "1"})
+    chosen, *others = await cloud.scheduler.select_destinations(spec)
+    assert (chosen.host, others) == ("node2", [])
+    assert await cloud.placement.allocations(spec.server_id) == {
+        parent: {"VCPU": 1, "MEMORY_MB": 512},
+        part: {"CUSTOM_GPU": 1},
+    }
+    plain = cloud.wants(512, extra_specs={"resources:CUSTOM_GPU": "1"})
+    plain.resources["CUSTOM_GPU"] = 1
+    assert "free" not in (await cloud.refusal(plain)).hint
+
+
+async def test_refusals_ask_the_filters_of_one_host_alone(cloud: Cloud) -> None:
+    cloud.hosts[0].cpu_info = {"arch": "x86_64"}
+    spec = cloud.wants(99999, requested_host="node1", image_properties={"hw_architecture": "aarch64"})
+    assert [one.filter for one in await cloud.scheduler.refusals(spec)] == ["ImagePropertiesFilter"]
+    spec.image_properties = {}
+    assert await cloud.scheduler.refusals(spec) == []

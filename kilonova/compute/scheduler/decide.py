@@ -1,0 +1,152 @@
+"""Decide: one request, all hosts, on one snapshot. Pure, but for the dice it is handed; nothing here waits."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from kilonova.compute.contract import Destination, Rejection, RequestSpec
+from kilonova.compute.scheduler.explain import Shortage, room_words
+from kilonova.compute.scheduler.filters import Filter
+from kilonova.compute.scheduler.room import Allocations, needs_of, with_room
+from kilonova.compute.scheduler.rules import Rules
+from kilonova.compute.scheduler.table import HostTable, Integers, Numbers
+from kilonova.placement.mirror.columns import Mask
+
+ROOM: Final = "Placement"
+_BEST_SHOWN: Final = 10
+_REASONS_KEPT: Final = 1000  # hosts that are explained one by one
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """A host that may take the server, with its weight and what it would give."""
+
+    row: int
+    weight: float
+    destination: Destination
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Hosts in order of preference (as many as may be needed), and how many were left after each filter."""
+
+    order: list[Chosen]
+    counts: list[tuple[str, int]]
+    masks: list[tuple[str, Mask]]  # who was left after each, kept for reasons
+    snapshot: int
+
+    @property
+    def emptied_by(self) -> str:
+        """The filter that left nobody; "" when somebody was left."""
+        return next((name for name, left in self.counts if not left), "")
+
+
+def decide(rules: Rules, table: HostTable, spec: RequestSpec, dice: random.Random) -> Decision:
+    """Filters in their order, then weights. Equal hosts come in random order."""
+    room = with_room(table, needs_of(spec, rules.settings))
+    mask = room.mask
+    counts, masks = [(ROOM, int(np.count_nonzero(mask)))], [(ROOM, mask)]
+    for one in rules.filters:
+        if not counts[-1][1]:
+            break
+        left = _left(one, table, spec, mask)
+        if left is not mask:
+            masks.append((one.name, left))
+            mask = left
+            counts.append((one.name, int(np.count_nonzero(mask))))
+        elif one.asks(spec):
+            counts.append((one.name, counts[-1][1]))
+    rows: Integers = np.flatnonzero(mask)
+    weights = _weights(rules, table, spec, rows)
+    order = [
+        Chosen(row, weight, _destination(table, row, spec, room.allocations.get(row, {})))
+        for row, weight in _best(rows, weights, rules, dice)
+    ]
+    return Decision(order, counts, masks, table.mirror.snapshot)
+
+
+def _left(one: Filter, table: HostTable, spec: RequestSpec, mask: Mask) -> Mask:
+    if not one.asks(spec):
+        return mask
+    if one.leaves is not None:
+        found = one.leaves(table, spec)
+        return mask if found is None else mask & found
+    left = mask.copy()
+    for row in np.flatnonzero(mask).tolist():
+        if one.refuses(table.state(row), spec):
+            left[row] = False
+    return left
+
+
+def _weights(rules: Rules, table: HostTable, spec: RequestSpec, rows: Integers) -> Numbers:
+    total = np.zeros(len(rows))
+    if len(rows) < 2:
+        return total
+    for one, multiplier in rules.weighers:
+        if one.column is not None:
+            column = one.column(table, spec)
+            if column is None:
+                continue
+            raw = column[rows]
+        else:
+            raw = np.array([one.weigh(table.state(row), spec) for row in rows.tolist()], dtype=np.float64)
+        lowest, highest = raw.min(), raw.max()
+        if highest > lowest:
+            total += (raw - lowest) * (multiplier / (highest - lowest))
+    return total
+
+
+def _best(rows: Integers, weights: Numbers, rules: Rules, dice: random.Random) -> list[tuple[int, float]]:
+    """The best (row, weight), first the one to take: as many as alternates and lists for reasons need."""
+    size = len(rows)
+    wanted = max(_BEST_SHOWN, rules.settings.max_attempts, rules.settings.host_subset_size)
+    places: Sequence[int]
+    if size > wanted:
+        turn = dice.randrange(size)  # among equal ones chance decides, not the order of the table
+        turned = np.roll(weights, turn)
+        places = ((np.argpartition(-turned, wanted - 1)[:wanted] - turn) % size).tolist()
+    else:
+        places = range(size)
+    found = sorted(((float(weights[place]), dice.random(), int(rows[place])) for place in places), reverse=True)
+    order = [(row, weight) for weight, _, row in found]
+    if rules.settings.host_subset_size > 1 and len(order) > 1:
+        first = order.pop(dice.randrange(min(rules.settings.host_subset_size, len(order))))
+        order.insert(0, first)
+    return order
+
+
+def _destination(table: HostTable, row: int, spec: RequestSpec, allocations: Allocations) -> Destination:
+    state = table.states[row]
+    return Destination(state.host, state.node, state.provider_id, spec.resources, allocations)
+
+
+# ── what is said of it
+
+
+def rejections(rules: Rules, table: HostTable, spec: RequestSpec, decision: Decision) -> list[Rejection]:
+    """Why each host was not among the last: by the filter that dropped it, with the numbers."""
+    found: list[Rejection] = []
+    by_name = {one.name: one for one in rules.filters}
+    before = table.all()
+    for name, left in decision.masks:
+        for row in np.flatnonzero(before & ~left).tolist():
+            if len(found) >= _REASONS_KEPT:
+                return found
+            state = table.state(row)
+            reason = by_name[name].refuses(state, spec) if name in by_name else room_words(state, spec)
+            found.append(Rejection(state.host, name, reason or "it changed meanwhile"))
+        before = left
+    return found
+
+
+def shortage(table: HostTable, spec: RequestSpec) -> Shortage:
+    """The most that is free of each class on one host that is in service."""
+    serving = np.array([state.up and state.enabled for state in table.states], dtype=np.bool_)
+    largest = {}
+    for name in spec.resources:
+        free = table.free(name)[serving] if len(table) else np.zeros(0)
+        largest[name] = max(int(free.max()), 0) if len(free) else 0
+    return Shortage(largest, len(table))

@@ -1,0 +1,91 @@
+"""Snapshot: hosts and placement's books as they are now, with what is promised to requests of the same batch."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from kilonova.compute.contract import Destination, Rejection, RequestSpec
+from kilonova.compute.scheduler.decide import Decision, decide, rejections, shortage
+from kilonova.compute.scheduler.explain import Shortage
+from kilonova.compute.scheduler.rules import Rules
+from kilonova.compute.scheduler.state import HostsView
+from kilonova.compute.scheduler.table import HostTable
+from kilonova.placement.contract import Changes
+from kilonova.placement.mirror.keeper import Keeper
+
+
+class Try(msgspec.Struct, frozen=True):
+    """One decision with all that is said of it. `rejections` and `shortage` are filled when there is no host."""
+
+    destinations: list[Destination]
+    counts: list[tuple[str, int]]
+    best: list[tuple[str, float]]
+    snapshot: int
+    hosts: int
+    rejections: list[Rejection]
+    shortage: Shortage
+    emptied_by: str
+
+
+class Snapshot:
+    """The scheduler's table on its own mirror of placement's books."""
+
+    def __init__(self, rules: Rules, changes: Callable[[str], Awaitable[Changes]]) -> None:
+        self._rules = rules
+        self._keeper = Keeper(changes)
+        self.table = HostTable()
+        self._taken: list[tuple[str, int, int]] = []  # (class, slot, amount) promised within `pending`
+
+    @property
+    def number(self) -> int:
+        """Counts the changes of the books that were taken in."""
+        return self.table.mirror.snapshot
+
+    async def follow(self, view: HostsView) -> None:
+        """All that was committed before this call is in."""
+        self.table.follow(view, await self._keeper.current())
+
+    @contextmanager
+    def pending(self) -> Iterator[None]:
+        """What is taken within counts as used until the end. Nothing may follow the books meanwhile."""
+        try:
+            yield
+        finally:
+            for name, slot, amount in self._taken:
+                self.table.mirror.columns[name].used[slot] -= amount
+            self._taken.clear()
+
+    def take(self, tried: Try, spec: RequestSpec) -> None:
+        """The first destination's room is promised."""
+        mirror = self.table.mirror
+        for provider_id, given in tried.destinations[0].held.items():
+            slot = mirror.slots[provider_id]
+            for name, amount in given.items():
+                mirror.columns[name].used[slot] += amount
+                self._taken.append((name, slot, amount))
+
+    def placed(self, tried: Try) -> None:
+        """The claim stands: one more server is being built there."""
+        row = self.table.rows.get(tried.destinations[0].host)
+        if row is not None:
+            self.table.placed(row)
+
+    def decide(self, spec: RequestSpec, dice: random.Random) -> Try:
+        """Where the server may go, or why nowhere."""
+        table = self.table
+        made: Decision = decide(self._rules, table, spec, dice)
+        refused = [] if made.order else rejections(self._rules, table, spec, made)
+        return Try(
+            [one.destination for one in made.order],
+            made.counts,
+            [(one.destination.host, one.weight) for one in made.order[:10]],
+            made.snapshot,
+            len(table),
+            refused,
+            Shortage({}, len(table)) if made.order else shortage(table, spec),
+            made.emptied_by,
+        )
