@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from kilonova.base.faults import Fault, Kind
-from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, VolumeRef
+from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, SnapshotRef, VolumeRef
 from kilonova.http.client import Client
 
 _VERSION = {"OpenStack-API-Version": "volume 3.71"}
@@ -23,6 +23,10 @@ class VolumeClient:
 
     async def show(self, token: str, volume_id: str) -> VolumeRef:
         return _ref(await self._ask("GET", f"/v3/volumes/{volume_id}", token))
+
+    async def show_snapshot(self, token: str, snapshot_id: str) -> SnapshotRef:
+        found = (await self._ask("GET", f"/v3/snapshots/{snapshot_id}", token))["snapshot"]
+        return SnapshotRef(found["id"], found["status"], found["size"], found["volume_id"])
 
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         wanted = {

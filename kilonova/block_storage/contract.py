@@ -197,6 +197,15 @@ class VolumeRef(msgspec.Struct):
     image_metadata: dict[str, str] = {}
 
 
+class SnapshotRef(msgspec.Struct):
+    """A snapshot as compute sees it."""
+
+    id: str
+    status: str
+    size_gib: int
+    volume_id: str
+
+
 class NewVolume(msgspec.Struct, frozen=True):
     """A volume that compute makes for a server."""
 
@@ -212,6 +221,8 @@ class Volumes(Protocol):
     """Block storage over REST with a caller's token. Implemented by block_storage/client.py."""
 
     async def show(self, token: str, volume_id: str) -> VolumeRef: ...
+
+    async def show_snapshot(self, token: str, snapshot_id: str) -> SnapshotRef: ...
 
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         """Made (status creating); `key` makes repeats harmless."""

@@ -14,7 +14,7 @@ import msgspec
 
 from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, VolumeRef
+from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, SnapshotRef, VolumeRef
 from kilonova.compute.contract import Destination, Fit, Rejection, RequestSpec
 from kilonova.image.contract import ImageRef, NewImage
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
@@ -55,6 +55,7 @@ class Books(msgspec.Struct):
     allocations: dict[str, dict[str, dict[str, int]]] = {}  # consumer → provider → resources
     ports: dict[str, Port] = {}
     volumes: dict[str, VolumeRef] = {}
+    snapshots: dict[str, SnapshotRef] = {}
     attachments: dict[str, Held] = {}
     images: dict[str, ImageRef] = {}
     keys: dict[str, str] = {}
@@ -276,6 +277,13 @@ class SimVolumes(_Peer):
         await self._take_time("show_volume")
         return self._volume(volume_id)
 
+    async def show_snapshot(self, token: str, snapshot_id: str) -> SnapshotRef:
+        await self._take_time("show_snapshot")
+        try:
+            return self.books.snapshots[snapshot_id]
+        except KeyError:
+            raise not_found("Snapshot", snapshot_id) from None
+
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         await self._take_time("create_volume")
         known = key in self.books.keys
@@ -283,9 +291,11 @@ class SimVolumes(_Peer):
         if known:  # as the real service: a key's volume is made once, even if it was deleted since
             return self._volume(volume_id)
         if volume_id not in self.books.volumes:
-            bootable = bool(volume.image_id)
+            bootable = bool(volume.image_id or volume.snapshot_id)
+            snapshot = self.books.snapshots.get(volume.snapshot_id)
+            size_gib = volume.size_gib or (snapshot.size_gib if snapshot else 0)
             self.books.volumes[volume_id] = VolumeRef(
-                volume_id, volume.name, "available", volume.size_gib, bootable, False, "nova"
+                volume_id, volume.name, "available", size_gib, bootable, False, "nova"
             )
         return self.books.volumes[volume_id]
 

@@ -10,7 +10,7 @@ import msgspec
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.base.ids import is_uuid
 from kilonova.base.units import GIB, MIB
-from kilonova.block_storage.contract import VolumeRef
+from kilonova.block_storage.contract import SnapshotRef, VolumeRef
 from kilonova.compute.contract import BlockDevice, Flavor
 from kilonova.http.schema import convert, since
 from kilonova.http.versions import Version
@@ -114,6 +114,7 @@ async def choose(
     flavor: Flavor,
     show_image: Callable[[str], Awaitable[ImageRef]],
     show_volume: Callable[[str], Awaitable[VolumeRef]],
+    show_snapshot: Callable[[str], Awaitable[SnapshotRef]],
 ) -> BootSource:
     """Everything the server boots from and mounts exists, is ready and fits the flavor."""
     root = next(d for d in devices if d.boot_index == 0)
@@ -131,6 +132,13 @@ async def choose(
             if device is root:
                 properties = dict(volume.image_metadata)
             device.volume_size_gib = volume.size_gib
+        elif device.source_type == "snapshot":
+            snapshot = await _found(show_snapshot(device.snapshot_id), f"Snapshot {device.snapshot_id}")
+            volume = await _found(show_volume(snapshot.volume_id), f"Volume {snapshot.volume_id}")
+            _check_snapshot(snapshot, volume, device, is_root=device is root)
+            if device is root:
+                properties = dict(volume.image_metadata)
+            device.volume_size_gib = device.volume_size_gib or snapshot.size_gib
     _check_local(devices, flavor)
     from_volume = root.destination_type == "volume"
     return BootSource(devices, "" if from_volume else root.image_id, properties, from_volume)
@@ -181,6 +189,17 @@ def _check_volume(volume: VolumeRef, *, is_root: bool) -> None:
         )
     if is_root and not volume.bootable:
         raise invalid(f"Block Device {volume.id} is not bootable.", hint="Set it bootable, or choose another.")
+
+
+def _check_snapshot(snapshot: SnapshotRef, volume: VolumeRef, device: BlockDevice, *, is_root: bool) -> None:
+    if snapshot.status != "available":
+        raise invalid(f"Invalid snapshot: snapshot {snapshot.id} must be available. Currently in {snapshot.status}.")
+    if 0 < device.volume_size_gib < snapshot.size_gib:
+        raise invalid(
+            f"Volume size {device.volume_size_gib} GiB is smaller than the snapshot's {snapshot.size_gib} GiB."
+        )
+    if is_root and not volume.bootable:
+        raise invalid(f"Block Device {snapshot.id} is not bootable.", hint="Its volume is not.")
 
 
 def _check_local(devices: list[BlockDevice], flavor: Flavor) -> None:

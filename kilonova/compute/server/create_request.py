@@ -170,6 +170,7 @@ async def boot_source(compute: Compute, request: Request[Any], want: CreateServe
         flavor,
         lambda image_id: compute.peers.images.show(token, image_id),
         lambda volume_id: compute.peers.volumes.show(token, volume_id),
+        lambda snapshot_id: compute.peers.volumes.show_snapshot(token, snapshot_id),
     )
     if not boot.from_volume and flavor.root_gb == 0:
         request.enforce(rule=ZERO_DISK)
