@@ -104,6 +104,36 @@ def test_a_disk_comes_by_its_serial_holds_a_file_system_and_goes_even_when_mount
     guest.status_is(volume, "available")
 
 
+def test_a_volume_from_a_snapshot_has_what_was_there_then_and_not_what_came_later(guest: Guest) -> None:
+    volume = guest.volume("original")
+
+    def write(words: str) -> None:
+        guest.openstack("server", "add", "volume", "first", "original")
+        guest.status_is(volume, "in-use")
+        disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
+        guest.run(f"echo {words} | sudo dd of=/dev/{disk} bs=512 seek=1000000 conv=sync && sudo sync")
+        guest.openstack("server", "remove", "volume", "first", "original")
+        guest.status_is(volume, "available")
+
+    write("then")
+    guest.openstack("volume", "snapshot", "create", "--volume", "original", "moment")
+    snapshot = guest.sdk.block_storage.find_snapshot("moment", ignore_missing=False)
+    guest.status_is(snapshot, "available")
+    write("later")
+    guest.openstack("volume", "create", "--snapshot", "moment", "restored")
+    restored = guest.sdk.block_storage.find_volume("restored", ignore_missing=False)
+    guest.status_is(restored, "available")
+    listed = guest.openstack("volume", "snapshot", "list", "-f", "json")
+    assert [(one["Name"], one["Status"]) for one in listed] == [("moment", "available")]
+    guest.openstack("volume", "snapshot", "delete", "moment")
+    guest.openstack("server", "add", "volume", "first", "restored")
+    guest.status_is(restored, "in-use")
+    disk = guest.until(FIND_DISK.format(serial=restored.id[:20]), "vd").split()[0]
+    assert guest.run(f"sudo dd if=/dev/{disk} bs=512 skip=1000000 count=1 | tr -d '\\0'").strip() == "then"
+    guest.openstack("server", "remove", "volume", "first", "restored")
+    guest.status_is(restored, "available")
+
+
 def test_a_nic_comes_gets_an_address_and_goes(guest: Guest) -> None:
     network = guest.sdk.network.create_network(name="second")
     guest.sdk.network.create_subnet(network_id=network.id, name="second", ip_version=4, cidr="10.99.0.0/24")
