@@ -73,6 +73,8 @@ def begin(connection: Connection, row: OperationRow, statuses: Collection[str], 
     if volume.operation_id:
         journal.supersede(connection, volume.operation_id, row.created_at)
     row.args |= {"over": volume.operation_id, "snapshot_ids": [one.id for one in snapshots]}
+    for one in snapshots:
+        snapshot_store.change(connection, one.id, {"status": "deleting", "updated_at": row.created_at})
     values = {"status": "deleting", "previous_status": volume.status, "operation_id": row.id}
     store.change(connection, volume.id, {**values, "updated_at": row.created_at})
     journal.insert(connection, row)

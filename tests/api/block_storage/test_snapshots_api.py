@@ -72,6 +72,10 @@ def test_a_volume_with_snapshots_stays_unless_all_go() -> None:
         assert "have snapshots" in refused["badRequest"]["message"]
         await s.api("admin").post(f"/v3/volumes/{volume_id}/action", {"os-force_delete": {}}, 400)
         await s.api().delete(f"/v3/volumes/{volume_id}?cascade=true", 202)
+        going = (await s.api().get("/v3/snapshots"))["snapshots"]
+        assert {one["status"] for one in going} == {"deleting"}
+        await s.api().post("/v3/volumes", {"volume": {"snapshot_id": going[0]["id"]}}, 400)
+        await s.api().delete(f"/v3/snapshots/{going[0]['id']}", 400)
         await s.settle()
         assert s.statuses() == {}
         assert (await s.api().get("/v3/snapshots"))["snapshots"] == []
