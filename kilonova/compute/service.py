@@ -27,6 +27,7 @@ from kilonova.compute.reconcile import (
     reclaim,
     retention,
 )
+from kilonova.compute.scheduler import resource as scheduler
 from kilonova.compute.server import (
     actions,
     attach_interface,
@@ -72,7 +73,7 @@ _PLUG = (attach_volume, attach_interface, snapshot)
 _CHANGE = (resize, resize_confirm, rebuild, migrations)
 _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
-_HOSTS = (availability_zone, aggregate, services, hypervisors)
+_HOSTS = (availability_zone, aggregate, services, hypervisors, scheduler)
 _NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,
