@@ -18,6 +18,7 @@ from kilonova.identity.schema import (
     roles,
     users,
 )
+from kilonova.identity.token.roles_store import by
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -97,21 +98,29 @@ def role_ids(connection: Connection, like: Assignment) -> list[str]:
     return list(connection.scalars(found))
 
 
-def listed(connection: Connection, wanted: dict[str, object]) -> list[Assignment]:
-    """As given, with these column values."""
+def listed(connection: Connection, wanted: dict[str, object], user_id: str = "") -> list[Assignment]:
+    """As given, with these column values; with `user_id` those of the user and of the groups it is in."""
     found = sa.select(assignments).where(*(assignments.c[name] == value for name, value in wanted.items()))
+    if user_id:
+        found = found.where(by(user_id))
     rows = connection.execute(found.order_by(assignments.c.actor_id, assignments.c.scope_id, assignments.c.role_id))
     return [Assignment(**row._mapping) for row in rows]
 
 
-def read_wider(connection: Connection, implied: Iterable[tuple[str, str]]) -> Wider:
-    """Memberships, implications and the tree of projects."""
+def read_wider(
+    connection: Connection, implied: Iterable[tuple[str, str]], user_id: str = "", tree: bool = True
+) -> Wider:
+    """Memberships (of one user), implications, and the tree of projects when it is needed."""
     members: dict[str, list[str]] = {}
-    for row in connection.execute(sa.select(memberships)):
+    joined = sa.select(memberships)
+    if user_id:
+        joined = joined.where(memberships.c.user_id == user_id)
+    for row in connection.execute(joined):
         members.setdefault(row.group_id, []).append(row.user_id)
     below: dict[str, list[str]] = {}
-    for row in connection.execute(sa.select(projects.c.id, projects.c.parent_id)):
-        below.setdefault(row.parent_id, []).append(row.id)
+    if tree:
+        for row in connection.execute(sa.select(projects.c.id, projects.c.parent_id)):
+            below.setdefault(row.parent_id, []).append(row.id)
     hidden = connection.scalars(sa.select(roles.c.id).where(roles.c.domain_id != ""))
     return Wider(members, list(implied), below, frozenset(hidden))
 

@@ -142,3 +142,16 @@ async def test_disabling_a_project_or_domain_ends_its_tokens_for_good(cloud: Clo
     await admin.patch(f"/v3/domains/{domain['id']}", {"domain": {"enabled": False}})
     await admin.delete(f"/v3/domains/{domain['id']}")
     await admin.post("/v3/domains", {"domain": {"name": "DEFAULT"}}, 409)
+
+
+async def test_what_is_in_effect_for_one_user_is_its_part_of_the_whole(cloud: Cloud) -> None:
+    admin = await cloud.admin()
+    user = await cloud.user(admin, "alice", "member", project_id=cloud.made.project_id)
+    group = (await admin.post("/v3/groups", {"group": {"name": "staff"}}, 201))["group"]["id"]
+    await admin.put(f"/v3/groups/{group}/users/{user['id']}", None, 204)
+    below = f"/v3/OS-INHERIT/domains/default/groups/{group}/roles/{cloud.made.role_ids['reader']}/inherited_to_projects"
+    await admin.put(below, None, 204)
+    whole = (await admin.get("/v3/role_assignments?effective"))["role_assignments"]
+    hers = (await admin.get(f"/v3/role_assignments?effective&user.id={user['id']}"))["role_assignments"]
+    assert len(hers) > 3
+    assert hers == [one for one in whole if one["user"]["id"] == user["id"]]
