@@ -8,12 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import placement, report
+from tests.bench import identity, placement, report
 from tests.bench.load import Driver
 from tests.bench.phases import IMAGE, ORDER, Bench, Result
 from tests.fake_cloud import FakeCloud, fake_cloud
 
-ALONE = {"placement": placement.measure}
+ALONE = {"placement": placement.measure, "identity": identity.measure}
 
 
 async def measure(cloud: FakeCloud, chosen: list[str]) -> list[Result]:

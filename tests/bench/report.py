@@ -56,6 +56,15 @@ PROMISES = {
     "candidates_all_cpu": Promise("the same", "CPU ms", 100),
     "claims": Promise("claims in batches of 64, from one caller", "claims/s", 1000, at_least=True),
     "claim_cpu": Promise("one of them", "CPU µs", 600),
+    "identity_cached": Promise("validate a token that is remembered, in process", "CPU ms", 0.02),
+    "identity_uncached": Promise("validate one that is not", "CPU ms", 0.8, "4–6"),
+    "identity_credential": Promise("log in by application credential", "CPU ms", 1),
+    "identity_password": Promise("log in by password", "CPU ms", 30, "242"),
+    "identity_effective": Promise("effective assignments of one user", "CPU ms", 5),
+    "identity_names": Promise("the same with names", "CPU ms", 5),
+    "identity_page": Promise("100 users, by the beginning of their names", "CPU ms", 20),
+    "identity_user": Promise("GET one user", "CPU ms", 1),
+    "identity_all": Promise("GET all 10,000 users", "CPU ms", 500),
 }
 
 

@@ -100,7 +100,7 @@ async def _given(service: IdentityService, request: Request[Any]) -> list[Effect
 async def _effects(service: IdentityService, request: Request[Any]) -> list[Effect]:
     """Of one user when one is asked for: only what concerns it is read, however many others there are."""
     user_id = request.query.get("user.id") or ""
-    wanted = {"inherited": True} if _INHERITED in request.query else {}
+    wanted: dict[str, Any] = {"inherited": True} if _INHERITED in request.query else {}
     given = await service.db.read(assignment_store.listed, wanted, user_id)
     pairs, inherits = await service.db.read(role_store.pairs), any(one.inherited for one in given)
     wider = await service.db.read(assignment_store.read_wider, pairs, user_id, inherits)
