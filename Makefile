@@ -4,7 +4,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: help setup run stop test test-full lint bench conformance diagrams docs lock clean
+.PHONY: help setup run stop test test-full cluster cluster-stop lint bench conformance diagrams docs lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,12 @@ run: ## install what running needs, start a whole cloud, boot a first server; op
 
 stop: ## stop it: guests shut down cleanly, data stays (ARGS=--purge leaves nothing)
 	@$(BIN)/kilonova down $(ARGS)
+
+cluster: ## a cluster of 5 machines in namespaces, every service in two copies; DB=mariadb, ARGS="--copies 1 --fake"
+	@scripts/cluster up $(if $(DB),--db $(DB)) $(ARGS)
+
+cluster-stop: ## take it down; nothing is left
+	@scripts/cluster down
 
 test: setup ## style, unit, contract, law, API, guest and cluster tests; select with ARGS="tests/unit -k words"
 	@scripts/test $(ARGS)

@@ -1,4 +1,4 @@
-"""Real PostgreSQL, MariaDB, RabbitMQ and memcached for tests: no systemd, own directories, loopback only.
+"""Real PostgreSQL, MariaDB, RabbitMQ and memcached for tests: no systemd, own directories, loopback by default.
 
 Each runs on a free port, as its own unprivileged user when we are root, and dies with the test run. Two of a kind
 can run side by side. Data is thrown away at the end, so nothing waits for a disk.
@@ -57,7 +57,8 @@ class Service:
     polite = signal.SIGTERM
     start_seconds = 60.0
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        self.address = address
         self.port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="kilonova-test-"))
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -80,7 +81,7 @@ class Service:
     def answers(self) -> bool:
         """Whether it serves by now."""
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self.address, self.port), 1).close()
         except OSError:
             return False
         return True
@@ -190,7 +191,7 @@ class RabbitMQ(Service):
         self._server = installed if installed.exists() else self._server
         self._mapper_port, self._node_port = free_port(), free_port()
         (self.directory / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\n"
+            f"listeners.tcp.1 = {self.address}:{self.port}\nloopback_users = none\n"
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 400MB\n"
             "raft.wal_max_size_bytes = 16000000\n"
@@ -200,7 +201,7 @@ class RabbitMQ(Service):
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        return f"amqp://guest:guest@{self.address}:{self.port}/"
 
     @property
     def node(self) -> str:
@@ -233,7 +234,7 @@ class RabbitMQ(Service):
 
     def answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+            with socket.create_connection((self.address, self.port), 1) as connection:
                 connection.settimeout(2)
                 connection.sendall(b"AMQP\x00\x00\x09\x01")
                 return len(connection.recv(1)) == 1
@@ -242,9 +243,11 @@ class RabbitMQ(Service):
 
     def queues(self) -> list[str]:
         """The names of its queues, as the operator's tool lists them."""
-        tool = self._server.with_name("rabbitmqctl")
-        listed = self.run([str(tool), "-q", "-n", self.node, "list_queues", "name", "--no-table-headers"])
-        return sorted(listed.split())
+        return sorted(self.run(self.control("list_queues", "name", "--no-table-headers").split()).split())
+
+    def control(self, *words: str) -> str:
+        """The command line of the operator's tool; run it as the broker's user, or as root with its cookie."""
+        return " ".join([str(self._server.with_name("rabbitmqctl")), "-q", "-n", self.node, *words])
 
 
 class PostgreSQL(Service):
@@ -263,16 +266,18 @@ class PostgreSQL(Service):
                 *("--auth", "scram-sha-256", "--pwfile", str(password), "-E", "UTF8", "--locale", "C.UTF-8"),
             ]
         )
+        with (self.directory / "data/pg_hba.conf").open("a") as allowed:
+            allowed.write("host all all samenet scram-sha-256\n")
 
     def command(self) -> list[str]:
         settings = {
             "port": self.port,
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self.address,
             "unix_socket_directories": "",
             "fsync": "off",
             "deadlock_timeout": "100ms",
             "full_page_writes": "off",
-            "max_connections": 100,
+            "max_connections": 300,
             "shared_buffers": "32MB",
         }
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -292,7 +297,7 @@ class PostgreSQL(Service):
 
     def sql(self, statement: str) -> str:
         """What psql prints for a statement."""
-        tool = [binary("psql", "postgresql-client"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "kilonova"]
+        tool = [binary("psql", "postgresql-client"), "-h", self.address, "-p", str(self.port), "-U", "kilonova"]
         return self.run([*tool, "-d", "postgres", "-XAtc", statement], {"PGPASSWORD": PASSWORD})
 
     @contextmanager
@@ -301,7 +306,7 @@ class PostgreSQL(Service):
         name = f"test_{_ports.getrandbits(48):x}"
         self.sql(f"CREATE DATABASE {name}")
         try:
-            yield f"postgresql://kilonova:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+            yield f"postgresql://kilonova:{PASSWORD}@{self.address}:{self.port}/{name}"
         finally:
             self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -328,7 +333,13 @@ class MariaDB(Service):
         at = self.directory
         return [
             *(binary("mariadbd", "mariadb-server"), "--no-defaults", f"--datadir={at}/data", f"--socket={at}/socket"),
-            *(f"--port={self.port}", "--bind-address=127.0.0.1", "--skip-name-resolve", f"--init-file={at}/first.sql"),
+            *(
+                f"--port={self.port}",
+                f"--bind-address={self.address}",
+                "--max-connections=500",
+                "--skip-name-resolve",
+                f"--init-file={at}/first.sql",
+            ),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"),
             *("--innodb-doublewrite=0", "--performance-schema=0", "--skip-log-bin", f"--pid-file={at}/pid"),
         ]
@@ -343,7 +354,7 @@ class MariaDB(Service):
 
     def sql(self, statement: str) -> str:
         """What the mariadb client prints for a statement."""
-        tool = [binary("mariadb", "mariadb-client"), "--no-defaults", "-h", "127.0.0.1", "-P", str(self.port)]
+        tool = [binary("mariadb", "mariadb-client"), "--no-defaults", "-h", self.address, "-P", str(self.port)]
         return self.run([*tool, "-u", "kilonova", "-BNe", statement], {"MYSQL_PWD": PASSWORD})
 
     @contextmanager
@@ -352,7 +363,7 @@ class MariaDB(Service):
         name = f"test_{_ports.getrandbits(48):x}"
         self.sql(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin")
         try:
-            yield f"mysql://kilonova:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+            yield f"mysql://kilonova:{PASSWORD}@{self.address}:{self.port}/{name}"
         finally:
             self.sql(f"DROP DATABASE {name}")
 
@@ -363,7 +374,7 @@ class Memcached(Service):
     user = "nobody"
 
     def command(self) -> list[str]:
-        return [binary("memcached", "memcached"), "-l", "127.0.0.1", "-p", str(self.port), "-m", "16", "-U", "0"]
+        return [binary("memcached", "memcached"), "-l", self.address, "-p", str(self.port), "-m", "16", "-U", "0"]
 
     def as_user(self, command: list[str]) -> list[str]:
         if os.geteuid() != 0:
@@ -372,4 +383,4 @@ class Memcached(Service):
 
     @property
     def url(self) -> str:
-        return f"memcached://127.0.0.1:{self.port}"
+        return f"memcached://{self.address}:{self.port}"

@@ -44,6 +44,10 @@ class AmqpBus:
         self._has_replies = False
         self._closed = False
 
+    def connect(self) -> None:
+        """Look for a broker now, in the background, not at the first message: who is not connected is not ready."""
+        self._link.begin()
+
     @property
     def is_up(self) -> bool:
         """Whether a broker is connected now: for readiness and metrics."""

@@ -4,15 +4,13 @@ another has forgotten. The simulation balances the same books after every seed (
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kilonova.cli.environment import base_url
-from kilonova.cli.state import State
 from kilonova.compute.server import migration_store
-from kilonova.http.client import Client, HttpTransport
+from kilonova.http.client import Client, HttpTransport, Reply
 
 BUSY_MINUTES = 15
 
@@ -27,13 +25,60 @@ class Trouble:
     mend: Mend | None = None
 
 
+class Doors:
+    """Every service behind one client: the first word of a path says which."""
+
+    def __init__(self, url_of: Callable[[str], str]) -> None:
+        self._url_of = url_of
+        self._open: dict[str, HttpTransport] = {}
+
+    def _door(self, target: str) -> tuple[HttpTransport, str]:
+        _, mount, rest = target.split("/", 2)
+        if mount not in self._open:
+            self._open[mount] = HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60)
+        return self._open[mount], f"/{rest}"
+
+    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """As the service answers."""
+        door, rest = self._door(target)
+        return await door.send(method, rest, headers, body)
+
+    def stream(self, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply | bytes]:
+        """First a Reply without content, then chunks."""
+        door, rest = self._door(target)
+        return door.stream(method, rest, headers)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        for door in self._open.values():
+            await door.close()
+
+
 class Books:
     """Reads every service as the admin and compares."""
 
-    def __init__(self, state: State) -> None:
-        self._secrets = state.secrets()
-        self._client = Client(HttpTransport(base_url(state.choices()), timeout_seconds=60))
+    def __init__(self, url_of: Callable[[str], str], admin_password: str) -> None:
+        """`url_of("/compute")` is where that service is asked."""
+        self._client = Client(Doors(url_of))
+        self._admin_password = admin_password
         self._token = ""
+
+    async def silent(self) -> list[Trouble]:
+        """Workers and agents that do not report any more."""
+        await self._log_in()
+        found = []
+        for one in (await self._ask("GET", "/compute/v2.1/os-services"))["services"]:
+            if one["state"] != "up":
+                found.append(Trouble(f"{one['binary']} on {one['host']} is down: last heard {one['updated_at']}"))
+        for one in (await self._ask("GET", "/volume/v3/os-services"))["services"]:
+            if one["state"] != "up":
+                found.append(Trouble(f"{one['binary']} on {one['host']} is down: last heard {one['updated_at']}"))
+        for one in (await self._ask("GET", "/network/v2.0/agents"))["agents"]:
+            if not one["alive"]:
+                found.append(
+                    Trouble(f"{one['binary']} on {one['host']} is down: last heard {one['heartbeat_timestamp']}")
+                )
+        return found
 
     async def troubles(self) -> list[Trouble]:
         """All that does not balance. Servers that are being built or deleted right now are left out."""
@@ -50,7 +95,7 @@ class Books:
         await self._client.close()
 
     async def _log_in(self) -> None:
-        user = {"name": "admin", "domain": {"id": "default"}, "password": self._secrets.admin_password}
+        user = {"name": "admin", "domain": {"id": "default"}, "password": self._admin_password}
         scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
         auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
         reply = await self._client.request("POST", "/identity/v3/auth/tokens", json={"auth": auth})

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kilonova.base.faults import invalid
 from kilonova.base.settings import fill, overlay, read_file
 from kilonova.compute.core import ComputeSettings
 from kilonova.compute.scheduler.rules import SchedulerSettings
@@ -53,6 +54,17 @@ class ClusterSettings:
     tunnel_ip: str = ""  # of this host, where tunnels end; "": host_ip
     external_interface: str = ""  # of a network node: its wire to the external network; no address of ours on it
     volumes: str = ""  # where all hosts see the same files of volumes; "": directory/volumes, right for one machine
+
+    def internal_url(self, path: str) -> str:
+        """Where services reach `/compute/v2.1`: `endpoints` names a service by its mount and holds its whole URL."""
+        _, mount, *rest = path.split("/", 2)
+        endpoint = self.endpoints.get(mount, f"{self.url.rstrip('/')}/{mount}")
+        if not endpoint.startswith("http"):
+            raise invalid(
+                f"Where is {mount}? Neither [cluster.endpoints] nor [cluster] url says it.",
+                hint=f'[cluster.endpoints]\n  {mount} = "http://HOST:PORT/{mount}"',
+            )
+        return "/".join([endpoint.rstrip("/"), *rest])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ async def take_down(state: State, choices: Choices, *, purge: bool, told: Callab
     try:
         if choices.hypervisor == "libvirt":
             for directory in sorted((state.directory / "hosts").glob("node*")):
-                await _stop_host(world, directory, choices, purge=purge, told=told)
+                number = directory.name.removeprefix("node")
+                namespace = f"{choices.prefix}h{number}" if choices.network == "linux" else ""
+                await stop_host(world, directory, namespace, purge=purge, told=told)
         if choices.network == "linux":
             from kilonova.node.vswitch.machine import left_behind
             from kilonova.node.vswitch.machine import purge as purge_network
@@ -33,15 +35,15 @@ async def take_down(state: State, choices: Choices, *, purge: bool, told: Callab
         await world.close()
 
 
-async def _stop_host(
-    world: LiveWorld, directory: Path, choices: Choices, *, purge: bool, told: Callable[[str], None]
+async def stop_host(
+    world: LiveWorld, directory: Path, namespace: str, *, purge: bool, told: Callable[[str], None]
 ) -> None:
+    """The guests and the libvirt of the host that keeps its things in `directory` have ended."""
     from kilonova.node.hypervisor.libvirt import LibvirtHypervisor
     from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
 
     if not (directory / "v").exists():
         return
-    namespace = f"{choices.prefix}h{directory.name.removeprefix('node')}" if choices.network == "linux" else ""
     daemon = PrivateLibvirtd(str(directory / "v"), directory.name, namespace=namespace)
     if not await world.blocking(daemon.pid) and not await world.blocking(daemon.running_guests):
         return

@@ -108,6 +108,10 @@ def test_queues_have_the_names_that_operators_know(cloud: Cluster, member: Any) 
     assert set(cloud.broker.queues()) >= QUEUES
 
 
+def test_doctor_finds_every_worker_and_balanced_books(cloud: Cluster, member: Any) -> None:
+    assert "all is well" in cloud.run("doctor")
+
+
 def test_control_processes_are_not_root(cloud: Cluster) -> None:
     if not cloud.user:
         pytest.skip("root: needs it, and a Python and a tree that `nobody` can read")

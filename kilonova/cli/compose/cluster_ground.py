@@ -69,6 +69,7 @@ class ClusterGround(Ground):
             if not self.cluster.brokers:
                 raise invalid("[cluster] brokers names no broker.", hint='brokers = ["amqp://user:password@host/"]')
             self._buses[sender] = AmqpBus(self.world, self.cluster.brokers, sender, self._keys(sender))
+            self._buses[sender].connect()
         return self._buses[sender]
 
     def _keys(self, sender: str) -> Mapping[str, bytes]:
@@ -85,15 +86,7 @@ class ClusterGround(Ground):
         return f"{self.cluster.url.rstrip('/')}{path}" if self.cluster.url else self.internal_url(path)
 
     def internal_url(self, path: str) -> str:
-        """`[cluster.endpoints]` names a service by its mount and holds its whole URL, path included."""
-        _, mount, *rest = path.split("/", 2)
-        endpoint = self.cluster.endpoints.get(mount, f"{self.cluster.url.rstrip('/')}/{mount}")
-        if not endpoint.startswith("http"):
-            raise invalid(
-                f"Where is {mount}? Neither [cluster.endpoints] nor [cluster] url says it.",
-                hint=f'[cluster.endpoints]\n  {mount} = "http://HOST:PORT/{mount}"',
-            )
-        return "/".join([endpoint.rstrip("/"), *rest])
+        return self.cluster.internal_url(path)
 
     def network_settings(self) -> NetworkSettings:
         return self.settings.network
@@ -107,7 +100,7 @@ class ClusterGround(Ground):
         found = [f"no broker for {sender}" for sender, bus in self._buses.items() if not bus.is_up]
         for name, db in self.databases.items():
             try:
-                await db.read(lambda connection: connection.execute(sa.literal(1).select()).scalar_one())
+                await db.read(lambda connection: connection.execute(sa.select(sa.literal(1))).scalar_one())
             except Fault as fault:
                 found.append(f"database {name}: {fault.message}")
         return found
