@@ -233,11 +233,16 @@ def _may_run_again(error: DBAPIError) -> bool:
     return _number(error) in {*MET_ANOTHER, "25P03"} or error.connection_invalidated
 
 
+def probe(connection: Connection) -> None:
+    """Nothing, when the database answers."""
+    connection.execute(sa.text("SELECT 1")).scalar_one()
+
+
 async def server_database(name: str, url: str, world: World, **options: Any) -> ServerDatabase:
     """A ServerDatabase that was reached once; UNAVAILABLE says which server did not answer."""
     database = ServerDatabase(name, url, world, **options)
     try:
-        await database.read(lambda connection: connection.execute(sa.text("SELECT 1")).scalar_one())
+        await database.read(probe)
     except Fault:
         await database.close()
         raise

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.base.world import LiveWorld
 from kilonova.bus.amqp import AmqpBus
@@ -17,7 +15,7 @@ from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
 from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current, missing
-from kilonova.db.server import ServerDatabase
+from kilonova.db.server import ServerDatabase, probe
 from kilonova.http.client import HttpTransport
 from kilonova.network.settings import NetworkSettings
 from kilonova.trace.collect import Batcher
@@ -100,7 +98,7 @@ class ClusterGround(Ground):
         found = [f"no broker for {sender}" for sender, bus in self._buses.items() if not bus.is_up]
         for name, db in self.databases.items():
             try:
-                await db.read(lambda connection: connection.execute(sa.select(sa.literal(1))).scalar_one())
+                await db.read(probe)
             except Fault as fault:
                 found.append(f"database {name}: {fault.message}")
         return found
