@@ -54,10 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     service.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
     service.add_argument("--host", default="", help="this host's name (agents)")
     service.add_argument("--listen", default="", help="HOST:PORT (APIs)")
-    host = command("host", "this host of a cluster", "host")
-    host.add_argument("what", choices=("purge",), help="purge: nothing that its agents made here is left")
-    host.add_argument("name", nargs="?", default="", help="its name (default: the machine's, up to the first dot)")
-    host.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
+    _host_options(command("host", "a host of a cluster", "host"))
     database = command("db", "the databases' schema", "database")
     database.add_argument("what", choices=("upgrade", "check"))
     database.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
@@ -77,6 +74,14 @@ def _image_options(image: argparse.ArgumentParser) -> None:
     image.add_argument("--private", action="store_true", help="only the admin's project sees it")
     image.add_argument("--again", action="store_true", help="also when an image of that name is there")
     image.add_argument("--list", type=Path, default=None, help="TOML file of sources (STATE/image-sources.toml)")
+
+
+def _host_options(host: argparse.ArgumentParser) -> None:
+    host.add_argument("what", choices=("secrets", "purge"), help="secrets: make its own; purge: nothing is left here")
+    host.add_argument("name", nargs="?", default="", help="its name (default: the machine's, up to the first dot)")
+    host.add_argument("--output", "-o", type=Path, help="secrets: the file to write, for the host (0600)")
+    host.add_argument("--role", choices=("compute", "network", "volume"), action="append", help="secrets: what it runs")
+    host.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
 
 
 def _up_options(up: argparse.ArgumentParser) -> None:

@@ -35,6 +35,11 @@ def run(options: argparse.Namespace) -> int:
     parts = parts_of(options.name)
     settings = read_settings(str(options.config))
     secrets = secrets_of(Path(settings.cluster.secrets))
+    if not secrets.deployment_keys and not all(part.sender for part in parts):
+        raise invalid(
+            f"{settings.cluster.secrets} holds the secrets of one host, and {options.name} is not an agent.",
+            hint="Control processes need the cluster's whole secrets file.",
+        )
     host = options.host or socket.gethostname().partition(".")[0]
     if not HOST_NAME.fullmatch(host):
         raise invalid(f"--host {host!r} is not a host name.", hint="Letters, digits and dashes; no domain.")

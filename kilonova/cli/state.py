@@ -22,15 +22,21 @@ PUBLIC_RANGES = [f"172.24.{third}.0/24" for third in range(4, 250)]
 VNI_BLOCK = 4096
 
 
-class Secrets(msgspec.Struct):
-    """What `up` generates at first start; 0600."""
+class Secrets(msgspec.Struct, omit_defaults=True):
+    """What `up` generates at first start; 0600. A cluster's host is given a file of its own, in which little is set."""
 
-    deployment_keys: list[str]
-    admin_password: str
-    member_password: str
-    metadata_secret: str
-    bus_secret: str
-    service_passwords: dict[str, str]
+    deployment_keys: list[str] = []
+    admin_password: str = ""
+    member_password: str = ""
+    metadata_secret: str = ""
+    bus_secret: str = ""  # every key on the bus follows from it
+    service_passwords: dict[str, str] = {}
+    bus_keys: dict[str, str] = {}  # a host's own: sender or type → key in hex
+
+    @property
+    def agent_user(self) -> str:
+        """The service user of this machine's agents: a host's own, or the one that a whole file gives them all."""
+        return "agent" if "agent" in self.service_passwords else next(iter(self.service_passwords), "agent")
 
 
 class Choices(msgspec.Struct):

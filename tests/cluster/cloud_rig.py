@@ -44,6 +44,7 @@ class Cluster:
         self.prefix = f"kilonova_{free_port()}"
         self.user = unprivileged()
         self.processes: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+        self.own: dict[str, dict[str, str]] = {}  # hosts that may know little: their environment
         self.config = directory / "cluster.toml"
         self.config.write_text(self._settings())
 
@@ -71,10 +72,28 @@ user = "{self.user}"
 
     def run(self, *words: str) -> str:
         """`kilonova WORDS --config FILE`, to its end."""
-        command = [sys.executable, "-m", "kilonova.cli.main", *words, "--config", str(self.config)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        done = self._run(words, {})
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+    def refused(self, *words: str, environment: dict[str, str]) -> str:
+        """What it says when it does not do it."""
+        done = self._run(words, environment)
+        assert done.returncode == 1, done.stdout + done.stderr
+        return done.stderr
+
+    def _run(self, words: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kilonova.cli.main", *words, "--config", str(self.config)]
+        return subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def give_own_secrets(self, host: str) -> dict[str, Any]:
+        """From now on the processes of `host` have its own secrets only; what is in them."""
+        file = self.directory / f"{host}.json"
+        self.run("host", "secrets", host, "--output", str(file))
+        self.own[host] = {"KILONOVA_CLUSTER_SECRETS": str(file), "KILONOVA_CLUSTER_DATABASE": ""}
+        return dict(json.loads(file.read_text()))
 
     def start(self, *services: tuple[str, str]) -> None:
         """Start (name, host) each, together, and return when all say that they are ready."""
@@ -90,7 +109,14 @@ user = "{self.user}"
         words = ["service", name, "--config", str(self.config), "--host", host]
         command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "kilonova.cli.main", *words]
         with (self.directory / f"{name}.{host}.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=os.environ | self.own.get(host, {}),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+            )
 
     def log(self, name: str, host: str) -> str:
         """The end of what a process said."""

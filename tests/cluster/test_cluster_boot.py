@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +11,10 @@ from typing import Any
 
 import pytest
 
+from kilonova.base.faults import Fault, Kind
+from kilonova.base.world import LiveWorld
+from kilonova.bus.amqp import AmqpBus
+from kilonova.bus.contract import Target
 from tests.cluster.cloud_rig import APIS, Cluster, cluster
 from tests.services import PostgreSQL, RabbitMQ
 
@@ -55,6 +61,7 @@ def cloud(rabbitmq: RabbitMQ, postgresql: PostgreSQL) -> Iterator[Cluster]:
     with cluster(rabbitmq, postgresql) as made:
         assert "identity       applied: m0001" in made.run("db", "upgrade")
         made.run("db", "check")
+        made.give_own_secrets("node2")
         made.start(*CONTROL, *AGENTS)
         yield made
         assert made.stop() == {}, "every process leaves politely"
@@ -110,6 +117,60 @@ def test_queues_have_the_names_that_operators_know(cloud: Cluster, member: Any) 
 
 def test_doctor_finds_every_worker_and_balanced_books(cloud: Cluster, member: Any) -> None:
     assert "all is well" in cloud.run("doctor")
+
+
+def test_a_host_with_secrets_of_its_own_builds_and_holds_nothing_more(cloud: Cluster, member: Any) -> None:
+    held = json.loads((cloud.directory / "node2.json").read_text())
+    assert set(held["bus_keys"]) == {"compute", "compute.node2", "l2_agent", "l2_agent.node2"}
+    assert set(held) == {"bus_keys", "service_passwords"}
+    assert set(held["service_passwords"]) == {"agent-node2"}
+    server = on_host(cloud, member, "node2")
+    assert server.status == "ACTIVE"
+    refused = cloud.refused("service", "conductor", environment=cloud.own["node2"])
+    assert "holds the secrets of one host" in refused
+
+
+def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, member: Any) -> None:
+    server = on_host(cloud, member, "node1")
+    held = json.loads((cloud.directory / "node2.json").read_text())["bus_keys"]
+    own = {name: bytes.fromhex(key) for name, key in held.items()}
+
+    async def ask(speaker: str, keys: dict[str, bytes], host: str) -> Kind:
+        world = LiveWorld("attacker")
+        bus = AmqpBus(world, [cloud.broker.url], speaker, keys)
+        try:
+            await bus.call(
+                Target("nova", "conductor"),
+                "server_for_host",
+                {"host": host, "server_id": server.id},
+                timeout_seconds=3,
+            )
+        except Fault as fault:
+            return fault.kind
+        finally:
+            await bus.close()
+            await world.close()
+        raise AssertionError("it was answered")
+
+    assert asyncio.run(ask("compute.node2", own, "node1")) is Kind.FORBIDDEN
+    assert asyncio.run(ask("compute.node2", own, "node2")) is Kind.NOT_FOUND
+    assert asyncio.run(ask("compute.node1", own, "node1")) is Kind.FORBIDDEN, "it has no key to speak as node1"
+    forged = {"compute.node1": own["compute.node2"]}
+    assert asyncio.run(ask("compute.node1", forged, "node1")) is Kind.UNAVAILABLE, "nobody answers a forged call"
+    assert asyncio.run(ask("conductor", {"control": own["compute"]}, "node1")) is Kind.UNAVAILABLE
+
+
+def on_host(cloud: Cluster, member: Any, host: str) -> Any:
+    """A server that came to be on this host, because the others are disabled meanwhile."""
+    admin = cloud.sdk("admin")
+    others = [one for one in admin.compute.services(binary="nova-compute") if one.host != host]
+    for one in others:
+        admin.compute.disable_service(one)
+    made = member.compute.wait_for_server(build(member, f"on-{host}"), interval=0.3, wait=90)
+    for one in others:
+        admin.compute.enable_service(one)
+    assert admin.compute.get_server(made.id).hypervisor_hostname == host
+    return made
 
 
 def test_control_processes_are_not_root(cloud: Cluster) -> None:

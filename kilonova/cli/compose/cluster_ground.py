@@ -72,6 +72,8 @@ class ClusterGround(Ground):
 
     def _keys(self, sender: str) -> Mapping[str, bytes]:
         """An agent's ring holds its own key and its type's; only the control plane can speak as anybody."""
+        if self.secrets.bus_keys:
+            return {name: bytes.fromhex(key) for name, key in self.secrets.bus_keys.items()}
         secret = self.secrets.bus_secret.encode()
         return agent_keys(secret, sender) if sender.partition(".")[0] in AGENT_TYPES else DerivedKeys(secret)
 

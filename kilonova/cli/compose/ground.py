@@ -37,7 +37,6 @@ class Ground(ABC):
         self.settings = settings
         self.secrets = secrets
         self.directory = directory
-        self.sealer = Sealer(secrets.deployment_keys)
         self.mounts: dict[str, Any] = {}
         self.policies: list[PolicyFile] = []
         self.databases: dict[str, Database] = {}
@@ -70,6 +69,11 @@ class Ground(ABC):
         """Network's settings for this cloud."""
 
     # ── what they share
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """Seals what is kept secret in databases; hosts have no key for it."""
+        return Sealer(self.secrets.deployment_keys)
 
     @cached_property
     def validator(self) -> TokenValidator:

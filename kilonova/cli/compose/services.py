@@ -76,6 +76,12 @@ async def bootstrap_identity(ground: Ground, made: IdentityService) -> None:
     await bootstrap(made, Plan(secrets.admin_password, endpoints, users, user_password=secrets.member_password))
 
 
+async def make_host_user(ground: Ground, made: IdentityService, name: str, password: str) -> None:
+    """The service user of one host's agents, with this password and an agent's role."""
+    user = ServiceUserPlan(name, password, SERVICE_ROLES["agent"])
+    await bootstrap(made, Plan(ground.secrets.admin_password, (), (user,)))
+
+
 async def image_service(ground: Ground) -> image.ImageService:
     """What image's API and worker stand on."""
     db = await ground.database("image", image.MIGRATIONS)
@@ -175,10 +181,10 @@ def placement_client(ground: Ground) -> PlacementClient:
 def agent_peers(ground: Ground) -> AgentPeers:
     """What compute agents ask over REST, with the agents' own service user."""
     return AgentPeers(
-        images=ImageClient(ground.world, ground.client("/image", "agent")),
-        networks=NetworkClient(ground.client("/network", "agent")),
-        volumes=VolumeClient(ground.client("/volume", "agent")),
-        own_token=ground.token_of("agent"),
+        images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user)),
+        networks=NetworkClient(ground.client("/network", ground.secrets.agent_user)),
+        volumes=VolumeClient(ground.client("/volume", ground.secrets.agent_user)),
+        own_token=ground.token_of(ground.secrets.agent_user),
     )
 
 
@@ -187,9 +193,9 @@ def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     name = f"{host.name}@files"
     bus = ground.bus(f"cinder-volume.{name}")
     peers = VolumePeers(
-        images=ImageClient(ground.world, ground.client("/image", "agent")),
+        images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user)),
         files=host.image_files,
-        own_token=ground.token_of("agent"),
+        own_token=ground.token_of(ground.secrets.agent_user),
     )
     agent = VolumeHostAgent(ground.world, bus, name, host.volumes, peers)
     return VolumeWorker(ground.world, bus, ground.ledger(f"volume-{host.name}"), agent)
