@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kilonova.base.faults import invalid
 from kilonova.base.settings import fill, overlay, read_file
-from kilonova.compute.core import ComputeSettings
 from kilonova.compute.scheduler.rules import SchedulerSettings
+from kilonova.compute.settings import ComputeSettings
 from kilonova.identity.settings import IdentitySettings
-from kilonova.image.service import ImageSettings
+from kilonova.image.settings import ImageSettings
 from kilonova.network.settings import NetworkSettings
 
 

@@ -30,7 +30,7 @@ from kilonova.compute.contract import (
     ServerForHost,
     StepSecrets,
 )
-from kilonova.compute.core import Compute, ComputeSettings
+from kilonova.compute.core import Compute
 from kilonova.compute.host import store as hosts
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
@@ -48,6 +48,7 @@ from kilonova.compute.server.snapshot import KIND as CREATE_IMAGE
 from kilonova.compute.server.soft_delete import KINDS as SOFT_DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.compute.server.suspend import KINDS as SUSPEND
+from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import says
 from kilonova.placement.contract import Inventory
 from kilonova.saga.journal import UNFINISHED

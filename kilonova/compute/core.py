@@ -24,6 +24,7 @@ from kilonova.compute.contract import (
     Flavor,
     Scheduler,
 )
+from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import Database
 from kilonova.image.contract import MadeImages
 from kilonova.network.contract import Networks
@@ -86,31 +87,6 @@ class Catalogue(Protocol):
     def check_group(self, connection: Connection, server_id: str, host: str) -> None:
         """NO_CAPACITY when the server's group forbids the host by now; until the unit ends none of it is placed."""
         ...
-
-
-@dataclass(frozen=True)
-class ComputeSettings:
-    """How compute behaves; operators set these."""
-
-    console_base: str = "http://127.0.0.1:6080"
-    console_seconds: float = 600.0
-    stop_grace_seconds: float = 60.0
-    soft_reboot_seconds: float = 120.0  # then the guest's power is cut
-    host_down_seconds: float = 60.0
-    reclaim_instance_interval_seconds: float = 0.0  # deleted servers can be restored for so long; 0: they are gone
-    legacy_actions: bool = True  # resetNetwork and injectNetworkInfo, which today's OpenStack has taken away
-    resize_confirm_seconds: float = 0.0  # resizes that wait longer are confirmed; 0: they wait for their user
-    default_zone: str = "nova"
-    deleted_kept_days: int = 30
-    journal_kept_days: int = 30
-    decisions_kept_days: int = 7  # why the scheduler chose as it did
-    decisions_kept_most: int = 100_000
-    cpu_allocation_ratio: float = 4.0
-    memory_allocation_ratio: float = 1.0
-    disk_allocation_ratio: float = 1.0
-    reserved_memory_mb: int = 0
-    metadata_secret: str = ""
-    max_servers_per_request: int = 100
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,11 @@ from kilonova.compute.contract import (
     Flavor,
     Scheduler,
 )
-from kilonova.compute.core import Compute, ComputeSettings, Limits, Peers
+from kilonova.compute.core import Compute, Limits, Peers
 from kilonova.compute.reconcile import orphan_allocations
 from kilonova.compute.schema import metadata
 from kilonova.compute.server import seen_store, store
+from kilonova.compute.settings import ComputeSettings
 from kilonova.db.inline import InlineDatabase
 from kilonova.node.agents.compute.agent import ComputeHostAgent
 from kilonova.node.agents.compute.core import ComputeSettings as AgentSettings

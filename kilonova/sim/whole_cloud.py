@@ -18,11 +18,12 @@ from kilonova.compute import service as compute
 from kilonova.compute.catalogue import StoredCatalogue
 from kilonova.compute.client import ComputeEvents
 from kilonova.compute.conductor import ComputeConductor
-from kilonova.compute.core import Compute, ComputeSettings
+from kilonova.compute.core import Compute
 from kilonova.compute.core import Peers as ComputePeers
 from kilonova.compute.scheduler.kept import DatabaseRecorder
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
+from kilonova.compute.settings import ComputeSettings
 from kilonova.db.inline import InlineDatabase
 from kilonova.http.client import Client
 from kilonova.image import service as image

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kilonova.compute.core import ComputeSettings
 from kilonova.compute.server.store import Server
 from kilonova.compute.service import POLICY, compute_app
+from kilonova.compute.settings import ComputeSettings
 from kilonova.policy.rules import Policy
 from kilonova.saga.runner import Seams
 from kilonova.sim import books

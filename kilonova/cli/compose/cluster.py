@@ -8,25 +8,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from kilonova.base.faults import invalid
 from kilonova.cli.compose import services
 from kilonova.cli.compose.cluster_ground import ClusterGround
-from kilonova.cli.compose.cluster_host import host_prefix, make_host, make_volumes, make_wires
-from kilonova.cli.compose.consoles import console_proxy
-from kilonova.cli.compose.hosts import Host, Wires, compute_worker, network_agent
-from kilonova.cli.compose.traces import TraceKeeper
 from kilonova.cli.state import State
-from kilonova.cli.trace import trace_file
-from kilonova.compute import service as compute
-from kilonova.compute.metadata import metadata_app
-from kilonova.identity import service as identity
-from kilonova.network.worker import NetworkWorker
-from kilonova.node.agents.compute.core import ComputeSettings
-from kilonova.node.agents.frame import AgentSettings
-from kilonova.node.console_proxy import Stream
-from kilonova.saga.loops import Loops
+
+if TYPE_CHECKING:
+    from kilonova.cli.compose.hosts import Host, Wires
 
 
 class Process:
@@ -39,6 +29,8 @@ class Process:
 
     async def wires(self) -> Wires:
         """This host's network machinery, made when the first agent needs it."""
+        from kilonova.cli.compose.cluster_host import make_wires
+
         if self._wires is None:
             self._wires = await make_wires(self.ground)
             self.ground.closing.append(self._wires.close)
@@ -46,6 +38,8 @@ class Process:
 
     async def host(self) -> Host:
         """This host's whole machinery, made when the first agent needs it."""
+        from kilonova.cli.compose.cluster_host import make_host
+
         if self._host is None:
             self._host = await make_host(self.ground, await self.wires())
         return self._host
@@ -63,6 +57,9 @@ class Part:
 
 
 async def _identity_api(process: Process) -> None:
+    from kilonova.identity import service as identity
+    from kilonova.saga.loops import Loops
+
     made = await services.identity_api(process.ground)
     Loops(process.ground.world, made, identity.LOOPS).start()
 
@@ -87,6 +84,9 @@ async def _compute_api(process: Process) -> None:
 
 
 async def _conductor(process: Process) -> None:
+    from kilonova.compute import service as compute
+    from kilonova.saga.loops import Loops
+
     made = await services.conductor(process.ground)
     await made.start()
     process.ground.closing.append(made.close)
@@ -102,6 +102,9 @@ async def _scheduler(process: Process) -> None:
 async def _console_proxy(process: Process) -> None:
     import asyncio
 
+    from kilonova.cli.compose.consoles import console_proxy
+    from kilonova.node.console_proxy import Stream
+
     async def connect(host: str, address: str, port: int) -> Stream:
         return await asyncio.open_connection(address, port)
 
@@ -109,6 +112,8 @@ async def _console_proxy(process: Process) -> None:
 
 
 async def _metadata_api(process: Process) -> None:
+    from kilonova.compute.metadata import metadata_app
+
     process.ground.mounts[""] = metadata_app(await services.compute_side(process.ground, "nova-metadata"))
 
 
@@ -117,6 +122,8 @@ async def _network_api(process: Process) -> None:
 
 
 async def _network_worker(process: Process) -> None:
+    from kilonova.network.worker import NetworkWorker
+
     worker = NetworkWorker(await services.network_service(process.ground), process.ground.host)
     await worker.start()
     process.ground.closing.append(worker.close)
@@ -133,6 +140,9 @@ async def _volume_scheduler(process: Process) -> None:
 
 
 async def _trace_collector(process: Process) -> None:
+    from kilonova.cli.compose.traces import TraceKeeper
+    from kilonova.cli.trace import trace_file
+
     ground = process.ground
     keeper = TraceKeeper(ground.world, trace_file(State(ground.directory)))
     subscription = await keeper.serve(ground.bus("trace-collector"))
@@ -145,6 +155,9 @@ async def _trace_collector(process: Process) -> None:
 
 
 async def _network_agent(kind: str, process: Process) -> None:
+    from kilonova.cli.compose.hosts import network_agent
+    from kilonova.node.agents.frame import AgentSettings
+
     cluster, wires = process.ground.cluster, await process.wires()
     external = bool(cluster.external_interface) or (cluster.network == "fake" and kind == "l3")
     settings = AgentSettings(
@@ -158,6 +171,10 @@ async def _network_agent(kind: str, process: Process) -> None:
 
 
 async def _compute_agent(process: Process) -> None:
+    from kilonova.cli.compose.cluster_host import host_prefix
+    from kilonova.cli.compose.hosts import compute_worker
+    from kilonova.node.agents.compute.core import ComputeSettings
+
     ground = process.ground
     settings = ComputeSettings(prefix=host_prefix(ground), host_ip=ground.cluster.host_ip)
     worker = compute_worker(ground, await process.host(), services.agent_peers(ground), settings)
@@ -166,6 +183,8 @@ async def _compute_agent(process: Process) -> None:
 
 
 async def _volume_agent(process: Process) -> None:
+    from kilonova.cli.compose.cluster_host import make_volumes
+
     worker = services.volume_agent(process.ground, make_volumes(process.ground))
     await worker.start()
     process.ground.closing.append(worker.close)

@@ -16,7 +16,7 @@ from kilonova.base.world import LiveWorld
 from kilonova.bus.contract import Bus
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
-from kilonova.compute.core import ComputeSettings
+from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import Database
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import Client, Transport

@@ -1,39 +1,28 @@
-"""Every service, built on a ground: one function for each process that a cluster may run on its own."""
+"""Every service, built on a ground: one function for each process that a cluster may run on its own.
+
+Each imports what it builds: a process does not load the services that it does not run.
+"""
 
 from __future__ import annotations
 
-from kilonova.block_storage import service as block_storage
-from kilonova.block_storage.client import VolumeClient
-from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
+from typing import TYPE_CHECKING
+
 from kilonova.cli.compose.ground import Ground
-from kilonova.cli.compose.hosts import VolumeHost
-from kilonova.cli.compose.image_stores import image_parts, image_stores
-from kilonova.compute import service as compute
-from kilonova.compute.catalogue import StoredCatalogue
-from kilonova.compute.client import ComputeEvents
-from kilonova.compute.conductor import ComputeConductor
-from kilonova.compute.core import Compute
-from kilonova.compute.core import Peers as ComputePeers
-from kilonova.compute.scheduler.kept import DatabaseRecorder
-from kilonova.compute.scheduler.rules import Rules
-from kilonova.compute.scheduler.view import DatabaseHosts
-from kilonova.compute.scheduler.worker import SchedulerWorker
-from kilonova.identity import service as identity
-from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
-from kilonova.identity.core import IdentityService
-from kilonova.image import service as image
-from kilonova.image.client import ImageClient
-from kilonova.image.metadef.well_known import register_well_known
-from kilonova.image.stores import Stores
-from kilonova.image.worker import ImageWorker
-from kilonova.network import service as network
-from kilonova.network.client import NetworkClient
-from kilonova.node.agents.compute.core import Peers as AgentPeers
-from kilonova.node.agents.volume import Peers as VolumePeers
-from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
-from kilonova.placement import service as placement
-from kilonova.placement.client import PlacementClient
-from kilonova.policy.personas import network_base_rules
+
+if TYPE_CHECKING:
+    from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
+    from kilonova.cli.compose.hosts import VolumeHost
+    from kilonova.compute.conductor import ComputeConductor
+    from kilonova.compute.core import Compute
+    from kilonova.compute.scheduler.worker import SchedulerWorker
+    from kilonova.identity.core import IdentityService
+    from kilonova.image import service as image
+    from kilonova.image.worker import ImageWorker
+    from kilonova.network import service as network
+    from kilonova.node.agents.compute.core import Peers as AgentPeers
+    from kilonova.node.agents.volume import VolumeWorker
+    from kilonova.placement.client import PlacementClient
+
 
 SERVICE_ROLES = {
     "nova": ("service", "admin"),
@@ -56,6 +45,9 @@ ENDPOINTS = {
 
 async def identity_api(ground: Ground) -> IdentityService:
     """Identity, mounted."""
+    from kilonova.identity import service as identity
+    from kilonova.identity.core import IdentityService
+
     db = await ground.database("identity", "kilonova.identity.migrations")
     made = IdentityService(ground.world, db, ground.sealer, ground.settings.identity)
     policy = identity.identity_policy()
@@ -66,6 +58,8 @@ async def identity_api(ground: Ground) -> IdentityService:
 
 async def bootstrap_identity(ground: Ground, made: IdentityService) -> None:
     """The administrator, the services' users and the catalog, all there; what differs is mended."""
+    from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
+
     secrets = ground.secrets
     users = tuple(
         ServiceUserPlan(name, secret, SERVICE_ROLES[name]) for name, secret in secrets.service_passwords.items()
@@ -78,12 +72,18 @@ async def bootstrap_identity(ground: Ground, made: IdentityService) -> None:
 
 async def make_host_user(ground: Ground, made: IdentityService, name: str, password: str) -> None:
     """The service user of one host's agents, with this password and an agent's role."""
+    from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap
+
     user = ServiceUserPlan(name, password, SERVICE_ROLES["agent"])
     await bootstrap(made, Plan(ground.secrets.admin_password, (), (user,)))
 
 
 async def image_service(ground: Ground) -> image.ImageService:
     """What image's API and worker stand on."""
+    from kilonova.cli.compose.image_stores import image_parts, image_stores
+    from kilonova.image import service as image
+    from kilonova.image.stores import Stores
+
     db = await ground.database("image", image.MIGRATIONS)
     stores = image_stores(ground)
     default = Stores(stores).default.data
@@ -93,17 +93,24 @@ async def image_service(ground: Ground) -> image.ImageService:
 
 def image_api(ground: Ground, made: image.ImageService) -> None:
     """Image, mounted."""
+    from kilonova.image import service as image
+
     ground.mounts["/image"] = image.image_app(made, ground.validator, ground.policy("image", image.RULES))
 
 
 async def image_worker(ground: Ground, made: image.ImageService) -> ImageWorker:
     """Who runs imports; the well-known metadata definitions are there."""
+    from kilonova.image.metadef.well_known import register_well_known
+    from kilonova.image.worker import ImageWorker
+
     await register_well_known(made)
     return ImageWorker(made, ground.bus("image-worker"))
 
 
 async def placement_api(ground: Ground) -> None:
     """Placement, mounted."""
+    from kilonova.placement import service as placement
+
     db = await ground.database("placement", placement.MIGRATIONS)
     made = placement.PlacementService(ground.world, db)
     policy = ground.policy("placement", placement.RULES)
@@ -112,6 +119,9 @@ async def placement_api(ground: Ground) -> None:
 
 async def network_service(ground: Ground) -> network.NetworkService:
     """What network's API and worker stand on."""
+    from kilonova.compute.client import ComputeEvents
+    from kilonova.network import service as network
+
     db = await ground.database("network", network.MIGRATIONS)
     events = ComputeEvents(ground.client("/compute"), ground.token_of("neutron"))
     bus = ground.bus(f"q-plugin.{ground.host}")
@@ -120,12 +130,18 @@ async def network_service(ground: Ground) -> network.NetworkService:
 
 def network_api(ground: Ground, made: network.NetworkService) -> None:
     """Network, mounted."""
+    from kilonova.network import service as network
+    from kilonova.policy.personas import network_base_rules
+
     policy = ground.policy("network", (*network_base_rules, *network.RULES))
     ground.mounts["/network"] = network.network_app(made, ground.validator, policy)
 
 
 async def volume_api(ground: Ground) -> None:
     """Block storage, mounted."""
+    from kilonova.block_storage import service as block_storage
+    from kilonova.image.client import ImageClient
+
     db = await ground.database("block_storage", block_storage.MIGRATIONS)
     images = ImageClient(ground.world, ground.client("/image", "cinder"))
     made = block_storage.BlockStorage(ground.world, db, ground.bus("cinder-api"), ground.sealer, images)
@@ -135,12 +151,23 @@ async def volume_api(ground: Ground) -> None:
 
 async def volume_scheduler(ground: Ground) -> VolumeScheduler:
     """Block storage's operations and loops."""
+    from kilonova.block_storage import service as block_storage
+    from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
+
     db = await ground.database("block_storage", block_storage.MIGRATIONS)
     return VolumeScheduler(ground.world, db, ground.bus("cinder-scheduler"), ground.sealer)
 
 
 async def compute_side(ground: Ground, sender: str) -> Compute:
     """Compute, speaking as `sender`: `nova-api`, `conductor`."""
+    from kilonova.block_storage.client import VolumeClient
+    from kilonova.compute import service as compute
+    from kilonova.compute.catalogue import StoredCatalogue
+    from kilonova.compute.core import Compute
+    from kilonova.compute.core import Peers as ComputePeers
+    from kilonova.image.client import ImageClient
+    from kilonova.network.client import NetworkClient
+
     db = await ground.database("compute", compute.MIGRATIONS)
     peers = ComputePeers(
         placement=placement_client(ground),
@@ -155,17 +182,28 @@ async def compute_side(ground: Ground, sender: str) -> Compute:
 
 def compute_api(ground: Ground, made: Compute) -> None:
     """Compute, mounted."""
+    from kilonova.compute import service as compute
+
     policy = ground.policy("compute", compute.POLICY)
     ground.mounts["/compute"] = compute.compute_app(made, ground.validator, policy)
 
 
 async def conductor(ground: Ground) -> ComputeConductor:
     """Compute's operations; the only one that answers hosts."""
+    from kilonova.compute.conductor import ComputeConductor
+
     return ComputeConductor(await compute_side(ground, "conductor"))
 
 
 async def scheduler(ground: Ground) -> SchedulerWorker:
     """Who chooses hosts: reads compute's tables, claims in placement."""
+    from kilonova.compute import service as compute
+    from kilonova.compute.catalogue import StoredCatalogue
+    from kilonova.compute.scheduler.kept import DatabaseRecorder
+    from kilonova.compute.scheduler.rules import Rules
+    from kilonova.compute.scheduler.view import DatabaseHosts
+    from kilonova.compute.scheduler.worker import SchedulerWorker
+
     db = await ground.database("compute", compute.MIGRATIONS)
     down, chosen = ground.settings.compute.host_down_seconds, ground.settings.scheduler
     zones, counting = StoredCatalogue().zones_of_hosts, Rules.of(chosen).counting
@@ -175,11 +213,18 @@ async def scheduler(ground: Ground) -> SchedulerWorker:
 
 def placement_client(ground: Ground) -> PlacementClient:
     """Placement, asked in compute's own name."""
+    from kilonova.placement.client import PlacementClient
+
     return PlacementClient(ground.client("/placement"), ground.token_of("nova"), ground.world)
 
 
 def agent_peers(ground: Ground) -> AgentPeers:
     """What compute agents ask over REST, with the agents' own service user."""
+    from kilonova.block_storage.client import VolumeClient
+    from kilonova.image.client import ImageClient
+    from kilonova.network.client import NetworkClient
+    from kilonova.node.agents.compute.core import Peers as AgentPeers
+
     return AgentPeers(
         images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user)),
         networks=NetworkClient(ground.client("/network", ground.secrets.agent_user)),
@@ -190,6 +235,10 @@ def agent_peers(ground: Ground) -> AgentPeers:
 
 def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     """The volume agent of the host that keeps the volumes."""
+    from kilonova.image.client import ImageClient
+    from kilonova.node.agents.volume import Peers as VolumePeers
+    from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
+
     name = f"{host.name}@files"
     bus = ground.bus(f"cinder-volume.{name}")
     peers = VolumePeers(
