@@ -4,7 +4,7 @@ another has forgotten. The simulation balances the same books after every seed (
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,32 +26,23 @@ class Trouble:
 
 
 class Doors:
-    """Every service behind one client: the first word of a path says which."""
+    """Every service as one: the first word of a path says which is asked."""
 
     def __init__(self, url_of: Callable[[str], str]) -> None:
         self._url_of = url_of
-        self._open: dict[str, HttpTransport] = {}
+        self._open: dict[str, Client] = {}
 
-    def _door(self, target: str) -> tuple[HttpTransport, str]:
-        _, mount, rest = target.split("/", 2)
-        if mount not in self._open:
-            self._open[mount] = HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60)
-        return self._open[mount], f"/{rest}"
-
-    async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def request(self, method: str, path: str, **options: Any) -> Reply:
         """As the service answers."""
-        door, rest = self._door(target)
-        return await door.send(method, rest, headers, body)
-
-    def stream(self, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply | bytes]:
-        """First a Reply without content, then chunks."""
-        door, rest = self._door(target)
-        return door.stream(method, rest, headers)
+        _, mount, rest = path.split("/", 2)
+        if mount not in self._open:
+            self._open[mount] = Client(HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60))
+        return await self._open[mount].request(method, f"/{rest}", **options)
 
     async def close(self) -> None:
         """Let go of all connections."""
-        for door in self._open.values():
-            await door.close()
+        for client in self._open.values():
+            await client.close()
 
 
 class Books:
@@ -59,7 +50,7 @@ class Books:
 
     def __init__(self, url_of: Callable[[str], str], admin_password: str) -> None:
         """`url_of("/compute")` is where that service is asked."""
-        self._client = Client(Doors(url_of))
+        self._doors = Doors(url_of)
         self._admin_password = admin_password
         self._token = ""
 
@@ -92,18 +83,18 @@ class Books:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._client.close()
+        await self._doors.close()
 
     async def _log_in(self) -> None:
         user = {"name": "admin", "domain": {"id": "default"}, "password": self._admin_password}
         scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
         auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
-        reply = await self._client.request("POST", "/identity/v3/auth/tokens", json={"auth": auth})
+        reply = await self._doors.request("POST", "/identity/v3/auth/tokens", json={"auth": auth})
         self._token = reply.headers["x-subject-token"]
 
     async def _ask(self, method: str, path: str) -> Any:
         headers = {"openstack-api-version": "compute 2.90, volume 3.44, placement 1.36"}
-        return (await self._client.request(method, path, token=self._token, headers=headers)).json()
+        return (await self._doors.request(method, path, token=self._token, headers=headers)).json()
 
     async def _all(self, path: str, noun: str) -> list[dict[str, Any]]:
         """Every page of a list."""

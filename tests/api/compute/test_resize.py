@@ -10,8 +10,9 @@ import pytest
 from kilonova.base.faults import no_capacity
 from kilonova.block_storage.contract import VolumeRef
 from kilonova.compute.contract import Flavor, Power
-from kilonova.compute.core import ComputeSettings, Limits
+from kilonova.compute.core import Limits
 from kilonova.compute.reconcile import confirm_old_resizes
+from kilonova.compute.settings import ComputeSettings
 from kilonova.sim import cloud as sim_cloud
 from kilonova.sim.peers import IMAGE
 from tests.api.compute.test_servers import in_cloud
