@@ -22,9 +22,9 @@ pytestmark = [
     pytest.mark.skipif(bool(cloud_rig.missing()), reason=f"needs a machine for real clouds: {cloud_rig.missing()}"),
 ]
 QUEUES = {
-    *("conductor", "conductor.ctl1", "scheduler", "scheduler.ctl1", "compute", "compute.node1", "compute.node2"),
+    *("conductor", "scheduler", "scheduler.ctl1", "compute", "compute.node1", "compute.node2"),
     *("q-plugin", "q-plugin.ctl1", "l2_agent.node1", "l2_agent.net1", "l3_agent.net1", "dhcp_agent.net1"),
-    *("metadata_agent.net1", "cinder-scheduler", "cinder-volume", "cinder-volume.net1@files", "trace"),
+    *("cinder-scheduler", "cinder-volume", "cinder-volume.net1@files", "trace"),
 }
 
 
