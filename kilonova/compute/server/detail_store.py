@@ -43,14 +43,14 @@ def page_in_bytes(
     tagged, volumes, failed, _ = beside(connection, ids)
     alive = hosts.alive(connection, since)
     convert = conversions(tuple(as_text()), connection.dialect) if raw else ()
+    entry = _remembered if raw else _entry  # server databases hand JSON over as objects, which nothing can be found by
     made = []
     for id_, row in zip(ids, rows, strict=True):
         known = (tuple(tagged.get(id_, ())), tuple(volumes.get(id_, ())), failed.get(id_), row[_HOST] in alive)
-        made.append((id_, _entry(row, convert, known, eyes, version)))
+        made.append((id_, entry(row, convert, known, eyes, version)))
     return made
 
 
-@lru_cache(REMEMBERED)
 def _entry(
     row: tuple[Any, ...], convert: tuple[tuple[int, Any], ...], known: Beside, eyes: views.Eyes, version: views.Version
 ) -> msgspec.Raw:
@@ -64,3 +64,6 @@ def _entry(
     shown = views.shown_as(as_server(values), eyes, lambda _: is_up)
     shown.tags, shown.volumes, shown.fault = list(tagged), list(volumes), fault
     return msgspec.Raw(_encode(views.detail(version, shown)))
+
+
+_remembered = lru_cache(REMEMBERED)(_entry)
