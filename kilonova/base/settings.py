@@ -34,7 +34,7 @@ def fill(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in table:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
+            near = sorted(name for name in known if name.startswith(key)) or difflib.get_close_matches(key, known, 1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
             raise invalid(f"Unknown setting {where}{key}.", hint=hint)
     values = {key: _convert(hints[key], value, f"{where}{key}") for key, value in table.items()}

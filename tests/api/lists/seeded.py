@@ -103,6 +103,15 @@ class Seeded:
         self.ask("POST", "identity", f"/v3/users/{self.ids['user_id']}/credentials/OS-EC2", ec2)
         for number in range(2):
             self.make("identity", "/v3/projects", "project", name=f"q{number}")
+            self.ask("PUT", "identity", f"/v3/OS-FEDERATION/identity_providers/p{number}",
+                     {"identity_provider": {"enabled": True, "remote_ids": [f"https://p{number}.example"]}})  # fmt: skip
+
+    def _resize(self, server: str) -> None:
+        url = f"/v2.1/servers/{server}"
+        self.ask("POST", "compute", f"{url}/action", {"resize": {"flavorRef": "2"}})
+        self.until("compute", url, "server", "VERIFY_RESIZE")
+        self.ask("POST", "compute", f"{url}/action", {"confirmResize": None})
+        self.until("compute", url, "server", "ACTIVE")
 
     def _servers(self, network: str) -> None:
         image = next(one["id"] for one in self.get("image", "/v2/images?name=cirros")["images"])
@@ -119,6 +128,8 @@ class Seeded:
             server = self.make("compute", "/v2.1/servers", "server", name=f"s{number}", flavorRef="1", imageRef=image,
                                networks=[{"uuid": network}], block_device_mapping_v2=devices)["id"]  # fmt: skip
             self.until("compute", f"/v2.1/servers/{server}", "server", "ACTIVE")
+            if number:
+                self._resize(server)
         self.ids["server_id"] = server
         self.ask("POST", "compute", f"/v2.1/servers/{server}/action", {"os-stop": None})
         self.until("compute", f"/v2.1/servers/{server}", "server", "SHUTOFF")
