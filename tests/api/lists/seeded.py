@@ -103,8 +103,8 @@ class Seeded:
         self.ask("POST", "identity", f"/v3/users/{self.ids['user_id']}/credentials/OS-EC2", ec2)
         for number in range(2):
             self.make("identity", "/v3/projects", "project", name=f"q{number}")
-            self.ask("PUT", "identity", f"/v3/OS-FEDERATION/identity_providers/p{number}",
-                     {"identity_provider": {"enabled": True, "remote_ids": [f"https://p{number}.example"]}})  # fmt: skip
+            provider = {"identity_provider": {"enabled": True, "remote_ids": [f"https://p{number}.example"]}}
+            self.ask("PUT", "identity", f"/v3/OS-FEDERATION/identity_providers/p{number}", provider)
 
     def _resize(self, server: str) -> None:
         url = f"/v2.1/servers/{server}"
