@@ -18,16 +18,23 @@ from tests.api.identity.support import DEMO_PASSWORD, Cloud, demo, project
 from tests.api.identity.support import cloud as make_cloud
 from tests.api.support import ApiClient, api_client
 
+_FEDERATED_LOGIN = "/v3/OS-FEDERATION/identity_providers/{identity_provider_id}/protocols/{protocol_id}/auth"
 OPEN = {
     ("GET", "/"),
     ("GET", "/v3"),
     ("POST", "/v3/auth/tokens"),
     ("GET", "/v3/kilonova/token_version"),
     ("POST", "/v3/users/{user_id}/password"),
+    # a signature, or another provider's token, is the proof
+    ("POST", "/v3/OS-OAUTH1/request_token"),
+    ("POST", "/v3/OS-OAUTH1/access_token"),
+    ("GET", _FEDERATED_LOGIN),
+    ("POST", _FEDERATED_LOGIN),
 }
 # what a reader of another project may ask of these: itself, or what everybody may know
 KNOWN_TO_ALL = {
     "/v3/auth/catalog", "/v3/auth/projects", "/v3/auth/domains", "/v3/auth/system", "/v3/regions",
+    "/v3/OS-FEDERATION/projects", "/v3/OS-FEDERATION/domains",
     "/v3/regions/{region_id}", "/v3/limits", "/v3/limits/model", "/v3/registered_limits", "/v3/credentials",
     "/v3/domains/{domain_id}", "/v3/domains/{domain_id}/config/security_compliance",
     "/v3/domains/{domain_id}/config/security_compliance/{option}",
