@@ -242,7 +242,9 @@ def free_public_cidr(taken: list[str]) -> str:
         network = ipaddress.ip_network(candidate)
         if not any(network.version == other.version and network.overlaps(other) for other in used):
             return candidate
-    raise conflict("No free range for floating IPs is left on this machine.", hint="Take down a cloud that you do not need.")
+    raise conflict(
+        "No free range for floating IPs is left on this machine.", hint="Take down a cloud that you do not need."
+    )
 
 
 def routes_here() -> list[str]:

@@ -11,7 +11,7 @@ from kilonova.block_storage import scheduler as volume_scheduler
 from kilonova.compute import conductor
 from kilonova.sim import whole_books
 from kilonova.sim.loop import run
-from tests.laws import test_attachments, test_servers, test_snapshots, test_volumes
+from tests.laws import test_attachments, test_servers, test_snapshots, test_volume_snapshots, test_volumes
 from tests.laws.whole import Whole, mixed_work, resizing_work
 
 
@@ -81,4 +81,5 @@ def test_every_kind_of_operation_has_its_laws() -> None:
     volumes = {kind.name for kind in volume_scheduler.KINDS}
     tested = {*test_servers.VERBS, *test_attachments.VERBS, *test_snapshots.VERBS}
     assert servers <= tested, "add a scenario to tests/laws"
-    assert volumes <= {plan.kind for plan in test_volumes.ALL}, "add a scenario to tests/laws/test_volumes.py"
+    plans = (*test_volumes.ALL, *test_volume_snapshots.ALL)
+    assert volumes <= {plan.kind for plan in plans}, "add a scenario to tests/laws/test_volumes.py"

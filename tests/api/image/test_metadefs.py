@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import msgspec
 import pytest
 
@@ -184,7 +185,6 @@ async def test_every_cloud_has_the_well_known_sets_once(service: ImageService, a
 
 
 async def test_schemas_describe_what_is_answered(admin: ApiClient) -> None:
-    jsonschema = pytest.importorskip("jsonschema_rs")
     await space(admin, properties={"bus": DISK}, tags=[{"name": "t"}], objects=[{"name": "o"}])
     await admin.post(f"{SPACES}/Acme/resource_types", {"name": "My::Thing"}, 201)
     answers = {
@@ -198,7 +198,7 @@ async def test_schemas_describe_what_is_answered(admin: ApiClient) -> None:
     }
     for name, path in answers.items():
         schema = await admin.get(f"/v2/schemas/{name}")
-        problems = list(jsonschema.validator_for(schema).iter_errors(await admin.get(path)))
+        problems = list(jsonschema_rs.validator_for(schema).iter_errors(await admin.get(path)))
         assert problems == [], (name, [str(p) for p in problems])
     image = await admin.post("/v2/images", {"name": "i"}, 201)
     schema = await admin.get("/v2/schemas/image")
