@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -24,7 +25,10 @@ from kilonova.policy.rules import Rule
 if TYPE_CHECKING:
     from kilonova.block_storage.service import BlockStorage
 
+log = logging.getLogger(__name__)
+
 ADMIN = "context_is_admin"
+LATE_SECONDS = (1.0, 4.0, 15.0, *(60.0,) * 60)
 FILTERS = {"volume_id": "volume_id", "instance_id": "instance_id", "status": "status", "attach_status": "status",
            "id": "id"}  # fmt: skip
 
@@ -107,7 +111,12 @@ async def connect(service: BlockStorage, one: Attachment, connector: dict[str, A
     one = await service.db.write(steps.connecting, one.id, connector, now)
     volume = await service.db.read(volume_store.get, one.volume_id)
     agent = service.agent(volume.host)
-    found = await agent.initialize_connection(volume.id, asked)
+    try:
+        found = await agent.initialize_connection(volume.id, asked)
+    except Fault as fault:
+        if fault.kind is Kind.UNAVAILABLE and await service.db.read(store.is_gone, one.id):
+            await _disconnect_late(service, one, volume.host)  # it may have been done all the same
+        raise
     data = dict(found.data) | {
         "driver_volume_type": found.driver_volume_type,
         "attachment_id": one.id,
@@ -122,8 +131,35 @@ async def connect(service: BlockStorage, one: Attachment, connector: dict[str, A
         return await service.db.write(steps.connected, one.id, data)
     except Fault as fault:
         if fault.kind is Kind.NOT_FOUND:  # deleted meanwhile: its detach may have come before our connection
-            await agent.terminate_connection(volume.id, asked)
+            await _disconnect_late(service, one, volume.host)
         raise
+
+
+async def _disconnect_late(service: BlockStorage, one: Attachment, backend: str) -> None:
+    """Undo the connection of an attachment that is gone: nobody else knows of it, so an agent that does not answer is
+    asked again behind the caller's back."""
+    if not await _disconnected(service, one, backend):
+        service.world.spawn(_disconnect_again(service, one, backend), f"disconnect volume {one.volume_id}")
+
+
+async def _disconnect_again(service: BlockStorage, one: Attachment, backend: str) -> None:
+    for pause_seconds in LATE_SECONDS:
+        await service.world.clock.sleep(pause_seconds)
+        if await _disconnected(service, one, backend):
+            return
+    log.warning("volume %s stays connected to %s: %s does not answer", one.volume_id, one.host, backend)
+
+
+async def _disconnected(service: BlockStorage, one: Attachment, backend: str) -> bool:
+    """False when the agent, or the database, did not answer. What the host has by another attachment stays."""
+    try:
+        if not await service.db.read(steps.others_on_host, one):
+            await service.agent(backend).terminate_connection(one.volume_id, typed(one.connector))
+    except Fault as fault:
+        if fault.kind is not Kind.UNAVAILABLE:
+            raise
+        return False
+    return True
 
 
 def typed(connector: dict[str, Any]) -> Connector:

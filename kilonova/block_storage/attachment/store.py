@@ -76,6 +76,11 @@ def get(connection: Connection, attachment_id: str) -> Attachment:
     return Attachment(**row)
 
 
+def is_gone(connection: Connection, attachment_id: str) -> bool:
+    """Whether it was deleted."""
+    return connection.execute(sa.select(attachments.c.id).where(attachments.c.id == attachment_id)).first() is None
+
+
 def of_volumes(connection: Connection, volume_ids: Iterable[str]) -> dict[str, list[Attachment]]:
     """volume id → its attachments, oldest first."""
     found: dict[str, list[Attachment]] = {}

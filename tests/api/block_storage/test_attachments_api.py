@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from kilonova.base.faults import Fault, Kind
+from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.block_storage.client import VolumeClient
 from kilonova.block_storage.contract import Connector, NewVolume
 from kilonova.http.client import AsgiTransport, Client
@@ -57,6 +58,28 @@ def test_computes_client_lives_a_volumes_life_and_repeats_are_harmless() -> None
         with pytest.raises(Fault) as gone:
             await volumes.show("server", volume.id)
         assert gone.value.kind is Kind.NOT_FOUND
+
+    cloud(work)
+
+
+def test_a_connection_that_comes_after_its_detach_is_undone_when_the_agent_answers_again() -> None:
+    async def work(s: Storage) -> None:
+        volumes, pool = compute(s), s.pools["node1@files"]
+        volume = await volumes.create("server", "op/1", NewVolume(1, "data"))
+        await s.settle()
+        attachment = await volumes.reserve("server", "op/2", volume.id, SERVER)
+        pool.verb_seconds = 5.0
+        connect = asyncio.create_task(volumes.connect("server", attachment, Connector("node1"), "/dev/vdb"))
+        await asyncio.sleep(1)
+        pool.verb_seconds = 0.0
+        await volumes.detach("server", attachment)
+        pool.refuse("disconnect", unavailable("The agent does not answer."), 2)
+        with pytest.raises(Fault) as gone:
+            await connect
+        assert gone.value.kind is Kind.NOT_FOUND
+        assert pool.connectors == {volume.id: {"node1"}}
+        await asyncio.sleep(10)
+        assert pool.connectors == {}
 
     cloud(work)
 
