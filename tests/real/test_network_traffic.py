@@ -17,6 +17,8 @@ from .wires import Guest, MachineRoom, group, needs_root, new_port, tcp
 
 pytestmark = [pytest.mark.root, needs_root]
 
+UDP, ICMPV6 = 17, 58
+
 
 @pytest.fixture
 async def room() -> AsyncIterator[MachineRoom]:
@@ -144,6 +146,51 @@ async def test_spoofed_frames_are_dropped(room: MachineRoom) -> None:
         ("ARP address", arp(true_mac, "10.66.0.1", b.ip), socket.inet_aton("10.66.0.1")),
         ("ARP MAC", arp(false_mac, a.ip, b.ip), bytes.fromhex("fa163e666666")),
         ("VLAN tag", ethernet(b.port.mac, true_mac, 0x8100, b"\0\5\x08\0needle"), b"needle"),
+    ):
+        assert not await b.hears(needle, a.send_frame(frame), 0.3), f"a false {why} arrived"
+
+
+def ipv6(guest: Guest, to: Guest, protocol: int, body: bytes, *, mac: str = "", ip: str = "") -> bytes:
+    """A frame between the guests' IPv6 addresses; `body` begins with its protocol's header, checksum made here."""
+    ends = packed6(ip or guest.port.fixed_ips[1].address) + packed6(to.port.fixed_ips[1].address)
+    at = 2 if protocol == ICMPV6 else 6
+    total = sum(struct.unpack(f"!{(len(body) + 1) // 2}H", body + bytes(len(body) % 2)))
+    total += sum(struct.unpack("!16H", ends)) + len(body) + protocol
+    total = (total & 0xFFFF) + (total >> 16)
+    body = body[:at] + struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF) + body[at + 2 :]
+    head = struct.pack("!IHBB", 6 << 28, len(body), protocol, 255) + ends
+    return ethernet(to.port.mac, mac or guest.port.mac, 0x86DD, head + body)
+
+
+def packed6(address: str) -> bytes:
+    return socket.inet_pton(socket.AF_INET6, address)
+
+
+def udp6(ports: tuple[int, int], text: bytes = b"needle") -> bytes:
+    return struct.pack("!HHHH", *ports, 8 + len(text), 0) + text
+
+
+def neighbour(kind: int, target: str, mac: str) -> bytes:
+    """A neighbour advertisement (136) or a router advertisement (134), RFC 4861."""
+    link_address = bytes((2 if kind == 136 else 1, 1)) + bytes.fromhex(mac.replace(":", ""))
+    if kind == 136:
+        return struct.pack("!BBHI", kind, 0, 0, 0x60000000) + packed6(target) + link_address
+    return struct.pack("!BBHBBHII", kind, 0, 0, 64, 0, 1800, 0, 0) + link_address
+
+
+async def test_spoofed_ipv6_frames_are_dropped(room: MachineRoom) -> None:
+    a, b = await two_guests(room, Rule("ingress", "IPv6", "udp"))
+    mine, stranger, false_mac = a.port.fixed_ips[1].address, "fd00:66::77", "fa:16:3e:66:66:66"
+    answer = neighbour(136, mine, a.port.mac)
+    assert await b.hears(b"needle", a.send_frame(ipv6(a, b, UDP, udp6((5000, 5001))))), "an honest datagram arrives"
+    assert await b.hears(packed6(mine) + b"\x02\x01", a.send_frame(ipv6(a, b, ICMPV6, answer))), "an honest answer too"
+    for why, frame, needle in (
+        ("MAC", ipv6(a, b, UDP, udp6((5000, 5001)), mac=false_mac), b"needle"),
+        ("address", ipv6(a, b, UDP, udp6((5000, 5001)), ip=stranger), b"needle"),
+        ("DHCPv6 server", ipv6(a, b, UDP, udp6((547, 546))), b"needle"),
+        ("router", ipv6(a, b, ICMPV6, neighbour(134, "", a.port.mac)), b"\x86\x00"),
+        ("neighbour", ipv6(a, b, ICMPV6, neighbour(136, stranger, a.port.mac)), packed6(stranger)),
+        ("neighbour's source", ipv6(a, b, ICMPV6, answer, ip=stranger), packed6(stranger)),
     ):
         assert not await b.hears(needle, a.send_frame(frame), 0.3), f"a false {why} arrived"
 
