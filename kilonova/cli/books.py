@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kilonova.cli.admin import Admin
 from kilonova.compute.server import migration_store
-from kilonova.http.client import Client, HttpTransport, Reply
 
 BUSY_MINUTES = 15
 
@@ -25,38 +25,16 @@ class Trouble:
     mend: Mend | None = None
 
 
-class Doors:
-    """Every service as one: the first word of a path says which is asked."""
-
-    def __init__(self, url_of: Callable[[str], str]) -> None:
-        self._url_of = url_of
-        self._open: dict[str, Client] = {}
-
-    async def request(self, method: str, path: str, **options: Any) -> Reply:
-        """As the service answers."""
-        _, mount, rest = path.split("/", 2)
-        if mount not in self._open:
-            self._open[mount] = Client(HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60))
-        return await self._open[mount].request(method, f"/{rest}", **options)
-
-    async def close(self) -> None:
-        """Let go of all connections."""
-        for client in self._open.values():
-            await client.close()
-
-
 class Books:
     """Reads every service as the admin and compares."""
 
-    def __init__(self, url_of: Callable[[str], str], admin_password: str) -> None:
-        """`url_of("/compute")` is where that service is asked."""
-        self._doors = Doors(url_of)
-        self._admin_password = admin_password
-        self._token = ""
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._ask, self._all = admin.ask, admin.all
 
     async def silent(self) -> list[Trouble]:
         """Workers and agents that do not report any more."""
-        await self._log_in()
+        await self._admin.log_in()
         found = []
         for one in (await self._ask("GET", "/compute/v2.1/os-services"))["services"]:
             if one["state"] != "up":
@@ -73,7 +51,7 @@ class Books:
 
     async def troubles(self) -> list[Trouble]:
         """All that does not balance. Servers that are being built or deleted right now are left out."""
-        await self._log_in()
+        await self._admin.log_in()
         servers = {row["id"]: row for row in await self._all("/compute/v2.1/servers/detail?all_tenants=1", "servers")}
         found = [*self._stuck(servers)]
         found += await self._allocations(servers)
@@ -83,29 +61,7 @@ class Books:
 
     async def close(self) -> None:
         """Let go of the connection."""
-        await self._doors.close()
-
-    async def _log_in(self) -> None:
-        user = {"name": "admin", "domain": {"id": "default"}, "password": self._admin_password}
-        scope = {"project": {"name": "admin", "domain": {"id": "default"}}}
-        auth = {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
-        reply = await self._doors.request("POST", "/identity/v3/auth/tokens", json={"auth": auth})
-        self._token = reply.headers["x-subject-token"]
-
-    async def _ask(self, method: str, path: str) -> Any:
-        headers = {"openstack-api-version": "compute 2.90, volume 3.44, placement 1.36"}
-        return (await self._doors.request(method, path, token=self._token, headers=headers)).json()
-
-    async def _all(self, path: str, noun: str) -> list[dict[str, Any]]:
-        """Every page of a list."""
-        rows: list[dict[str, Any]] = []
-        joiner = "&" if "?" in path else "?"
-        while True:
-            marker = f"&marker={rows[-1]['id']}" if rows else ""
-            page = (await self._ask("GET", f"{path}{joiner}limit=500{marker}"))[noun]
-            rows += page
-            if len(page) < 500:
-                return rows
+        await self._admin.close()
 
     def _stuck(self, servers: dict[str, dict[str, Any]]) -> list[Trouble]:
         long_ago = datetime.now(UTC) - timedelta(minutes=BUSY_MINUTES)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from pathlib import Path
 
 from kilonova.base.faults import Fault
 from kilonova.cli import machine
+from kilonova.cli.admin import Admin
 from kilonova.cli.books import Books, Trouble
-from kilonova.cli.environment import base_url
-from kilonova.cli.settings import ClusterSettings, read_settings
-from kilonova.cli.state import State, secrets_of
+from kilonova.cli.state import State
 from kilonova.cli.status import ask_admin
 from kilonova.node.guest.tools import missing_tools
 
@@ -19,7 +17,7 @@ from kilonova.node.guest.tools import missing_tools
 def run(options: argparse.Namespace) -> int:
     """0 when all is well, 1 when something is wrong that is not mended."""
     if options.config:
-        return asyncio.run(_cluster(read_settings(str(options.config)).cluster, fix=options.fix))
+        return asyncio.run(_cluster(options))
     wrong = _machine()
     state = State(options.state)
     if not state.exists:
@@ -27,9 +25,7 @@ def run(options: argparse.Namespace) -> int:
         return 1 if wrong else 0
     wrong += _cloud(state)
     if state.running() is not None:
-        base = base_url(state.choices())
-        books = Books(lambda mount: base + mount, state.secrets().admin_password)
-        wrong += asyncio.run(_books(books, fix=options.fix))
+        wrong += asyncio.run(_books(Books(Admin.of(options)), fix=options.fix))
     print("all is well" if not wrong else f"{wrong} thing(s) to look at")
     return 1 if wrong else 0
 
@@ -63,10 +59,9 @@ def _cloud(state: State) -> int:
     return len(seen["problems"]) + (1 if seen["stuck"] else 0)
 
 
-async def _cluster(cluster: ClusterSettings, *, fix: bool) -> int:
+async def _cluster(options: argparse.Namespace) -> int:
     """A cluster as its own APIs tell it: who reports, and whether the books balance."""
-    books = Books(cluster.internal_url, secrets_of(Path(cluster.secrets)).admin_password)
-    wrong = await _books(books, fix=fix)
+    wrong = await _books(Books(Admin.of(options)), fix=options.fix)
     print("all is well" if not wrong else f"{wrong} thing(s) to look at")
     return 1 if wrong else 0
 

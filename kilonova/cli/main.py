@@ -42,6 +42,10 @@ def _parser() -> argparse.ArgumentParser:
     trace.add_argument("--nth", type=int, default=0, help="draw this one of the list (default: its creation)")
     trace.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
     trace.add_argument("--detail", action="store_true", help="also database reads and repeated calls")
+    _scheduler_options(
+        command("explain", "why the scheduler sent a server where it did, or nowhere", "explain"),
+        command("could-boot", "would so many servers fit, where, and if not what stops them", "could_boot"),
+    )
     draw = command("draw", "render a hand-written sequence diagram", "draw")
     draw.add_argument("file", type=Path, help="WebSequenceDiagrams source")
     draw.add_argument("--format", choices=("text", "mermaid", "svg", "png", "wsd"), default="svg")
@@ -66,6 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     guest.add_argument("what", choices=("build",))
     guest.add_argument("--output", "-o", type=Path, help="directory for guest.qcow2 (default: the state directory)")
     return parser
+
+
+def _scheduler_options(explain: argparse.ArgumentParser, could_boot: argparse.ArgumentParser) -> None:
+    explain.add_argument("id", help="server (id, or a name that only one has) or request id (req-…)")
+    explain.add_argument("--all", action="store_true", help="every decision about it, not only the last")
+    could_boot.add_argument("count", type=int, help="how many servers")
+    could_boot.add_argument("flavor", help="name or id")
+    could_boot.add_argument("--zone", default="", help="availability zone")
+    could_boot.add_argument("--on", default="", metavar="HOST", help="on this host only")
+    could_boot.add_argument("--image", default="", help="name or id: its properties count")
+    could_boot.add_argument("--hint", action="append", default=[], metavar="NAME=VALUE", help="scheduler hint")
+    for one in (explain, could_boot):
+        one.add_argument("--json", action="store_true", help="for programs")
+        one.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
 
 
 def _image_options(image: argparse.ArgumentParser) -> None:

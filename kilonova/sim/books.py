@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from kilonova.compute.contract import BlockDevice, Flavor, GuestSpec, Power
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.server import migration_store, states
-from kilonova.compute.server.create_checks import resources_of
 from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.store import Server
 from kilonova.sim.cloud import SimCloud

@@ -14,9 +14,9 @@ import msgspec
 
 from kilonova.block_storage.schema import journal as volume_journal
 from kilonova.compute.contract import BlockDevice, Flavor, Power
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.schema import journal as server_journal
 from kilonova.compute.server import migration_store, seen_store, states, store
-from kilonova.compute.server.create_checks import resources_of
 from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.store import Server
 from kilonova.sim import whole_store as rows

@@ -16,7 +16,16 @@ from kilonova.compute.contract.hypervisor import (
     Nic,
     NicUse,
 )
-from kilonova.compute.contract.scheduling import Destination, Fit, GroupSpec, Rejection, RequestSpec, Scheduler
+from kilonova.compute.contract.scheduling import (
+    DRY_RUN_MOST,
+    Destination,
+    Fit,
+    GroupSpec,
+    Rejection,
+    RequestSpec,
+    Scheduler,
+    Short,
+)
 from kilonova.compute.contract.server import BlockDevice, Flavor, Power, ServerForHost, StepSecrets
 
 EXCHANGE = "nova"
@@ -27,6 +36,7 @@ COMPUTE_TOPIC = "compute"
 __all__ = [
     "COMPUTE_TOPIC",
     "CONDUCTOR_TOPIC",
+    "DRY_RUN_MOST",
     "EXCHANGE",
     "SCHEDULER_TOPIC",
     "BlockDevice",
@@ -54,5 +64,6 @@ __all__ = [
     "Scheduler",
     "SeenGuest",
     "ServerForHost",
+    "Short",
     "StepSecrets",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from kilonova.bus import rpc
 from kilonova.compute.contract.server import Flavor
+
+DRY_RUN_MOST: Final = 1000  # servers of one dry run
 
 
 class GroupSpec(msgspec.Struct, frozen=True):
@@ -60,12 +62,22 @@ class Destination(msgspec.Struct, frozen=True):
         return self.allocations or {self.provider_id: self.resources}
 
 
-class Rejection(msgspec.Struct, frozen=True):
-    """Why a host was not chosen; host names are for operators only."""
+class Short(msgspec.Struct, frozen=True):
+    """A class of which a host has too little: `free` of `capacity`, which is what it has times its `ratio`."""
+
+    asked: int
+    free: int
+    capacity: int
+    ratio: float
+
+
+class Rejection(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a host was not chosen, with the numbers when it lacks room; host names are for operators only."""
 
     host: str
     filter: str
     reason: str
+    short: dict[str, Short] = {}
 
 
 class Fit(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from kilonova.compute.contract import Destination, Rejection, RequestSpec
-from kilonova.compute.scheduler.explain import Shortage, room_words
+from kilonova.compute.scheduler.explain import Shortage, room_words, short_of
 from kilonova.compute.scheduler.filters import Filter
 from kilonova.compute.scheduler.room import Allocations, needs_of, with_room
 from kilonova.compute.scheduler.rules import Rules
@@ -37,11 +37,6 @@ class Decision(msgspec.Struct, frozen=True):
     counts: list[tuple[str, int]]
     masks: list[tuple[str, Mask]]  # who was left after each, kept for reasons
     snapshot: int
-
-    @property
-    def emptied_by(self) -> str:
-        """The filter that left nobody; "" when somebody was left."""
-        return next((name for name, left in self.counts if not left), "")
 
 
 def decide(rules: Rules, table: HostTable, spec: RequestSpec, dice: random.Random) -> Decision:
@@ -136,17 +131,34 @@ def rejections(rules: Rules, table: HostTable, spec: RequestSpec, decision: Deci
             if len(found) >= _REASONS_KEPT:
                 return found
             state = table.state(row)
-            reason = by_name[name].refuses(state, spec) if name in by_name else room_words(state, spec)
-            found.append(Rejection(state.host, name, reason or "it changed meanwhile"))
+            if name in by_name:
+                reason = by_name[name].refuses(state, spec) or "it changed meanwhile"
+                found.append(Rejection(state.host, name, reason))
+            else:
+                short = short_of(state, spec)
+                found.append(Rejection(state.host, name, room_words(short), short))
         before = left
     return found
 
 
-def shortage(table: HostTable, spec: RequestSpec) -> Shortage:
-    """The most that is free of each class on one host that is in service."""
-    serving = np.array([state.up and state.enabled for state in table.states], dtype=np.bool_)
-    largest = {}
-    for name in spec.resources:
-        free = table.free(name)[serving] if len(table) else np.zeros(0)
-        largest[name] = max(int(free.max()), 0) if len(free) else 0
-    return Shortage(largest, len(table))
+def lacking(rules: Rules, table: HostTable, spec: RequestSpec) -> tuple[Shortage | None, str]:
+    """What is missing: room, as (the most that is free on one of the hosts that all filters would let stay, ROOM);
+    or else (None, the filter that leaves no host however much room there is)."""
+    willing = table.all()
+    for one in rules.filters:
+        willing = _left(one, table, spec, willing)
+        if not willing.any():
+            return None, one.name
+    if not willing.any():  # no host at all
+        return None, ROOM
+    return Shortage({name: max(int(table.free(name)[willing].max()), 0) for name in spec.resources}), ROOM
+
+
+def fits_somewhere(rules: Rules, table: HostTable, spec: RequestSpec) -> bool:
+    """Whether a host would take it now."""
+    mask = with_room(table, needs_of(spec, rules.settings)).mask
+    for one in rules.filters:
+        if not mask.any():
+            return False
+        mask = _left(one, table, spec, mask)
+    return bool(mask.any())

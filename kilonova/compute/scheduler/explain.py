@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from kilonova.base.faults import Fault, Kind
-from kilonova.compute.contract import Flavor, Rejection, RequestSpec
+from kilonova.compute.contract import Flavor, Rejection, RequestSpec, Short
 from kilonova.compute.scheduler.filters import Filter
 from kilonova.compute.scheduler.state import HostState
 
@@ -16,13 +16,13 @@ ROOM: Final = "Placement"
 LOST: Final = "claim"
 _WORDS: Final = {"VCPU": "{} VCPUs", "MEMORY_MB": "{} MB of memory", "DISK_GB": "{} GB of disk"}
 _SHOWN_INSIDE: Final = 50
+_FLAVORS_TRIED: Final = 50
 
 
 class Shortage(msgspec.Struct, frozen=True):
-    """The most that is free of each class on one host in service, and how many hosts there are."""
+    """The most that is free of each class on one of the hosts that would take the server if they had room."""
 
     largest: dict[str, int]
-    hosts: int
 
 
 def amount_words(resource_class: str, amount: int) -> str:
@@ -30,40 +30,46 @@ def amount_words(resource_class: str, amount: int) -> str:
     return _WORDS.get(resource_class, f"{{}} {resource_class}").format(amount)
 
 
-def room_words(state: HostState, spec: RequestSpec) -> str:
-    """Why placement's books leave the host out, with the numbers."""
-    short = [
-        f"{amount_words(name, amount)} (free: {max(state.free(name), 0)})"
+def short_of(state: HostState, spec: RequestSpec) -> dict[str, Short]:
+    """The classes of which the host has less left than is asked for."""
+    return {
+        name: Short(amount, max(state.free(name), 0), state.capacity.get(name, 0), state.ratios.get(name, 1.0))
         for name, amount in spec.resources.items()
         if state.free(name) < amount
+    }
+
+
+def room_words(short: Mapping[str, Short]) -> str:
+    """Why placement's books leave a host out, with the numbers."""
+    told = [
+        f"{amount_words(name, one.asked)} (free: {one.free} of {one.capacity}, ratio {one.ratio:g})"
+        for name, one in short.items()
     ]
-    return f"no room for {', '.join(short)}" if short else "it lacks a required trait, or may not give so much to one"
+    return f"no room for {', '.join(told)}" if told else "it lacks a required trait, or may not give so much to one"
 
 
-def nearest_fit(spec: RequestSpec, shortage: Shortage, flavors: Iterable[Flavor]) -> str:
-    """The name of the largest flavor that one host could hold, by what is free; "" when none could."""
-    fits = [
+def smaller(spec: RequestSpec, flavors: Iterable[Flavor]) -> list[Flavor]:
+    """Flavors that ask for no more than the request's, the largest first, and not too many."""
+    mine = spec.flavor
+    fewer = [
         one
         for one in flavors
-        if one.vcpus <= shortage.largest.get("VCPU", one.vcpus)
-        and one.memory_mb <= shortage.largest.get("MEMORY_MB", one.memory_mb)
-        and (one.root_gb + one.ephemeral_gb <= shortage.largest.get("DISK_GB", one.root_gb + one.ephemeral_gb))
-        and one.name != spec.flavor.name
-        and one.memory_mb <= spec.flavor.memory_mb
-        and one.vcpus <= spec.flavor.vcpus
+        if (one.memory_mb, one.vcpus) != (mine.memory_mb, mine.vcpus) or one.root_gb < mine.root_gb
+        if one.memory_mb <= mine.memory_mb and one.vcpus <= mine.vcpus
     ]
-    return max(fits, key=lambda one: (one.memory_mb, one.vcpus, one.root_gb)).name if fits else ""
+    fewer.sort(key=lambda one: (one.memory_mb, one.vcpus, one.root_gb), reverse=True)
+    return fewer[:_FLAVORS_TRIED]
 
 
 def no_valid_host(
     spec: RequestSpec,
     rejections: Sequence[Rejection],
     emptied_by: str,
-    said: tuple[Shortage, Mapping[str, Filter], str],
+    said: tuple[Shortage | None, Mapping[str, Filter], str],
 ) -> Fault:
     """NO_CAPACITY: the sentence names no host; `data` and `inside` name each with its reason.
 
-    `said`: (what is free, the filters by name, the flavor that would fit or "").
+    `said`: (what is free where nothing but room is missing, the filters by name, the flavor that would fit or "").
     """
     shortage, filters, fitting = said
     told = "; ".join(f"{one.host}: {one.filter}: {one.reason}" for one in rejections[:_SHOWN_INSIDE])
@@ -77,16 +83,20 @@ def no_valid_host(
     )
 
 
-def _sentence(spec: RequestSpec, emptied_by: str, shortage: Shortage, filters: Mapping[str, Filter]) -> str:
+def _sentence(spec: RequestSpec, emptied_by: str, shortage: Shortage | None, filters: Mapping[str, Filter]) -> str:
     if emptied_by in filters:
         return filters[emptied_by].tells(spec)
-    for name, amount in spec.resources.items():
-        largest = shortage.largest.get(name, 0)
+    for name, amount in spec.resources.items() if shortage else ():
+        largest = shortage.largest.get(name, 0) if shortage else 0
         if amount > largest:
-            return f"The server needs {amount_words(name, amount)}, the largest free is {amount_words(name, largest)}."
+            place = f" in availability zone {spec.availability_zone}" if spec.availability_zone else ""
+            needs, free = amount_words(name, amount), amount_words(name, largest)
+            return f"The server needs {needs}, the largest free{place} is {free}."
     wanted = " and ".join(amount_words(name, amount) for name, amount in spec.resources.items() if amount)
     if emptied_by == LOST:
         return f"Other servers took the last hosts with {wanted}."
+    if shortage is None:
+        return "There is no compute host."
     return f"No one host has {wanted} and all that the flavor asks for."
 
 

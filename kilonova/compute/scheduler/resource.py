@@ -5,16 +5,17 @@ An extension of ours, for operators: host names are in it.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_seconds
-from kilonova.compute.contract import RequestSpec
+from kilonova.compute.contract import DRY_RUN_MOST, RequestSpec
 from kilonova.compute.core import Compute
+from kilonova.compute.flavor import store as flavor_store
 from kilonova.compute.scheduler import kept
-from kilonova.compute.server.create_checks import resources_of
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import ADMIN
@@ -27,9 +28,10 @@ class DryRun(msgspec.Struct, forbid_unknown_fields=True):
     """What would be booted, and how many."""
 
     flavor: str
-    count: int = 1
+    count: Annotated[int, msgspec.Meta(ge=1, le=DRY_RUN_MOST)] = 1
     availability_zone: str = ""
     host: str = ""
+    image: str = ""  # its properties count as if such a server booted from it
     image_properties: dict[str, str] = {}
     scheduler_hints: dict[str, Any] = {}
 
@@ -73,14 +75,19 @@ async def dry_run(compute: Compute, request: Request[DryRunBody]) -> Answer:
     """POST /os-scheduler-dry-run: how many of `count` fit, on which hosts, and what stops the next. Claims nothing."""
     request.enforce()
     asked, caller = request.body.dry_run, request.caller
-    flavor = await compute.db.read(compute.catalogue.flavor, asked.flavor, caller.project_id)
+    flavor = await compute.db.read(flavor_store.get_flavor, asked.flavor, caller.project_id, admin=True)
+    properties = dict(asked.image_properties)
+    if asked.image:
+        image = await compute.peers.images.show(caller.token, asked.image)
+        properties = {**image.properties, "disk_format": image.disk_format, **properties}
     spec = RequestSpec(
         compute.world.ids.uuid(),
         caller.project_id,
         caller.user_id,
         flavor,
         resources_of(flavor, from_volume=False),
-        image_properties=asked.image_properties,
+        image_properties=properties,
+        image_id=asked.image,
         availability_zone=asked.availability_zone,
         requested_host=asked.host,
         scheduler_hints=asked.scheduler_hints,

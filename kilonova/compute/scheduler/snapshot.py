@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import msgspec
 
-from kilonova.compute.contract import Destination, Rejection, RequestSpec
-from kilonova.compute.scheduler.decide import Decision, decide, rejections, shortage
-from kilonova.compute.scheduler.explain import Shortage
+from kilonova.compute.contract import Destination, Flavor, Rejection, RequestSpec
+from kilonova.compute.scheduler.decide import Decision, decide, fits_somewhere, lacking, rejections
+from kilonova.compute.scheduler.explain import Shortage, smaller
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.scheduler.rules import Rules
 from kilonova.compute.scheduler.state import HostsView
 from kilonova.compute.scheduler.table import HostTable
@@ -19,7 +20,8 @@ from kilonova.placement.mirror.keeper import Keeper
 
 
 class Try(msgspec.Struct, frozen=True):
-    """One decision with all that is said of it. `rejections` and `shortage` are filled when there is no host."""
+    """One decision with all that is said of it. When there is no host, `rejections` say why host by host,
+    `emptied_by` which filter leaves nobody, and `shortage` what is free on hosts that lack nothing but room."""
 
     destinations: list[Destination]
     counts: list[tuple[str, int]]
@@ -27,7 +29,7 @@ class Try(msgspec.Struct, frozen=True):
     snapshot: int
     hosts: int
     rejections: list[Rejection]
-    shortage: Shortage
+    shortage: Shortage | None
     emptied_by: str
 
 
@@ -79,6 +81,7 @@ class Snapshot:
         table = self.table
         made: Decision = decide(self._rules, table, spec, dice)
         refused = [] if made.order else rejections(self._rules, table, spec, made)
+        short, emptied_by = (None, "") if made.order else lacking(self._rules, table, spec)
         return Try(
             [one.destination for one in made.order],
             made.counts,
@@ -86,6 +89,14 @@ class Snapshot:
             made.snapshot,
             len(table),
             refused,
-            Shortage({}, len(table)) if made.order else shortage(table, spec),
-            made.emptied_by,
+            short,
+            emptied_by,
         )
+
+    def nearest_fit(self, spec: RequestSpec, flavors: Iterable[Flavor]) -> str:
+        """The name of the largest smaller flavor that a host would take now in the request's place, or ""."""
+        for flavor in smaller(spec, flavors):
+            wanted = resources_of(flavor, from_volume=not spec.image_id)
+            if fits_somewhere(self._rules, self.table, msgspec.structs.replace(spec, flavor=flavor, resources=wanted)):
+                return flavor.name
+        return ""

@@ -45,6 +45,7 @@ class HostState(msgspec.Struct):
     failed_builds: int = 0  # since it last built one
     capacity: dict[str, int] = {}
     used: dict[str, int] = {}
+    ratios: dict[str, float] = {}  # of what there is, how much may be promised; it is in `capacity` already
 
     def free(self, resource_class: str) -> int:
         """How much is left of a class; 0 when the host has none of it."""

@@ -171,4 +171,5 @@ class HostTable:
             traits=books.traits,
             capacity={name: int(column.capacity[slot]) for name, column in columns.items()},
             used={name: int(column.used[slot]) for name, column in columns.items()},
+            ratios={name: book.allocation_ratio for name, book in books.inventories.items()},
         )

@@ -18,10 +18,12 @@ from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription
 from kilonova.compute.contract import (
+    DRY_RUN_MOST,
     EXCHANGE,
     SCHEDULER_TOPIC,
     Destination,
     Fit,
+    Flavor,
     GroupSpec,
     Rejection,
     RequestSpec,
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from kilonova.compute.scheduler.snapshot import Snapshot, Try
 
 log = logging.getLogger(__name__)
-DRY_RUN_MOST: Final = 1000
 _NOTED: Final = 50
 
 
@@ -99,13 +100,14 @@ class SchedulerWorker:
         """Where `count` such servers could go now, without claiming anything; what stops the first that could not."""
         spec.resources = {name: amount for name, amount in spec.resources.items() if amount}
         await self._hosts.complete([spec])
+        flavors = await self._hosts.flavors(spec.project_id)
         snapshot = await self._current(afresh=True)
-        with snapshot.pending():
+        with snapshot.pending():  # nothing is awaited in here: nobody else may follow the books meanwhile
             where: dict[str, int] = {}
             for number in range(max(0, min(count, DRY_RUN_MOST))):
                 tried = snapshot.decide(spec, self._world.random)
                 if not tried.destinations:
-                    fault = await self._refusal(spec, tried, [])
+                    fault = self._refusal(snapshot, spec, (tried, []), flavors)
                     return Fit(number, where, fault.told, tried.rejections, tried.counts, tried.snapshot)
                 snapshot.take(tried, spec)
                 host = tried.destinations[0].host
@@ -141,10 +143,10 @@ class SchedulerWorker:
             self._decide(snapshot, [one.item for one in left], promised)
             left = await self._claim(snapshot, left)
             if attempt:  # those without any host on what was seen a moment ago have had their second look
-                left = await self._end_refused(left)
+                left = await self._end_refused(snapshot, left)
             if not left:
                 return
-        await self._end_refused(left, last=True)
+        await self._end_refused(snapshot, left, last=True)
 
     async def _current(self, *, afresh: bool) -> Snapshot:
         if self._snapshot is None:
@@ -194,26 +196,28 @@ class SchedulerWorker:
             one.give((one.item.tried, one.item.lost, None))
         return left
 
-    async def _end_refused(self, waiting: list[_Wait], *, last: bool = False) -> list[_Wait]:
+    async def _end_refused(self, snapshot: Snapshot, waiting: list[_Wait], *, last: bool = False) -> list[_Wait]:
         """Answer those that no host can take (`last`: all), and say who may try again."""
         ends = [one for one in waiting if last or (one.item.tried and not one.item.tried.destinations)]
         told: list[tuple[_Wait, Try, Fault]] = []
         for one in ends:
-            tried = one.item.tried
+            spec, tried, lost = one.item.spec, one.item.tried, one.item.lost
             assert tried is not None
-            told.append((one, tried, await self._refusal(one.item.spec, tried, one.item.lost)))
+            flavors = await self._hosts.flavors(spec.project_id) if tried.shortage else []
+            told.append((one, tried, self._refusal(snapshot, spec, (tried, lost), flavors)))
         await self._keep([(one.item, fault) for one, _, fault in told])
         for one, tried, fault in told:
             one.give((tried, one.item.lost, fault))
         return [one for one in waiting if one not in ends]
 
-    async def _refusal(self, spec: RequestSpec, tried: Try, lost: list[Rejection]) -> Fault:
-        emptied = tried.emptied_by or (explain.LOST if lost else "")
+    def _refusal(
+        self, snapshot: Snapshot, spec: RequestSpec, ended: tuple[Try, list[Rejection]], flavors: Sequence[Flavor]
+    ) -> Fault:
+        tried, lost = ended
+        emptied = tried.emptied_by or explain.LOST
         if emptied == explain.ROOM and lost:
             emptied = explain.LOST
-        fitting = ""
-        if emptied == explain.ROOM:
-            fitting = explain.nearest_fit(spec, tried.shortage, await self._hosts.flavors(spec.project_id))
+        fitting = snapshot.nearest_fit(spec, flavors) if emptied == explain.ROOM else ""
         filters = {one.name: one for one in self._rules.filters}
         reasons = [*tried.rejections, *lost]
         return explain.no_valid_host(spec, reasons, emptied, (tried.shortage, filters, fitting))

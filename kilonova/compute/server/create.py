@@ -16,14 +16,12 @@ from kilonova.base.faults import Fault, conflict, no_capacity, over_quota, unava
 from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.contract import BlockDevice, Destination, Power, RequestSpec
 from kilonova.compute.core import Catalogue, Compute, Limits, on_host
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.schema import idempotency, journal
 from kilonova.compute.server import hold_store, states, store
 from kilonova.compute.server.begin import new_operation
 from kilonova.compute.server.boot_source import ROOT, truth
-from kilonova.compute.server.create_checks import (
-    checked_password,
-    resources_of,
-)
+from kilonova.compute.server.create_checks import checked_password
 from kilonova.compute.server.create_request import ZERO_DISK, CreateBody, CreateServer, Plan, check
 from kilonova.compute.server.hold import (
     claim_alternate,

@@ -9,7 +9,6 @@ from typing import Any
 
 from kilonova.base.faults import Fault, Kind, invalid, over_quota
 from kilonova.base.ids import is_uuid
-from kilonova.compute.contract import Flavor
 from kilonova.compute.core import Limits
 from kilonova.http.request import Request
 from kilonova.http.versions import Version
@@ -175,13 +174,3 @@ def checked_group(hints: dict[str, Any]) -> str:
     if group and not (isinstance(group, str) and is_uuid(group)):
         raise invalid("Invalid input for field os:scheduler_hints.group: not a UUID.")
     return str(group)
-
-
-def resources_of(flavor: Flavor, *, from_volume: bool) -> dict[str, int]:
-    """What the server needs of a host, in placement's classes; `resources:CLASS` of the flavor's specs override."""
-    disk = (0 if from_volume else flavor.root_gb) + flavor.ephemeral_gb + -(-flavor.swap_mb // 1024)
-    wanted = {"VCPU": flavor.vcpus, "MEMORY_MB": flavor.memory_mb, "DISK_GB": disk}
-    for key, value in flavor.extra_specs.items():
-        if key.startswith("resources:") and value.isdigit():
-            wanted[key.removeprefix("resources:")] = int(value)
-    return {name: amount for name, amount in wanted.items() if amount}

@@ -18,11 +18,11 @@ from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.contract import Flavor, Power, RequestSpec
 from kilonova.compute.core import Compute, Limits, on_host
 from kilonova.compute.host import store as hosts
+from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.schema import journal
 from kilonova.compute.server import migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.boot_source import check_fits
-from kilonova.compute.server.create_checks import resources_of
 from kilonova.compute.server.create_request import last_of
 from kilonova.compute.server.hold import give_back_claim, select_destinations
 from kilonova.compute.server.migration_store import Migration

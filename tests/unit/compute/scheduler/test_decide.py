@@ -121,7 +121,7 @@ def test_filters_run_in_order_and_count_what_is_left() -> None:
     assert [one.destination.host for one in made.order] == ["node3"]
     assert made.counts[:3] == [("Placement", 4), ("ComputeFilter", 2), ("AvailabilityZoneFilter", 1)]
     assert [(one.host, one.filter, one.reason) for one in rejections(rules, table, spec, made)] == [
-        ("node5", "Placement", "no room for 1 VCPUs (free: 0)"),
+        ("node5", "Placement", "no room for 1 VCPUs (free: 0 of 4, ratio 1)"),
         ("node2", "ComputeFilter", "the compute service is down"),
         ("node4", "ComputeFilter", "the compute service is disabled"),
         ("node1", "AvailabilityZoneFilter", "it is in availability zone nova, not b"),

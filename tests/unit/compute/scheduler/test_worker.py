@@ -102,7 +102,9 @@ async def test_a_tenant_is_told_what_is_missing(cloud: Cloud) -> None:
     )
     assert "node" not in fault.told, "no host names for tenants"
     assert [one["host"] for one in fault.data["rejections"]] == ["node1", "node2", "node3"]
-    assert "no room for 16384 MB of memory (free: 4096)" in fault.data["rejections"][0]["reason"]
+    first = fault.data["rejections"][0]
+    assert first["reason"] == "no room for 16384 MB of memory (free: 4096 of 4096, ratio 1)"
+    assert first["short"] == {"MEMORY_MB": {"asked": 16384, "free": 4096, "capacity": 4096, "ratio": 1.0}}
     assert "node2: Placement: no room" in fault.inside
 
 
@@ -190,6 +192,33 @@ async def test_the_nearest_fit_is_named_and_reasons_are_kept(cloud: Cloud) -> No
     assert (made.host, made.rejections, made.counts[0]) == (chosen.host, [], ("Placement", 3))
     assert {name for name, _ in made.best} == {"node1", "node2", "node3"}
     assert made.snapshot > 0
+
+
+async def test_what_is_free_is_said_of_hosts_that_would_take_it(cloud: Cloud) -> None:
+    cloud.hosts[0].availability_zone = "east"
+    spec = cloud.wants(6000, availability_zone="east")
+    spec.flavor = Flavor("9", "m1.odd", 1, 6000, 0)
+    fault = await cloud.refusal(spec)
+    assert "needs 6000 MB of memory, the largest free in availability zone east is 4096 MB" in fault.message
+    assert fault.hint == "Flavor m1.medium would fit.", "of 4096 MB, which node1 in the zone has"
+    cloud.hosts[0].up = False
+    fault = await cloud.refusal(spec)
+    assert fault.message.endswith("No host in availability zone east can take it.")
+
+
+async def test_a_flavor_that_would_fit_fits_on_one_host(cloud: Cloud) -> None:
+    for host in cloud.hosts[1:]:  # 8192 MB, and one CPU left
+        other = cloud.wants(1)
+        other.resources, other.requested_host = {"VCPU": 7, "MEMORY_MB": 1}, host.host
+        await cloud.scheduler.select_destinations(other)
+    spec = cloud.wants(8192)
+    spec.flavor, spec.resources = Flavor("9", "m1.wide", 4, 8192, 0), {"VCPU": 4, "MEMORY_MB": 8192}
+
+    async def flavors(project_id: str) -> list[Flavor]:
+        return [Flavor(name, name, 4, memory_mb, 0) for name, memory_mb in (("a", 2048), ("b", 4096), ("c", 8191))]
+
+    cloud.flavors = flavors  # type: ignore[method-assign]
+    assert (await cloud.refusal(spec)).hint == "Flavor b would fit."
 
 
 async def test_a_batch_is_claimed_together_and_keeps_groups_apart(cloud: Cloud) -> None:
