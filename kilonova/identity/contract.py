@@ -91,6 +91,14 @@ class CatalogService(msgspec.Struct, frozen=True):
     name: str = ""
 
 
+class ServiceProviderRef(msgspec.Struct, frozen=True):
+    """Another cloud that may know the user: where it is logged in to, and where it takes assertions."""
+
+    auth_url: str
+    id: str
+    sp_url: str
+
+
 class AccessRuleRef(msgspec.Struct, frozen=True):
     """One kind of request that an application credential allows: `GET /v2.1/servers/*` of service `compute`."""
 
@@ -147,6 +155,7 @@ class TokenInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     system: dict[str, bool] | UnsetType = UNSET
     roles: list[RoleRef] | UnsetType = UNSET
     catalog: list[CatalogService] | UnsetType = UNSET
+    service_providers: list[ServiceProviderRef] | UnsetType = UNSET  # those that are enabled
     application_credential: ApplicationCredentialRef | UnsetType = UNSET
     trust: TrustRef | UnsetType = msgspec.field(name="OS-TRUST:trust", default=UNSET)
     oauth: OAuthRef | UnsetType = msgspec.field(name="OS-OAUTH1", default=UNSET)

@@ -317,6 +317,16 @@ identity_providers = sa.Table(
     sa.Column("enabled", sa.Boolean(), nullable=False),
     sa.Column("remote_ids", sa.JSON(), nullable=False),
 )
+service_providers = sa.Table(
+    "service_provider",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),
+    sa.Column("auth_url", Name(), nullable=False),
+    sa.Column("sp_url", Name(), nullable=False),
+    sa.Column("description", Text(), nullable=True),
+    sa.Column("enabled", sa.Boolean(), nullable=False),
+    sa.Column("relay_state_prefix", Name(), nullable=False),
+)
 mappings = sa.Table(
     "federation_mapping",
     metadata,

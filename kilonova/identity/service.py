@@ -22,6 +22,7 @@ from kilonova.identity.endpoint_filter import resource as endpoint_filter
 from kilonova.identity.federation import login as federation_login
 from kilonova.identity.federation import mapping as federation_mapping
 from kilonova.identity.federation import provider as federation_provider
+from kilonova.identity.federation import service_provider
 from kilonova.identity.group import resource as group
 from kilonova.identity.limit import resource as limit
 from kilonova.identity.oauth1 import access as oauth_access
@@ -68,6 +69,7 @@ _NOUNS = (
     oauth_access,
     federation_provider,
     federation_mapping,
+    service_provider,
     federation_login,
 )
 

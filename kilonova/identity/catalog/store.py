@@ -6,8 +6,15 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.identity.contract import CatalogEndpoint, CatalogService
-from kilonova.identity.schema import endpoints, project_endpoint_groups, project_endpoints, regions, services
+from kilonova.identity.contract import CatalogEndpoint, CatalogService, ServiceProviderRef
+from kilonova.identity.schema import (
+    endpoints,
+    project_endpoint_groups,
+    project_endpoints,
+    regions,
+    service_providers,
+    services,
+)
 
 
 class Region(msgspec.Struct):
@@ -41,10 +48,14 @@ class Endpoint(msgspec.Struct):
 
 
 class Templates(msgspec.Struct):
-    """The catalog before it is made for a project. `is_filtered`: some projects see a part of it only."""
+    """The catalog before it is made for a project, and the other clouds that tokens name.
+
+    `is_filtered`: some projects see a part of the catalog only.
+    """
 
     services: list[CatalogService]
     is_filtered: bool
+    providers: list[ServiceProviderRef] = []
 
 
 def read_templates(connection: Connection) -> Templates:
@@ -68,7 +79,13 @@ def read_templates(connection: Connection) -> Templates:
         service = made.setdefault(row.id, CatalogService([], row.id, row.type, row.name))
         endpoint = CatalogEndpoint(row.endpoint_id, row.interface, row.region_id, row.url, row.region_id)
         service.endpoints.append(endpoint)
-    return Templates(list(made.values()), _is_filtered(connection))
+    return Templates(list(made.values()), _is_filtered(connection), _providers(connection))
+
+
+def _providers(connection: Connection) -> list[ServiceProviderRef]:
+    table = service_providers.c
+    found = sa.select(table.auth_url, table.id, table.sp_url).where(table.enabled).order_by(table.id)
+    return [ServiceProviderRef(*row) for row in connection.execute(found)]
 
 
 def _is_filtered(connection: Connection) -> bool:

@@ -75,7 +75,7 @@ class Local(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class MappingRule(msgspec.Struct, forbid_unknown_fields=True):
-    """Who fits `remote` is `local`."""
+    """Who fits `remote` is `local`, which may be nothing."""
 
     local: list[Local]
     remote: list[Remote]
@@ -98,8 +98,8 @@ def checked_rules(raw: list[Any]) -> list[MappingRule]:
     except msgspec.ValidationError as error:
         raise invalid(f"Invalid input for field mapping.rules: {error}.") from None
     for rule in rules:
-        if not rule.remote or not rule.local:
-            raise invalid("Invalid input for field mapping.rules: each has one or more of remote and of local.")
+        if not rule.remote:
+            raise invalid("Invalid input for field mapping.rules: each has one or more of remote.")
         for one in rule.remote:
             _check(one)
         for local in rule.local:

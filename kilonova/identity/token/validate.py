@@ -128,6 +128,8 @@ class Tokens:
         if worth.delegated_until is not None and worth.delegated_until <= self._world.clock.now():
             raise unauthenticated(inside="the application credential or trust has expired")
         info = describe(payload, worth, catalog)
+        if templates is not None and templates.providers:
+            info = msgspec.structs.replace(info, service_providers=templates.providers)
         short = msgspec.structs.replace(info, catalog=UNSET)
         return Validated(payload, info, caller_of(info, token), _encode(TokenBody(info)), _encode(TokenBody(short)))
 
@@ -143,10 +145,10 @@ def _read_all(
     worth = authorization_store.read_worth(connection, payload)
     if worth is None or is_revoked(connection, payload, worth.user_ids, worth.domain_ids):
         return None, templates, []
-    if not payload.scope:
-        return worth, templates, []
     if templates is None:
         templates = read_templates(connection)
+    if not payload.scope:
+        return worth, templates, []
     only: set[str] = set()
     if templates.is_filtered and payload.scope == "project":
         only = {one.id for one in endpoints_of(connection, payload.scope_id)}

@@ -132,6 +132,11 @@ async def test_a_mapping_makes_projects_and_gives_roles(corp: Corp) -> None:
         assert project["name"] == "home of alice@example.org"
 
 
+async def test_a_rule_that_says_nothing_of_anybody_lets_nobody_in(corp: Corp) -> None:
+    await corp.rules([{"local": [], "remote": [{"type": "sub"}]}])
+    assert (await corp.login()).status == 401
+
+
 async def test_a_mapping_may_name_a_user_that_is_here(corp: Corp) -> None:
     local = {"user": {"name": "{0}", "domain": DEFAULT, "type": "local"}}
     await corp.rules([{"local": [local], "remote": [{"type": "preferred_username"}]}])
@@ -168,7 +173,7 @@ async def test_providers_protocols_and_mappings_are_kept_by_administrators(corp:
     "rules",
     [
         [],
-        [{"local": [], "remote": [{"type": "sub"}]}],
+        [{"local": [], "remote": []}],
         [{"local": [{"user": {"name": "x"}}], "remote": []}],
         [{"local": [{"user": {"name": "x"}}], "remote": [{"type": "sub", "any_one_of": ["["], "regex": True}]}],
         [{"local": [{"user": {"name": "x"}}], "remote": [{"type": "sub", "any_one_of": ["a"], "whitelist": ["a"]}]}],

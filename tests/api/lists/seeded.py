@@ -105,6 +105,9 @@ class Seeded:
             self.make("identity", "/v3/projects", "project", name=f"q{number}")
             provider = {"identity_provider": {"enabled": True, "remote_ids": [f"https://p{number}.example"]}}
             self.ask("PUT", "identity", f"/v3/OS-FEDERATION/identity_providers/p{number}", provider)
+            cloud = {"auth_url": f"https://c{number}.example/v3", "sp_url": f"https://c{number}.example/sp"}
+            other = {"service_provider": cloud | {"enabled": True}}
+            self.ask("PUT", "identity", f"/v3/OS-FEDERATION/service_providers/c{number}", other)
 
     def _resize(self, server: str) -> None:
         url = f"/v2.1/servers/{server}"

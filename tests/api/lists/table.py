@@ -143,6 +143,7 @@ LISTS: tuple[Row, ...] = (
     _identity("/OS-FEDERATION/projects", "projects", least=1),
     _identity("/OS-FEDERATION/domains", "domains", least=0),
     _identity("/OS-FEDERATION/identity_providers", "identity_providers", "id", "enabled", least=0),
+    _identity("/OS-FEDERATION/service_providers", "service_providers", "id", "enabled", least=0),
     _identity("/OS-FEDERATION/mappings", "mappings", least=0),
     _identity("/OS-OAUTH1/consumers", "consumers", least=0),
     _identity("/users/{user_id}/OS-OAUTH1/access_tokens", "access_tokens", least=0),
