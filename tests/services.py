@@ -6,22 +6,28 @@ can run side by side. Data is thrown away at the end, so nothing waits for a dis
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
 import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 import pytest
+
+from kilonova.pki.authority import Authority, issue_for_host, new_authority
+from kilonova.pki.contexts import trusting
 
 PASSWORD = "test-only"
 _ports = random.Random(os.getpid())
@@ -50,8 +56,19 @@ def binary(name: str, package: str) -> str:
     return found
 
 
+@functools.cache
+def authority() -> Authority:
+    """Whose certificates the servers of this test run have."""
+    return new_authority("Kilonova's tests", datetime.now(UTC))
+
+
+def trusting_tests() -> ssl.SSLContext:
+    """A client's context that trusts them."""
+    return trusting(authority().certificate)
+
+
 class Service:
-    """One server process with a directory of its own."""
+    """One server process with a directory of its own, and a certificate for its address."""
 
     user = ""
     polite = signal.SIGTERM
@@ -65,7 +82,19 @@ class Service:
         if os.geteuid() == 0:
             account = pwd.getpwnam(self.user)
             os.chown(self.directory, account.pw_uid, account.pw_gid)
+        self._write_certificate()
         self.prepare()
+
+    def _write_certificate(self) -> None:
+        """ca.pem, server.pem and server.key; the key for the server's user alone, or servers refuse it."""
+        issued = issue_for_host(authority(), [self.address], datetime.now(UTC), 2)
+        given = {"ca.pem": authority().certificate, "server.pem": issued.certificate, "server.key": issued.key}
+        for name, text in given.items():
+            path = self.directory / name
+            path.write_text(text)
+            path.chmod(0o600)
+            if os.geteuid() == 0:
+                shutil.chown(path, self.user)
 
     def prepare(self) -> None:
         """Make data directories and settings files, once."""
@@ -190,18 +219,35 @@ class RabbitMQ(Service):
         installed = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # Debian's wrapper fixes the directories
         self._server = installed if installed.exists() else self._server
         self._mapper_port, self._node_port = free_port(), free_port()
+        self.tls_port, self.admin_port = free_port(), free_port()
+        papers = {"cacertfile": "ca.pem", "certfile": "server.pem", "keyfile": "server.key"}
+        options = {name: f"{self.directory}/{file}" for name, file in papers.items()}
         (self.directory / "rabbitmq.conf").write_text(
             f"listeners.tcp.1 = {self.address}:{self.port}\nloopback_users = none\n"
+            f"listeners.ssl.1 = {self.address}:{self.tls_port}\n"
+            + "".join(f"ssl_options.{name} = {file}\n" for name, file in options.items())
+            + "".join(f"management.ssl.{name} = {file}\n" for name, file in options.items())
+            + f"management.ssl.ip = {self.address}\nmanagement.ssl.port = {self.admin_port}\n"
             "disk_free_limit.absolute = 50MB\n"
             "vm_memory_high_watermark.absolute = 400MB\n"
             "raft.wal_max_size_bytes = 16000000\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\n"
+            "management_agent.disable_metrics_collector = true\n"
         )
-        (self.directory / "plugins").write_text("[].\n")
+        (self.directory / "plugins").write_text("[rabbitmq_management].\n")
 
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@{self.address}:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        return f"amqps://guest:guest@{self.address}:{self.tls_port}/"
+
+    @property
+    def admin_url(self) -> str:
+        """Its management API, as the administrator; TLS."""
+        return f"https://guest:guest@{self.address}:{self.admin_port}/"
 
     @property
     def node(self) -> str:
@@ -279,6 +325,9 @@ class PostgreSQL(Service):
             "full_page_writes": "off",
             "max_connections": 300,
             "shared_buffers": "32MB",
+            "ssl": "on",
+            "ssl_cert_file": f"{self.directory}/server.pem",
+            "ssl_key_file": f"{self.directory}/server.key",
         }
         flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         return [binary("postgres", "postgresql"), "-D", f"{self.directory}/data", *flags]
@@ -342,6 +391,7 @@ class MariaDB(Service):
             ),
             *("--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync", "--innodb-buffer-pool-size=64M"),
             *("--innodb-doublewrite=0", "--performance-schema=0", "--skip-log-bin", f"--pid-file={at}/pid"),
+            *(f"--ssl-ca={at}/ca.pem", f"--ssl-cert={at}/server.pem", f"--ssl-key={at}/server.key"),
         ]
 
     def answers(self) -> bool:

@@ -19,10 +19,11 @@ from aio_pika.exceptions import DeliveryError, PublishError
 
 from kilonova.base.faults import Fault, busy, unavailable
 from kilonova.base.world import World
-from kilonova.bus.amqp_link import BROKEN, Link, Session
+from kilonova.bus.amqp_link import BROKEN, Access, Link, Session
 from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Handler, Json, Message, Subscription, Target
 from kilonova.bus.dispatch import CASTS_IN_FLIGHT, Dispatcher, is_late, log, sealed_reply
 from kilonova.bus.envelope import WaitingCalls, participant, request
+from kilonova.bus.rights import REPLIES_EXCHANGE, fanout_queue, reply_queue
 from kilonova.bus.signing import KeyRing, kept_seconds
 from kilonova.trace import spans
 
@@ -31,14 +32,19 @@ RETRY_SECONDS = 0.05
 
 
 class AmqpBus:
-    """A process' end of the broker at the first of `urls` that answers. `sender` is who it speaks as."""
+    """A process' end of the broker at the first of `urls` that answers. `sender` is who it speaks as.
 
-    def __init__(self, world: World, urls: Sequence[str], sender: str, keys: Mapping[str, bytes]) -> None:
+    `amqps://` is TLS, and the broker's name is checked.
+    """
+
+    def __init__(
+        self, world: World, urls: Sequence[str], sender: str, keys: Mapping[str, bytes], access: Access | None = None
+    ) -> None:
         self._world = world
         self._keys = KeyRing(sender, keys)
-        self._link = Link(world, urls, f"kilonova {sender}")
+        self._link = Link(world, urls, f"kilonova {sender}", access or Access())
         self._calls = WaitingCalls(world)
-        self._reply_queue = f"reply_{sender}_{world.ids.uuid()}"
+        self._reply_queue = reply_queue(sender, world.ids.uuid())
         self._subscriptions: list[AmqpSubscription] = []
         self._replies_attached = asyncio.Lock()
         self._has_replies = False
@@ -130,7 +136,7 @@ class AmqpBus:
 
     async def _attach_replies(self, session: Session) -> None:
         channel = await session.channel(prefetch=256)
-        queue = await session.private_queue(channel, self._reply_queue)
+        queue = await session.private_queue(channel, self._reply_queue, REPLIES_EXCHANGE, self._reply_queue)
         await queue.consume(self._on_reply)
 
     async def _on_reply(self, incoming: AbstractIncomingMessage) -> None:
@@ -152,7 +158,7 @@ class AmqpBus:
         queue: str = "",
     ) -> None:
         """Return when the broker holds the frame, or the call is answered (its first copy did arrive)."""
-        exchange, key = ("", queue) if queue else (message.exchange, routing_key(message))
+        exchange, key = (REPLIES_EXCHANGE, queue) if queue else (message.exchange, routing_key(message))
         wire = self._wire(frame, message)
         while answer is None or not answer.done():
             session = await self._link.session(until)
@@ -212,7 +218,7 @@ class AmqpSubscription:
         self._link = link
         self._bus = bus
         self._dispatcher = dispatcher
-        self._fanout_queue = f"{dispatcher.type}_fanout_{world.ids.uuid()}"
+        self._fanout_queue = fanout_queue(dispatcher.type, dispatcher.host, world.ids.uuid())
         self.key = f"serve {self._fanout_queue}"
         self._session: Session | None = None
         self._channel: AbstractChannel | None = None
@@ -226,9 +232,8 @@ class AmqpSubscription:
         channel = await session.channel(CASTS_IN_FLIGHT)
         queues = [await session.shared_queue(channel, at.exchange, at.type)]
         if at.host:
-            queues.append(await session.shared_queue(channel, at.exchange, f"{at.type}.{at.host}"))
-        fanout = await session.private_queue(channel, self._fanout_queue)
-        await fanout.bind(at.exchange, routing_key=f"{at.type}_fanout")
+            queues.append(await session.shared_queue(channel, at.exchange, f"{at.type}.{at.host}", own=True))
+        fanout = await session.private_queue(channel, self._fanout_queue, at.exchange, f"{at.type}_fanout")
         self._session, self._channel = session, channel
         self._tags = [(queue, await queue.consume(self._take)) for queue in [*queues, fanout]]
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
@@ -30,12 +32,28 @@ SHARED_QUEUE: FieldTable = {"x-queue-type": "quorum", "x-max-length": 10_000, "x
 BROKEN = (*CONNECTION_EXCEPTIONS, TimeoutError)
 
 
-class Session:
-    """A live connection: a channel for publishing, exchanges, and whatever channels the subscriptions open."""
+@dataclass(frozen=True)
+class Access:
+    """How a process is known at the broker.
 
-    def __init__(self, connection: AbstractConnection, publishing: AbstractChannel) -> None:
+    `as_host`: by a host's own user, with a host's rights: it declares its own queues, and waits for those of others.
+    `tls`: whom it trusts at `amqps://`; None: those that the system trusts.
+    """
+
+    as_host: bool = False
+    tls: ssl.SSLContext | None = None
+
+
+class Session:
+    """A live connection: a channel for publishing, exchanges, and whatever channels the subscriptions open.
+
+    `as_host`: exchanges and the queues of others are there or not yet; only the control plane makes them.
+    """
+
+    def __init__(self, connection: AbstractConnection, publishing: AbstractChannel, *, as_host: bool) -> None:
         self.connection = connection
         self.publishing = publishing
+        self._as_host = as_host
         self.broken = asyncio.Event()
         self._exchanges: dict[str, AbstractExchange] = {}
         self._declaring = asyncio.Lock()
@@ -57,27 +75,39 @@ class Session:
         channel.close_callbacks.discard(self._on_close)
 
     async def exchange(self, name: str) -> AbstractExchange:
-        """A service's topic exchange; "" is the default exchange, whose keys are queue names."""
-        if not name:
-            return self.publishing.default_exchange
+        """A service's topic exchange, or the one for replies."""
         async with self._declaring:
             if name not in self._exchanges:
                 self._exchanges[name] = await self.publishing.declare_exchange(
-                    name, aio_pika.ExchangeType.TOPIC, durable=True, timeout=CONNECT_SECONDS
+                    name,
+                    aio_pika.ExchangeType.TOPIC,
+                    durable=True,
+                    passive=self._as_host,
+                    timeout=CONNECT_SECONDS,
                 )
         return self._exchanges[name]
 
-    async def shared_queue(self, channel: AbstractChannel, exchange: str, name: str) -> AbstractQueue:
-        """The replicated queue `name` of a service, bound; what is in it survives the broker's death."""
+    async def shared_queue(
+        self, channel: AbstractChannel, exchange: str, name: str, *, own: bool = False
+    ) -> AbstractQueue:
+        """The replicated queue `name` of a service, bound; what is in it survives the broker's death.
+
+        `own`: it is this worker's alone, TYPE.HOST.
+        """
         await self.exchange(exchange)
+        if self._as_host and not own:
+            return await channel.declare_queue(name, passive=True, timeout=CONNECT_SECONDS)
         queue = await channel.declare_queue(name, durable=True, arguments=SHARED_QUEUE, timeout=CONNECT_SECONDS)
         await queue.bind(exchange, routing_key=name, timeout=CONNECT_SECONDS)
         return queue
 
-    async def private_queue(self, channel: AbstractChannel, name: str) -> AbstractQueue:
-        """A queue of one process. It is durable, so that a broker's restart keeps what is on its way."""
+    async def private_queue(self, channel: AbstractChannel, name: str, exchange: str, key: str) -> AbstractQueue:
+        """A queue of one process, bound. It is durable, so that a broker's restart keeps what is on its way."""
+        await self.exchange(exchange)
         arguments: FieldTable = {"x-expires": QUEUE_EXPIRES_MILLISECONDS}
-        return await channel.declare_queue(name, durable=True, arguments=arguments, timeout=CONNECT_SECONDS)
+        queue = await channel.declare_queue(name, durable=True, arguments=arguments, timeout=CONNECT_SECONDS)
+        await queue.bind(exchange, routing_key=key, timeout=CONNECT_SECONDS)
+        return queue
 
     async def close(self) -> None:
         """Leave the broker; a connection that is broken already is fine."""
@@ -93,8 +123,9 @@ Attach = Callable[[Session], Awaitable[None]]
 class Link:
     """Keeps a session up. `attach` functions run on each new session before anyone may publish on it."""
 
-    def __init__(self, world: World, urls: Sequence[str], name: str) -> None:
+    def __init__(self, world: World, urls: Sequence[str], name: str, access: Access) -> None:
         self._world = world
+        self._access = access
         self._urls = [URL(url).update_query(heartbeat=HEARTBEAT_SECONDS) for url in urls]
         self._name = name
         self._attached: dict[str, Attach] = {}
@@ -179,11 +210,15 @@ class Link:
 
     async def _open(self, url: URL) -> Session:
         connection = await aio_pika.connect(
-            url, timeout=CONNECT_SECONDS, client_properties={"connection_name": self._name}
+            url,
+            timeout=CONNECT_SECONDS,
+            client_properties={"connection_name": self._name},
+            ssl_context=self._access.tls,
         )
         try:
             async with asyncio.timeout(CONNECT_SECONDS * 4), self._attaching:
-                session = Session(connection, await connection.channel(on_return_raises=True))
+                publishing = await connection.channel(on_return_raises=True)
+                session = Session(connection, publishing, as_host=self._access.as_host)
                 for attach in list(self._attached.values()):
                     await attach(session)
                 return session

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from kilonova.cli.encryption import encryption_of
 from kilonova.cli.environment import base_url
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import State, secrets_of
@@ -18,15 +19,17 @@ _VERSIONS = {"openstack-api-version": "compute 2.90, volume 3.44, placement 1.36
 class Doors:
     """Every service as one: the first word of a path says which is asked."""
 
-    def __init__(self, url_of: Callable[[str], str]) -> None:
-        self._url_of = url_of
+    def __init__(self, url_of: Callable[[str], str], verify: Any) -> None:
+        self._url_of, self._verify = url_of, verify
         self._open: dict[str, Client] = {}
 
     async def request(self, method: str, path: str, **options: Any) -> Reply:
         """As the service answers."""
         _, mount, rest = path.split("/", 2)
         if mount not in self._open:
-            self._open[mount] = Client(HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60))
+            self._open[mount] = Client(
+                HttpTransport(self._url_of(f"/{mount}"), timeout_seconds=60, verify=self._verify)
+            )
         return await self._open[mount].request(method, f"/{rest}", **options)
 
     async def close(self) -> None:
@@ -36,10 +39,10 @@ class Doors:
 
 
 class Admin:
-    """`url_of("/compute")` is where that service is asked."""
+    """`url_of("/compute")` is where that service is asked; `verify` the TLS context, whom to trust there."""
 
-    def __init__(self, url_of: Callable[[str], str], password: str) -> None:
-        self.doors = Doors(url_of)
+    def __init__(self, url_of: Callable[[str], str], password: str, verify: Any = True) -> None:
+        self.doors = Doors(url_of, verify)
         self._password = password
         self._token = ""
 
@@ -48,7 +51,8 @@ class Admin:
         """The admin of the cloud that a command's --state or --config names."""
         if options.config:
             cluster = read_settings(str(options.config)).cluster
-            return cls(cluster.internal_url, secrets_of(Path(cluster.secrets)).admin_password)
+            tls = encryption_of(cluster).tls
+            return cls(cluster.internal_url, secrets_of(Path(cluster.secrets)).admin_password, tls.client)
         state = State(options.state)
         base = base_url(state.need())
         return cls(lambda mount: base + mount, state.secrets().admin_password)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from pathlib import Path
 
+from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault
 from kilonova.cli import machine
 from kilonova.cli.admin import Admin
 from kilonova.cli.books import Books, Trouble
+from kilonova.cli.ca import expiring
+from kilonova.cli.encryption import plain_connections
+from kilonova.cli.settings import ClusterSettings, read_settings
 from kilonova.cli.state import State
 from kilonova.cli.status import ask_admin
 from kilonova.node.guest.tools import missing_tools
@@ -61,9 +66,23 @@ def _cloud(state: State) -> int:
 
 async def _cluster(options: argparse.Namespace) -> int:
     """A cluster as its own APIs tell it: who reports, and whether the books balance."""
-    wrong = await _books(Books(Admin.of(options)), fix=options.fix)
+    wrong = _encryption(read_settings(str(options.config)).cluster)
+    wrong += await _books(Books(Admin.of(options)), fix=options.fix)
     print("all is well" if not wrong else f"{wrong} thing(s) to look at")
     return 1 if wrong else 0
+
+
+def _encryption(cluster: ClusterSettings) -> int:
+    """Certificates that end soon, and connections that anybody on the way could read."""
+    wrong = [f"not encrypted: {one}" for one in plain_connections(cluster)]
+    now = SystemClock().now()
+    files = [file for file in (cluster.tls.authority, cluster.tls.certificate) if file]
+    wrong += [said for file in files if (said := expiring(Path(file), now))]
+    for line in wrong:
+        print(f"tls      {line}")
+    if not wrong:
+        print("tls      nothing leaves a machine in clear; certificates are good for another month")
+    return len(wrong)
 
 
 async def _books(books: Books, *, fix: bool) -> int:

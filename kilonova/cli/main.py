@@ -12,6 +12,8 @@ from kilonova import __version__
 from kilonova.base.faults import Fault
 from kilonova.cli.state import default_directory
 
+CLUSTER_CONFIG = Path("/etc/kilonova/cluster.toml")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="kilonova", description="A whole infrastructure cloud, in one command.")
@@ -53,12 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     doctor = command("doctor", "check machine, processes and books; say what is wrong and how to mend it", "doctor")
     doctor.add_argument("--fix", action="store_true", help="mend what can be mended")
     doctor.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
-    service = command("service", "run one service of a cluster in this process", "service")
-    service.add_argument("name", help="identity-api, compute-api, conductor, compute-agent, …, or a group: controller")
-    service.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
-    service.add_argument("--host", default="", help="this host's name (agents)")
-    service.add_argument("--listen", default="", help="HOST:PORT (APIs)")
+    _service_options(command("service", "run one service of a cluster in this process", "service"))
     _host_options(command("host", "a host of a cluster", "host"))
+    _ca_options(command("ca", "the cluster's certificate authority", "ca"))
     database = command("db", "the databases' schema", "database")
     database.add_argument("what", choices=("upgrade", "check"))
     database.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
@@ -94,12 +93,30 @@ def _image_options(image: argparse.ArgumentParser) -> None:
     image.add_argument("--list", type=Path, default=None, help="TOML file of sources (STATE/image-sources.toml)")
 
 
+def _service_options(service: argparse.ArgumentParser) -> None:
+    service.add_argument("name", help="identity-api, compute-api, conductor, compute-agent, …, or a group: controller")
+    service.add_argument("--config", type=Path, default=CLUSTER_CONFIG, help=f"settings file ({CLUSTER_CONFIG})")
+    service.add_argument("--host", default="", help="this host's name (agents)")
+    service.add_argument("--listen", default="", help="HOST:PORT (APIs)")
+    service.add_argument("--join", default="", metavar="INVITATION", help="first join the cluster: agents, once")
+
+
 def _host_options(host: argparse.ArgumentParser) -> None:
-    host.add_argument("what", choices=("secrets", "purge"), help="secrets: make its own; purge: nothing is left here")
-    host.add_argument("name", nargs="?", default="", help="its name (default: the machine's, up to the first dot)")
-    host.add_argument("--output", "-o", type=Path, help="secrets: the file to write, for the host (0600)")
-    host.add_argument("--role", choices=("compute", "network", "volume"), action="append", help="secrets: what it runs")
-    host.add_argument("--config", type=Path, required=True, help="the cluster's settings file")
+    help_ = "invite: print the line that joins it; secrets: the same as files; expel; purge: nothing is left here"
+    host.add_argument("what", choices=("invite", "secrets", "expel", "purge"), help=help_)
+    host.add_argument("name", nargs="?", default="", help="its name (purge: default this machine's)")
+    host.add_argument("--output", "-o", type=Path, help="secrets: the directory to write to, for the host (0600)")
+    host.add_argument("--role", choices=("compute", "network", "volume"), action="append", help="what it will run")
+    host.add_argument("--config", type=Path, default=CLUSTER_CONFIG, help=f"settings file ({CLUSTER_CONFIG})")
+
+
+def _ca_options(ca: argparse.ArgumentParser) -> None:
+    ca.add_argument("what", choices=("init", "issue", "renew", "show"))
+    ca.add_argument("name", nargs="?", default="", help="the host's name (init: the authority's)")
+    help_ = "issue: another name or IP address that it is reached by; may be given several times"
+    ca.add_argument("--address", action="append", default=[], help=help_)
+    ca.add_argument("--days", type=int, default=365, help="issue, renew: how long it is good")
+    ca.add_argument("--directory", type=Path, default=Path("/etc/kilonova/ca"), help="its files (/etc/kilonova/ca)")
 
 
 def _up_options(up: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -31,9 +32,9 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """One listening address."""
+    """One listening address; with `tls` it speaks nothing else."""
 
-    def __init__(self, app: Any, host: str, port: int) -> None:
+    def __init__(self, app: Any, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._host, self._port = host, port
         config = uvicorn.Config(
             app,
@@ -47,6 +48,7 @@ class Listener:
             proxy_headers=False,  # the API kit reads X-Forwarded-* itself
             timeout_graceful_shutdown=5,
             ws_max_size=1 << 20,
+            ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
         )
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import os
 import pwd
-import re
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -19,13 +18,13 @@ from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.cli import serve
 from kilonova.cli.compose.cluster import parts_of, start
 from kilonova.cli.compose.cluster_ground import ClusterGround
-from kilonova.cli.settings import CloudSettings, read_settings
-from kilonova.cli.state import Secrets, State, listen_address, secrets_of
+from kilonova.cli.encryption import encryption_of, listens_encrypted, refuse_plain
+from kilonova.cli.settings import read_settings
+from kilonova.cli.state import HOST_NAME, State, listen_address, secrets_of
 from kilonova.http.app import Mounts
 from kilonova.trace.logs import configure_logging
 
 log = logging.getLogger(__name__)
-HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -33,20 +32,26 @@ def run(options: argparse.Namespace) -> int:
     import uvloop
 
     parts = parts_of(options.name)
+    if options.join:
+        from kilonova.cli import join
+
+        join.run(options.join, options.name, options.config)
     settings = read_settings(str(options.config))
+    refuse_plain(settings.cluster)
     secrets = secrets_of(Path(settings.cluster.secrets))
+    encryption = encryption_of(settings.cluster, signs=any(part.signs for part in parts))
     if not secrets.deployment_keys and not all(part.sender for part in parts):
         raise invalid(
             f"{settings.cluster.secrets} holds the secrets of one host, and {options.name} is not an agent.",
             hint="Control processes need the cluster's whole secrets file.",
         )
-    host = options.host or socket.gethostname().partition(".")[0]
+    host = options.host or settings.cluster.host or socket.gethostname().partition(".")[0]
     if not HOST_NAME.fullmatch(host):
         raise invalid(f"--host {host!r} is not a host name.", hint="Letters, digits and dashes; no domain.")
     make_directory(Path(settings.cluster.directory), settings.cluster.user)
     if settings.cluster.user and not any(part.sender for part in parts):
         become(settings.cluster.user)
-    uvloop.run(_serve(options, settings, secrets, host))
+    uvloop.run(_serve(options, ClusterGround(options.name, host, settings, secrets, encryption)))
     return 0
 
 
@@ -78,18 +83,17 @@ def become(user: str) -> None:
     os.environ["HOME"] = account.pw_dir  # libraries look for their files there, and must not try root's
 
 
-async def _serve(options: argparse.Namespace, settings: CloudSettings, secrets: Secrets, host: str) -> None:
-    configure_logging(settings.log.level)
+async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
+    configure_logging(ground.settings.log.level)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    ground = ClusterGround(options.name, host, settings, secrets)
     loop.add_signal_handler(signal.SIGHUP, _reload, ground, str(options.config))
     try:
         await start(ground)
         await _listen(ground, options.listen)
-        print(f"kilonova service {options.name}: ready on {host}", flush=True)
+        print(f"kilonova service {options.name}: ready on {ground.host}", flush=True)
         await stop.wait()
     finally:
         await ground.close()
@@ -99,7 +103,9 @@ async def _listen(ground: ClusterGround, asked: str) -> None:
     """The APIs' port, when the process has any API, and the admin port."""
     listeners = []
     if ground.mounts:
-        listeners.append(serve.Listener(Mounts(ground.mounts), *_address(ground, asked)))
+        (host, port), url = _address(ground, asked)
+        tls = ground.tls.server if listens_encrypted(ground.cluster, host, url, ground.tls) else None
+        listeners.append(serve.Listener(Mounts(ground.mounts), host, port, tls))
     if ground.cluster.admin_port:
         admin = serve.admin_app(_describe(ground), ground.problems)
         listeners.append(serve.Listener(admin, "127.0.0.1", ground.cluster.admin_port))
@@ -108,13 +114,14 @@ async def _listen(ground: ClusterGround, asked: str) -> None:
         ground.closing.insert(0, listener.close)
 
 
-def _address(ground: ClusterGround, asked: str) -> tuple[str, int]:
-    """What --listen says; else where the endpoint of its first API points."""
+def _address(ground: ClusterGround, asked: str) -> tuple[tuple[str, int], str]:
+    """What --listen says; else where the endpoint of its first API points, and that endpoint."""
     if asked:
-        return listen_address(asked)
+        return listen_address(asked), ""
     mount = next(iter(ground.mounts)) or "/metadata"
-    url = urlsplit(ground.internal_url(mount))
-    return url.hostname or "127.0.0.1", url.port or 80
+    url = ground.internal_url(mount)
+    parts = urlsplit(url)
+    return (parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)), url
 
 
 def _describe(ground: ClusterGround) -> Callable[[], Awaitable[dict[str, Any]]]:
@@ -132,11 +139,12 @@ def _describe(ground: ClusterGround) -> Callable[[], Awaitable[dict[str, Any]]]:
 
 
 def _reload(ground: ClusterGround, config: str) -> None:
-    """SIGHUP: policy and log level."""
+    """SIGHUP: policy, log level and certificates."""
     try:
         configure_logging(read_settings(config).log.level)
+        ground.tls.reload()
         for warning in ground.reload_policies():
             log.warning("policy: %s", warning)
-        log.info("policy and log level reloaded; a change to any other setting needs a restart")
+        log.info("policy, log level and certificates reloaded; a change to any other setting needs a restart")
     except (Fault, OSError) as error:  # the settings may be root's, and we are not root any more
         log.error("nothing was reloaded: %r", error)

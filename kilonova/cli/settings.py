@@ -35,6 +35,16 @@ class UplinkSettings:
 
 
 @dataclass(frozen=True)
+class TlsSettings:
+    """Files in PEM: whom this machine's processes trust, and what they show. `kilonova ca` makes them."""
+
+    authority: str = ""  # whose certificates brokers, databases and services must have; "": those the system trusts
+    certificate: str = ""  # of this host, for what it listens on
+    key: str = ""
+    authority_key: str = ""  # where identity-api runs: with it, hosts that join get a certificate
+
+
+@dataclass(frozen=True)
 class ClusterSettings:
     """What the processes of a cluster share: `kilonova service NAME --config FILE`. docs/guide/cluster.md."""
 
@@ -43,6 +53,7 @@ class ClusterSettings:
     database: str = ""  # postgresql://user:password@host/kilonova_{service}, or mysql://…
     database_connections: int = 8  # for reads, and as many for writes, of each process and database
     brokers: tuple[str, ...] = ()  # amqp://user:password@host/; the first that answers
+    broker_admin: str = ""  # https://user:password@host:15671/, RabbitMQ's management API: where hosts get users
     secrets: str = "/etc/kilonova/secrets.json"
     directory: str = "/var/lib/kilonova"  # of this machine: ledgers, images, policy overrides, traces
     user: str = ""  # whom control processes become when root starts them
@@ -50,9 +61,12 @@ class ClusterSettings:
     hypervisor: str = "fake"  # fake | libvirt
     accelerator: str = "auto"  # auto (kvm where a guest boots on it) | kvm | tcg
     network: str = "fake"  # fake | linux
+    host: str = ""  # this host's name in the cloud; "": the machine's, up to the first dot
     host_ip: str = "127.0.0.1"  # management: of this host, where console proxies and other hosts reach it
     tunnel_ip: str = ""  # of this host, where tunnels end; "": host_ip
     external_interface: str = ""  # of a network node: its wire to the external network; no address of ours on it
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    plain: bool = False  # take connections that are not encrypted although they leave this machine
     volumes: str = ""  # where all hosts see the same files of volumes; "": directory/volumes, right for one machine
 
     def internal_url(self, path: str) -> str:

@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import json
 import os
+import re
 import secrets as randomness
 import socket
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from kilonova.saga.seal import Sealer
 DEFAULT_PORT = 7774
 PUBLIC_RANGES = [f"172.24.{third}.0/24" for third in range(4, 250)]
 VNI_BLOCK = 4096
+HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
 class Secrets(msgspec.Struct, omit_defaults=True):

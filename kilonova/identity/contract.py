@@ -11,7 +11,13 @@ from msgspec import UNSET, UnsetType
 
 ACCESS_RULES_HEADER = "openstack-identity-access-rules"  # who asks about a token says with it that it enforces them
 ACCESS_RULES_VERSION = 1.0
+HOST_USER_PREFIX = "agent-"
 VERSION_HEADER = "x-kilonova-token-version"  # how much of all changes the answer about a token knew of
+
+
+def host_user(host: str) -> str:
+    """The service user of one host's agents, in the default domain."""
+    return f"{HOST_USER_PREFIX}{host}"
 
 
 class DomainRef(msgspec.Struct, frozen=True):

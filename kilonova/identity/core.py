@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,12 +17,18 @@ from kilonova.identity.token.keys import KeyRing
 from kilonova.identity.token.validate import Tokens
 from kilonova.saga.seal import Sealer
 
+if TYPE_CHECKING:
+    from kilonova.identity.host.join import HostAdmission
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class IdentityService:
-    """What every handler is given. Made once per process; its database is migrated before."""
+    """What every handler is given. Made once per process; its database is migrated before.
+
+    `admission` (set it on the made service): what a host is given when it joins; None where no host can.
+    """
 
     def __init__(self, world: World, db: Database, sealer: Sealer, settings: IdentitySettings | None = None) -> None:
         self.world = world
@@ -33,6 +39,7 @@ class IdentityService:
         self.keys = KeyRing(world, db, sealer, self.settings.fernet_keys_maximum, self.settings.token_provider)
         self.providers = Providers()
         self.tokens = Tokens(world, db, self.keys, self.settings)
+        self.admission: HostAdmission | None = None
 
     async def change(self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         """`db.write` for what may change what a token says: copies and validators drop what they remember."""

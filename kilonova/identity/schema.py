@@ -354,3 +354,12 @@ federated_memberships = sa.Table(
     sa.Column("user_id", Id(), sa.ForeignKey("user_account.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("group_id", Id(), sa.ForeignKey("user_group.id", ondelete="CASCADE"), primary_key=True),
 )
+host_invitations = sa.Table(
+    "host_invitation",
+    metadata,
+    sa.Column("id", Id(), primary_key=True),  # of the secret, its SHA-256
+    sa.Column("host", Name(), nullable=False),
+    sa.Column("roles", sa.JSON(), nullable=False),
+    sa.Column("expires_at", Timestamp(), nullable=False, index=True),
+    sa.Column("used_at", Timestamp(), nullable=True),
+)

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kilonova.cli.state import write_private
 from tests.cluster.landscape import Node
-from tests.services import Service, binary
+from tests.services import Service, binary, trusting_tests
 
 PORT, METADATA_PORT = 8080, 8775
 AWAY = '{"error": {"code": 503, "title": "Service Unavailable", "message": "The service does not answer now: none of \
@@ -26,7 +27,7 @@ class Copy:
 
 
 class Balancer(Service):
-    """Paths to APIs (`/identity` → its copies); the metadata API has a port of its own."""
+    """Paths to APIs (`/identity` → its copies); the metadata API has a port of its own. TLS ends here."""
 
     user = "haproxy"
 
@@ -37,17 +38,19 @@ class Balancer(Service):
 
     @property
     def url(self) -> str:
-        return f"http://{self.address}:{PORT}"
+        return f"https://{self.address}:{PORT}"
 
     @property
     def metadata_url(self) -> str:
-        return f"http://{self.address}:{METADATA_PORT}"
+        return f"https://{self.address}:{METADATA_PORT}"
 
     def prepare(self) -> None:
         body = AWAY.encode()
         head = "HTTP/1.0 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 5\r\n"
         head += f"Cache-Control: no-cache\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
         (self.directory / "503.http").write_bytes(head.encode() + body)
+        pair = "".join((self.directory / name).read_text() for name in ("server.pem", "server.key"))
+        write_private(self.directory / "pair.pem", pair.encode())
         (self.directory / "haproxy.cfg").write_text(settings(self.address, self._copies, self.directory))
 
     def wait(self, seconds: float) -> None:
@@ -55,7 +58,7 @@ class Balancer(Service):
         end, missing = time.monotonic() + seconds, [*self._copies]
         while missing:
             port, path = (METADATA_PORT, "/") if missing[0] == "metadata" else (PORT, f"/{missing[0]}/")
-            connection = http.client.HTTPConnection(self.address, port, timeout=10)
+            connection = http.client.HTTPSConnection(self.address, port, timeout=10, context=trusting_tests())
             connection.request("GET", path)
             if connection.getresponse().status != 503:
                 missing.pop(0)
@@ -79,9 +82,9 @@ def settings(address: str, copies: Mapping[str, Sequence[Copy]], directory: Path
         "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n  timeout server 60s\n  timeout tunnel 1h",
         "  timeout check 3s\n  option http-server-close\n  option redispatch 1\n  retries 5\n  retry-on conn-failure",
         f"  errorfile 503 {directory}/503.http",
-        f"frontend cloud\n  bind {address}:{PORT}",
+        f"frontend cloud\n  bind {address}:{PORT} ssl crt {directory}/pair.pem",
         *(f"  use_backend {mount} if {{ path_beg /{mount}/ }} || {{ path /{mount} }}" for mount in mounts),
-        f"frontend metadata\n  bind {address}:{METADATA_PORT}\n  default_backend metadata",
+        f"frontend metadata\n  bind {address}:{METADATA_PORT} ssl crt {directory}/pair.pem\n  default_backend metadata",
     ]
     for mount, servers in copies.items():
         lines += [f"backend {mount}\n  balance roundrobin\n  option httpchk GET /readyz"]

@@ -18,8 +18,10 @@ from typing import Any
 
 import openstack
 
+from kilonova.cli.ca import write_public
 from kilonova.cli.database import SERVICES
-from tests.services import PASSWORD, PostgreSQL, RabbitMQ, free_port
+from kilonova.cli.state import write_private
+from tests.services import PASSWORD, PostgreSQL, RabbitMQ, authority, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 APIS = {
@@ -44,23 +46,42 @@ class Cluster:
         self.prefix = f"kilonova_{free_port()}"
         self.user = unprivileged()
         self.processes: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
-        self.own: dict[str, dict[str, str]] = {}  # hosts that may know little: their environment
+        self.own: dict[str, Path] = {}  # hosts that joined: their settings file
         self.config = directory / "cluster.toml"
         self.config.write_text(self._settings())
 
     def _settings(self) -> str:
-        endpoints = "".join(f'{mount} = "http://127.0.0.1:{free_port()}/{mount}"\n' for mount in APIS.values())
+        endpoints = "".join(f'{mount} = "https://127.0.0.1:{free_port()}/{mount}"\n' for mount in APIS.values())
         return f"""
 [cluster]
-database = "postgresql://kilonova:{PASSWORD}@127.0.0.1:{self.server.port}/{self.prefix}_{{service}}"
+database = "postgresql://kilonova:{PASSWORD}@127.0.0.1:{self.server.port}/{self.prefix}_{{service}}?tls=on"
 database_connections = 3
-brokers = ["{self.broker.url}"]
+brokers = ["{self.broker.tls_url}"]
+broker_admin = "{self.broker.admin_url}"
 secrets = "{self.directory}/secrets.json"
 directory = "{self.directory}/data"
 user = "{self.user}"
 
+[cluster.tls]
+authority = "{self.authority}"
+authority_key = "{self.directory}/ca/ca.key"
+certificate = "{self.directory}/ca/node0.pem"
+key = "{self.directory}/ca/node0.key"
+
 [cluster.endpoints]
 {endpoints}"""
+
+    @property
+    def authority(self) -> Path:
+        return self.directory / "ca" / "ca.pem"
+
+    def make_certificates(self) -> None:
+        """The authority of the servers below is the cluster's too; a certificate of its own for the APIs."""
+        self.authority.parent.mkdir()
+        write_public(self.authority, authority().certificate)
+        write_private(self.authority.with_name("ca.key"), authority().key.encode())
+        command = [sys.executable, "-m", "kilonova.cli.main", "ca", "issue", "node0", "--address", "127.0.0.1"]
+        subprocess.run([*command, "--directory", str(self.authority.parent)], cwd=ROOT, check=True, capture_output=True)
 
     def make_databases(self) -> None:
         for service in SERVICES:
@@ -72,47 +93,48 @@ user = "{self.user}"
 
     def run(self, *words: str) -> str:
         """`kilonova WORDS --config FILE`, to its end."""
-        done = self._run(words, {})
+        done = self._run(words, self.config)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def refused(self, *words: str, environment: dict[str, str]) -> str:
+    def refused(self, *words: str, config: Path) -> str:
         """What it says when it does not do it."""
-        done = self._run(words, environment)
+        done = self._run(words, config)
         assert done.returncode == 1, done.stdout + done.stderr
         return done.stderr
 
-    def _run(self, words: tuple[str, ...], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kilonova.cli.main", *words, "--config", str(self.config)]
-        return subprocess.run(
-            command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
-        )
+    def _run(self, words: tuple[str, ...], config: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kilonova.cli.main", *words, "--config", str(config)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
-    def give_own_secrets(self, host: str) -> dict[str, Any]:
-        """From now on the processes of `host` have its own secrets only; what is in them."""
-        file = self.directory / f"{host}.json"
-        self.run("host", "secrets", host, "--output", str(file))
-        self.own[host] = {"KILONOVA_CLUSTER_SECRETS": str(file), "KILONOVA_CLUSTER_DATABASE": ""}
-        return dict(json.loads(file.read_text()))
+    def invite(self, host: str, *roles: str) -> str:
+        """An invitation for a host; from now on its processes have the settings file that joining fills."""
+        self.own[host] = self.directory / host / "cluster.toml"
+        self.own[host].parent.mkdir(exist_ok=True)
+        self.own[host].write_text(f'[cluster]\ndirectory = "{self.directory}/{host}/data"\n')
+        said = self.run("host", "invite", host, *(word for role in roles for word in ("--role", role)))
+        return said.split("--join ")[1].split()[0]
 
-    def start(self, *services: tuple[str, str]) -> None:
-        """Start (name, host) each, together, and return when all say that they are ready."""
+    def config_of(self, host: str) -> Path:
+        return self.own.get(host, self.config)
+
+    def start(self, *services: tuple[str, ...]) -> None:
+        """Start (name, host, more words) each, together, and return when all say that they are ready."""
         for one in services:
-            self.processes[one] = _starter.submit(self._spawn, *one).result()
-        for one in services:
-            stdout = self.processes[one].stdout
+            self.processes[one[0], one[1]] = _starter.submit(self._spawn, *one).result()
+        for name, host, *_ in services:
+            stdout = self.processes[name, host].stdout
             assert stdout is not None
-            line = stdout.readline()
-            assert b"ready" in line, f"{one}: {self.log(*one)}"
+            lines = iter(stdout.readline, b"")
+            assert any(b"ready" in line for line in lines), f"{name} on {host}: {self.log(name, host)}"
 
-    def _spawn(self, name: str, host: str) -> subprocess.Popen[bytes]:
-        words = ["service", name, "--config", str(self.config), "--host", host]
+    def _spawn(self, name: str, host: str, *more: str) -> subprocess.Popen[bytes]:
+        words = ["service", name, "--config", str(self.config_of(host)), "--host", host, *more]
         command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "kilonova.cli.main", *words]
         with (self.directory / f"{name}.{host}.log").open("ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=os.environ | self.own.get(host, {}),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -121,6 +143,12 @@ user = "{self.user}"
     def log(self, name: str, host: str) -> str:
         """The end of what a process said."""
         return (self.directory / f"{name}.{host}.log").read_text(errors="replace")[-3000:]
+
+    def leave(self, name: str, host: str) -> None:
+        """SIGTERM, and wait."""
+        process = self.processes.pop((name, host))
+        process.terminate()
+        assert process.wait(40) == 0, self.log(name, host)
 
     def kill(self, name: str, host: str) -> None:
         """kill -9."""
@@ -140,6 +168,7 @@ user = "{self.user}"
         return openstack.connect(
             load_yaml_config=False,
             load_envvars=False,
+            cacert=str(self.authority),
             auth_url=f"{identity.split(chr(34))[1]}/v3",
             username=name,
             password=secrets["admin_password" if name == "admin" else "member_password"],
@@ -187,6 +216,7 @@ def cluster(broker: RabbitMQ, server: PostgreSQL) -> Iterator[Cluster]:
         (directory / "data").mkdir()
         os.chown(directory / "data", account.pw_uid, account.pw_gid)
     try:
+        made.make_certificates()
         made.make_databases()
         yield made
     finally:

@@ -25,10 +25,11 @@ from typing import Any
 import openstack
 
 from kilonova.cli.database import SERVICES
+from kilonova.cli.state import write_private
 from tests.cluster.balancer import Balancer, Copy
 from tests.cluster.cloud_rig import APIS, ROOT, unprivileged
 from tests.cluster.landscape import EXTERNAL, Landscape, Node
-from tests.services import PASSWORD, MariaDB, Memcached, PostgreSQL, RabbitMQ
+from tests.services import PASSWORD, MariaDB, Memcached, PostgreSQL, RabbitMQ, authority
 
 WORKERS = ("conductor", "scheduler", "network-worker", "volume-scheduler", "image-worker")
 NETWORK_AGENTS = ("l2-agent", "l3-agent", "dhcp-agent", "metadata-agent", "volume-agent")
@@ -68,6 +69,7 @@ class Machines:
         self.user = unprivileged()
         self.programs = {f"{one.service}@{one.host}": one for one in self._plan()}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.invitations: dict[str, str] = {}  # of programs that have not joined yet
         self.broker: RabbitMQ
         self.server: PostgreSQL | MariaDB
         self.balancer: Balancer
@@ -101,6 +103,9 @@ class Machines:
             for service in SERVICES:
                 suffix = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if self.shape.database == "mariadb" else ""
                 self.server.sql(f"CREATE DATABASE kilonova_{service}{suffix}")
+            write_private(self.directory / "ca.pem", authority().certificate.encode())
+            write_private(self.directory / "ca.key", authority().key.encode())
+            (self.directory / "ca.pem").chmod(0o644)
             self.balancer = stack.enter_context(Balancer(self.land.controller, self._copies()))
             for node in self.land.nodes:
                 self.write_settings(node)
@@ -111,9 +116,21 @@ class Machines:
             self.start(*(key for key, one in self.programs.items() if one.node is self.land.controller))
             self.balancer.wait(30)
             told(f"{len(self.running)} control processes are ready")
-            self.start(*(key for key, one in self.programs.items() if one.node is not self.land.controller))
+            self.start(*self.join())
+            self.start(*(key for key in self.programs if key not in self.running))
             told(f"{len(self.running)} processes in all")
             yield self
+
+    def join(self) -> list[str]:
+        """Invite every other machine; the programs that join, one on each, whose files the others then find."""
+        joining = []
+        for node in (self.land.network, *self.land.computes):
+            roles = ("network", "volume") if node is self.land.network else ("compute",)
+            said = self.run(self.land.controller, "host", "invite", node.name, *(f"--role={role}" for role in roles))
+            first = next(key for key, one in self.programs.items() if one.node is node)
+            self.invitations[first] = said.split("--join ")[1].split()[0]
+            joining.append(first)
+        return joining
 
     def _copies(self) -> dict[str, list[Copy]]:
         return {
@@ -122,7 +139,7 @@ class Machines:
         }
 
     def settings_file(self, node: Node) -> Path:
-        return self.directory / f"{node.name}.toml"
+        return self.directory / node.name / "cluster.toml"
 
     def write_settings(self, node: Node) -> None:
         """The machine's settings file and directory."""
@@ -132,23 +149,28 @@ class Machines:
         if self.user and node is self.land.controller:
             account = pwd.getpwnam(self.user)
             os.chown(place, account.pw_uid, account.pw_gid)
-        self.settings_file(node).write_text(
-            f"""
+        own = f"""
 [cluster]
-url = "{self.balancer.url}"
-database = "{driver}://kilonova:{PASSWORD}@{self.land.root_ip}:{self.server.port}/kilonova_{{service}}"
-database_connections = 3
-brokers = ["{self.broker.url}"]
-secrets = "{self.directory}/secrets.json"
 directory = "{place}"
-user = "{self.user}"
-hypervisor = "{"libvirt" if real else "fake"}"
-network = "{"linux" if real else "fake"}"
-accelerator = "tcg"
 host_ip = "{node.host_ip}"
 tunnel_ip = "{node.tunnel_ip}"
 external_interface = "{node.external if real else ""}"
+"""
+        control = f"""user = "{self.user}"
+secrets = "{self.directory}/secrets.json"
+url = "{self.balancer.url}"
+database = "{driver}://kilonova:{PASSWORD}@{self.land.root_ip}:{self.server.port}/kilonova_{{service}}"
+database_connections = 3
+brokers = ["{self.broker.tls_url}"]
+broker_admin = "{self.broker.admin_url}"
+hypervisor = "{"libvirt" if real else "fake"}"
+network = "{"linux" if real else "fake"}"
+accelerator = "tcg"
 volumes = "{self.directory}/volumes"
+
+[cluster.tls]
+authority = "{self.directory}/ca.pem"
+authority_key = "{self.directory}/ca.key"
 
 [cluster.endpoints]
 metadata = "{self.balancer.metadata_url}"
@@ -156,7 +178,7 @@ metadata = "{self.balancer.metadata_url}"
 [network]
 underlay_mtu = 1550
 """
-        )
+        self.settings_file(node).write_text(own + (control if node is self.land.controller else ""))
         self.settings_file(node).chmod(0o600)
 
     # ── processes
@@ -186,6 +208,7 @@ underlay_mtu = 1550
 
     def _spawn(self, one: Program) -> subprocess.Popen[bytes]:
         words = ["service", one.service, "--host", one.host]
+        words += ["--join", line] if (line := self.invitations.pop(f"{one.service}@{one.host}", "")) else []
         words += ["--listen", f"127.0.0.1:{one.port}"] if one.port else []
         environment = os.environ | {"KILONOVA_CLUSTER_ADMIN_PORT": str(one.admin_port)}
         key = f"{one.service}@{one.host}"
@@ -273,6 +296,7 @@ underlay_mtu = 1550
             "user_domain_name": "Default",
             "project_domain_name": "Default",
             "region_name": "RegionOne",
+            "cacert": f"{self.directory}/ca.pem",
         }
 
     def furnish(self, image: bytes, disk_format: str) -> None:

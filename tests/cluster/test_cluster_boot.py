@@ -6,17 +6,20 @@ import asyncio
 import json
 import os
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.world import LiveWorld
 from kilonova.bus.amqp import AmqpBus
+from kilonova.bus.amqp_link import Access
 from kilonova.bus.contract import Target
 from tests.cluster.cloud_rig import APIS, Cluster, cluster
-from tests.services import PostgreSQL, RabbitMQ
+from tests.services import PostgreSQL, RabbitMQ, trusting_tests
 
 pytestmark = pytest.mark.cluster
 
@@ -35,7 +38,6 @@ AGENTS = [
     ("metadata-agent", "node0"),
     ("compute-agent", "node1"),
     ("l2-agent", "node1"),
-    ("compute", "node2"),  # the group: both in one process
     ("volume-agent", "node1"),
 ]
 QUEUES = {
@@ -61,8 +63,8 @@ def cloud(rabbitmq: RabbitMQ, postgresql: PostgreSQL) -> Iterator[Cluster]:
     with cluster(rabbitmq, postgresql) as made:
         assert "identity       applied: m0001" in made.run("db", "upgrade")
         made.run("db", "check")
-        made.give_own_secrets("node2")
         made.start(*CONTROL, *AGENTS)
+        made.start(("compute", "node2", "--join", made.invite("node2")))  # the group: both agents in one process
         yield made
         assert made.stop() == {}, "every process leaves politely"
 
@@ -119,25 +121,46 @@ def test_doctor_finds_every_worker_and_balanced_books(cloud: Cluster, member: An
     assert "all is well" in cloud.run("doctor")
 
 
-def test_a_host_with_secrets_of_its_own_builds_and_holds_nothing_more(cloud: Cluster, member: Any) -> None:
-    held = json.loads((cloud.directory / "node2.json").read_text())
+def test_a_host_that_joined_builds_and_holds_nothing_more(cloud: Cluster, member: Any) -> None:
+    home = cloud.config_of("node2").parent
+    held = json.loads((home / "secrets.json").read_text())
     assert set(held["bus_keys"]) == {"compute", "compute.node2", "l2_agent", "l2_agent.node2"}
     assert set(held) == {"bus_keys", "service_passwords"}
     assert set(held["service_passwords"]) == {"agent-node2"}
-    server = on_host(cloud, member, "node2")
-    assert server.status == "ACTIVE"
-    refused = cloud.refused("service", "conductor", environment=cloud.own["node2"])
+    settings = tomllib.loads(cloud.config_of("node2").read_text())["cluster"]
+    assert urlsplit(settings["brokers"][0]).username == "agent-node2"
+    assert "database" not in settings
+    assert {(home / name).stat().st_mode & 0o777 for name in ("secrets.json", "cluster.toml")} == {0o600}
+    assert on_host(cloud, member, "node2").status == "ACTIVE"
+    refused = cloud.refused("service", "conductor", config=cloud.config_of("node2"))
     assert "holds the secrets of one host" in refused
 
 
-def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, member: Any) -> None:
-    server = on_host(cloud, member, "node1")
-    held = json.loads((cloud.directory / "node2.json").read_text())["bus_keys"]
-    own = {name: bytes.fromhex(key) for name, key in held.items()}
+def test_an_invitation_works_once_and_only_as_what_it_says(cloud: Cluster) -> None:
+    config = cloud.directory / "node5" / "cluster.toml"
+    line = cloud.invite("node5")
+    refused = cloud.refused("service", "volume-agent", "--join", line, config=config)
+    assert "lets node5 run as compute, not as volume-agent" in refused
+    assert "not the whole of one" in cloud.refused("service", "compute", "--join", line[:-9], config=config)
+    newer = cloud.invite("node5")
+    assert "is not known here" in cloud.refused("service", "compute", "--join", line, config=config)
+    cloud.start(("l2-agent", "node5", "--join", newer))  # no compute agent: a host that went would get servers still
+    assert "lets one host join once" in cloud.refused("service", "compute", "--join", newer, config=config)
+    cloud.leave("l2-agent", "node5")
+    assert "node5 is out" in cloud.run("host", "expel", "node5")
+    assert "could not be found" in cloud.refused("host", "expel", "node5", config=cloud.config)
 
-    async def ask(speaker: str, keys: dict[str, bytes], host: str) -> Kind:
+
+def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, member: Any) -> None:
+    """Neither with its own user on the broker, nor with a control process's."""
+    server = on_host(cloud, member, "node1")
+    held = json.loads((cloud.config_of("node2").parent / "secrets.json").read_text())["bus_keys"]
+    own = {name: bytes.fromhex(key) for name, key in held.items()}
+    mine = tomllib.loads(cloud.config_of("node2").read_text())["cluster"]["brokers"][0]
+
+    async def ask(speaker: str, keys: dict[str, bytes], host: str, url: str = mine) -> Kind:
         world = LiveWorld("attacker")
-        bus = AmqpBus(world, [cloud.broker.url], speaker, keys)
+        bus = AmqpBus(world, [url], speaker, keys, Access(as_host=url == mine, tls=trusting_tests()))
         try:
             await bus.call(
                 Target("nova", "conductor"),
@@ -155,9 +178,12 @@ def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, m
     assert asyncio.run(ask("compute.node2", own, "node1")) is Kind.FORBIDDEN
     assert asyncio.run(ask("compute.node2", own, "node2")) is Kind.NOT_FOUND
     assert asyncio.run(ask("compute.node1", own, "node1")) is Kind.FORBIDDEN, "it has no key to speak as node1"
-    forged = {"compute.node1": own["compute.node2"]}
-    assert asyncio.run(ask("compute.node1", forged, "node1")) is Kind.UNAVAILABLE, "nobody answers a forged call"
-    assert asyncio.run(ask("conductor", {"control": own["compute"]}, "node1")) is Kind.UNAVAILABLE
+    for url in (mine, cloud.broker.url):
+        forged = {"compute.node1": own["compute.node2"]}
+        assert asyncio.run(ask("compute.node1", forged, "node1", url)) is Kind.UNAVAILABLE, (
+            "nobody answers a forged call"
+        )
+        assert asyncio.run(ask("conductor", {"control": own["compute"]}, "node1", url)) is Kind.UNAVAILABLE
 
 
 def on_host(cloud: Cluster, member: Any, host: str) -> Any:

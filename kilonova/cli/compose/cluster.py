@@ -50,17 +50,23 @@ Start = Callable[[Process], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Part:
-    """One name. `sender`: the agent it speaks as on the bus, for agents; they stay root."""
+    """One name. `sender`: the agent it speaks as on the bus, for agents; they stay root.
+
+    `signs`: it has the authority's key, when the settings name it.
+    """
 
     start: Start
     sender: str = ""
+    signs: bool = False
 
 
 async def _identity_api(process: Process) -> None:
+    from kilonova.cli.compose.admission import Admission
     from kilonova.identity import service as identity
     from kilonova.saga.loops import Loops
 
     made = await services.identity_api(process.ground)
+    made.admission = Admission(process.ground)
     Loops(process.ground.world, made, identity.LOOPS).start()
 
 
@@ -191,7 +197,7 @@ async def _volume_agent(process: Process) -> None:
 
 
 PARTS: Final[dict[str, Part]] = {
-    "identity-api": Part(_identity_api),
+    "identity-api": Part(_identity_api, signs=True),
     "image-api": Part(_image_api),
     "image-worker": Part(_image_worker),
     "placement-api": Part(_placement_api),

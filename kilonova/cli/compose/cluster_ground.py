@@ -8,9 +8,11 @@ from pathlib import Path
 from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.base.world import LiveWorld
 from kilonova.bus.amqp import AmqpBus
+from kilonova.bus.amqp_link import Access
 from kilonova.bus.signing import AGENT_TYPES, DerivedKeys, agent_keys
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.traces import send_traces
+from kilonova.cli.encryption import Encryption, database_url, encryption_of
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
 from kilonova.db.database import Database
@@ -25,8 +27,12 @@ from kilonova.trace.spans import RING
 class ClusterGround(Ground):
     """`name` is what the process was started as. Nothing is connected until it is asked for."""
 
-    def __init__(self, name: str, host: str, settings: CloudSettings, secrets: Secrets) -> None:
+    def __init__(
+        self, name: str, host: str, settings: CloudSettings, secrets: Secrets, encryption: Encryption | None = None
+    ) -> None:
         self.cluster = settings.cluster
+        self.encryption = encryption or encryption_of(settings.cluster)
+        self.tls = self.encryption.tls
         super().__init__(LiveWorld(host), host, settings, secrets, Path(self.cluster.directory))
         self.name = name
         self.closing: list[Callable[[], Awaitable[None]]] = []  # run first to last when the process ends
@@ -57,16 +63,17 @@ class ClusterGround(Ground):
                 "[cluster] database must be a URL with {service} in it.",
                 hint='For example "postgresql://kilonova:PASSWORD@db.example/kilonova_{service}".',
             )
-        url = template.replace("{service}", service)
-        connections = self.cluster.database_connections
-        db = self.databases[service] = ServerDatabase(service, url, self.world, pool_size=connections)
+        url, encrypted = database_url(template.replace("{service}", service))
+        connections, tls = self.cluster.database_connections, self.tls.client if encrypted else None
+        db = self.databases[service] = ServerDatabase(service, url, self.world, pool_size=connections, tls=tls)
         return db
 
     def bus(self, sender: str) -> AmqpBus:
         if sender not in self._buses:
             if not self.cluster.brokers:
                 raise invalid("[cluster] brokers names no broker.", hint='brokers = ["amqp://user:password@host/"]')
-            self._buses[sender] = AmqpBus(self.world, self.cluster.brokers, sender, self._keys(sender))
+            access = Access(as_host=bool(self.secrets.bus_keys), tls=self.tls.client)
+            self._buses[sender] = AmqpBus(self.world, self.cluster.brokers, sender, self._keys(sender), access)
             self._buses[sender].connect()
         return self._buses[sender]
 
@@ -79,7 +86,7 @@ class ClusterGround(Ground):
 
     def transport(self, mount: str) -> HttpTransport:
         if mount not in self._transports:
-            self._transports[mount] = HttpTransport(self.internal_url(mount))
+            self._transports[mount] = HttpTransport(self.internal_url(mount), verify=self.tls.client)
         return self._transports[mount]
 
     def public_url(self, path: str) -> str:

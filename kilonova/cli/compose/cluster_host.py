@@ -61,7 +61,8 @@ async def make_wires(ground: ClusterGround) -> Wires:
         await ground.world.blocking(external.attach, prefix, cluster.external_interface)
     guests = qemu_owner()[0] if cluster.hypervisor == "libvirt" else 0
     place = HostPlace(prefix, ground.host, "", cluster.tunnel_ip or cluster.host_ip, guests)
-    return real_wires(ground.world, place, forward_to(ground.internal_url("/metadata")), ground.secrets.metadata_secret)
+    forward = forward_to(ground.internal_url("/metadata"), verify=ground.tls.client)
+    return real_wires(ground.world, place, forward, ground.secrets.metadata_secret)
 
 
 async def make_host(ground: ClusterGround, wires: Wires) -> Host:

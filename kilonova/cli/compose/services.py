@@ -70,14 +70,6 @@ async def bootstrap_identity(ground: Ground, made: IdentityService) -> None:
     await bootstrap(made, Plan(secrets.admin_password, endpoints, users, user_password=secrets.member_password))
 
 
-async def make_host_user(ground: Ground, made: IdentityService, name: str, password: str) -> None:
-    """The service user of one host's agents, with this password and an agent's role."""
-    from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap
-
-    user = ServiceUserPlan(name, password, SERVICE_ROLES["agent"])
-    await bootstrap(made, Plan(ground.secrets.admin_password, (), (user,)))
-
-
 async def image_service(ground: Ground) -> image.ImageService:
     """What image's API and worker stand on."""
     from kilonova.cli.compose.image_stores import image_parts, image_stores

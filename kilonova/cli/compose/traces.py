@@ -10,11 +10,10 @@ import msgspec
 from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription, Target
+from kilonova.bus.rights import TRACE_EXCHANGE, TRACE_TOPIC
 from kilonova.trace.collect import Batcher, SpanStore
 from kilonova.trace.spans import RING, Span
 
-EXCHANGE = "kilonova"
-TRACE_TOPIC = "trace"
 KEPT_SECONDS = 60.0  # a batch that no collector took by then is dropped: a trace is never worth a full broker
 PRUNE_SECONDS = 600.0
 
@@ -39,7 +38,7 @@ class TraceKeeper:
 
     async def serve(self, bus: Bus) -> Subscription:
         """Take batches until closed."""
-        return await bus.serve(EXCHANGE, TRACE_TOPIC, "", rpc.handlers(TraceCollector, self))
+        return await bus.serve(TRACE_EXCHANGE, TRACE_TOPIC, "", rpc.handlers(TraceCollector, self))
 
     async def _prune_forever(self) -> None:
         while True:
@@ -56,7 +55,7 @@ def send_traces(world: World, bus: Bus) -> Batcher:
 
     async def send(spans: list[Span]) -> None:
         wire = {"spans": msgspec.to_builtins(spans)}
-        await bus.cast(Target(EXCHANGE, TRACE_TOPIC), "keep", wire, deadline_seconds=KEPT_SECONDS)
+        await bus.cast(Target(TRACE_EXCHANGE, TRACE_TOPIC), "keep", wire, deadline_seconds=KEPT_SECONDS)
 
     batcher = Batcher(send, world.clock)
     RING.sinks.append(batcher)

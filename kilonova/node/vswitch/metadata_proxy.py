@@ -15,7 +15,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import httptools
 import httpx
@@ -63,9 +63,12 @@ def sign(secret: str, server_id: str) -> str:
     return hmac.new(secret.encode(), server_id.encode(), hashlib.sha256).hexdigest()
 
 
-def forward_to(base_url: str, *, unix_socket: str = "") -> Forward:
-    """Sends requests on to the metadata API at `base_url`, from the namespace of the event loop's thread."""
-    transport = httpx.AsyncHTTPTransport(uds=unix_socket or None, retries=0)
+def forward_to(base_url: str, *, unix_socket: str = "", verify: Any = True) -> Forward:
+    """Sends requests on to the metadata API at `base_url`, from the namespace of the event loop's thread.
+
+    `verify` is the TLS context for `https://`.
+    """
+    transport = httpx.AsyncHTTPTransport(uds=unix_socket or None, retries=0, verify=verify)
     client = httpx.AsyncClient(base_url=base_url, transport=transport, timeout=REQUEST_TIMEOUT_SECONDS)
 
     async def forward(request: MetadataRequest) -> MetadataAnswer:

@@ -219,6 +219,7 @@ NO_LISTS: dict[str, str] = {
     "identity /v3/projects/{project_id}/tags": "one project's words",
     "identity /v3/auth/system": "the scopes of the caller",
     "identity /v3/kilonova/token_version": "a number",
+    "identity /v3/kilonova/authority": "one certificate",
     "identity /v3/roles/{prior_id}/implies": "one role's inferences",
     "identity /v3/role_inferences": "the table of inferences",
     "identity /v3/role_assignments": "pairs without ids; tested in tests/api/identity/test_assignments.py",

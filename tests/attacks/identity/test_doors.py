@@ -24,6 +24,8 @@ OPEN = {
     ("GET", "/v3"),
     ("POST", "/v3/auth/tokens"),
     ("GET", "/v3/kilonova/token_version"),
+    ("GET", "/v3/kilonova/authority"),
+    ("POST", "/v3/kilonova/hosts"),
     ("POST", "/v3/users/{user_id}/password"),
     # a signature, or another provider's token, is the proof
     ("POST", "/v3/OS-OAUTH1/request_token"),

@@ -1,0 +1,1 @@
+"""Certificates: an authority of one's own, what it signs, and TLS settings made of them."""
