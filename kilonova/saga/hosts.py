@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.faults import Fault, Kind, unavailable
+from kilonova.base.faults import Fault, Kind, forbidden, unavailable
 from kilonova.base.world import World
+from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Target
+from kilonova.bus.signing import AGENT_TYPES
 from kilonova.bus.steps import DoStep, StepDone, StepStatus
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,14 @@ PATIENCE_SECONDS = 600.0
 FOREVER_SECONDS = float("inf")  # for steps that must not fail because a host is away: deletes
 
 Key = tuple[str, str, int]
+
+
+def only_drivers_or(host: str) -> None:
+    """FORBIDDEN when an agent is heard that is not of this host: what a host says is about its own steps."""
+    type_, _, speaking = rpc.sender().partition(".")
+    if type_ in AGENT_TYPES and speaking != host:
+        log.warning("refused: %r speaks of a step of host %r", rpc.sender(), host)
+        raise forbidden("A host may speak of its own steps only.")
 
 
 class HostSilent(Fault):
@@ -42,13 +52,13 @@ class HostSteps:
         self._bus = bus
         self._reply = reply
         self._silence_seconds = silence_seconds
-        self._waiting: dict[Key, tuple[int, asyncio.Future[StepDone]]] = {}
+        self._waiting: dict[Key, tuple[int, str, asyncio.Future[StepDone]]] = {}  # (epoch, host, its answer)
         self._heard: dict[Key, float] = {}
 
     def done(self, done: StepDone) -> bool:
-        """An agent says a step ended. False when nobody here waits for it, or only under another epoch."""
-        epoch, future = self._waiting.get((done.operation, done.step, done.index), (0, None))
-        if future is None or epoch != done.epoch:
+        """An agent says a step ended. False when nobody here waits for it of that host, or only under another epoch."""
+        epoch, host, future = self._waiting.get((done.operation, done.step, done.index), (0, "", None))
+        if future is None or epoch != done.epoch or done.host not in ("", host):
             return False
         if not future.done():
             future.set_result(done)
@@ -63,7 +73,7 @@ class HostSteps:
         """The verb's result. Faults: what the host raised; HostSilent after the patience."""
         key = (step.operation, step.step, step.index)
         future: asyncio.Future[StepDone] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = (step.epoch, future)
+        self._waiting[key] = (step.epoch, target.host, future)
         self._heard[key] = self._world.clock.monotonic()
         step = msgspec.structs.replace(step, reply_exchange=self._reply.exchange, reply_type=self._reply.type)
         try:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.bus.steps import StepDone
 from kilonova.db.statements import Statement, insert, update
 from kilonova.db.types import Id, Name, Timestamp
 
@@ -265,19 +266,17 @@ class Journal:
         """Like `end_step` for a superseded operation, whose epoch nobody holds any more."""
         self._store_end(connection, step, now)
 
-    def record_host_result(
-        self, connection: Connection, done: tuple[str, str, int], epoch: int, state: str, result: Any, error: Any
-    ) -> bool:
-        """A host's answer arrived at a process that does not run the operation. False: nobody needs it."""
+    def record_host_result(self, connection: Connection, done: StepDone) -> bool:
+        """A host's answer arrived at a process that does not run the operation. False: nobody needs it of that host."""
         s, o = self.steps, self.operations
-        operation_id, step, index = done
-        held = sa.select(o.c.id).where(o.c.id == operation_id, o.c.epoch == epoch)
+        held = sa.select(o.c.id).where(o.c.id == done.operation, o.c.epoch == done.epoch)
         if connection.scalar(held) is None:
             return False
         stored = connection.execute(
             s.update()
-            .where(s.c.operation_id == operation_id, s.c.step == step, s.c.index == index, s.c.state == "running")
-            .values(state=state, result=result, error=error)
+            .where(s.c.operation_id == done.operation, s.c.step == done.step, s.c.index == done.index)
+            .where(s.c.state == "running", s.c.host.in_(sorted({"", done.host})))
+            .values(state=done.state, result=done.result, error=done.error)
         )
         return bool(stored.rowcount)
 

@@ -18,7 +18,7 @@ from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
 from kilonova.db.database import Database, DatabaseAway, says
-from kilonova.saga.hosts import HostSteps
+from kilonova.saga.hosts import HostSteps, only_drivers_or
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
 from kilonova.saga.pace import Pace
@@ -106,14 +106,15 @@ class Runner(Generic[S]):
 
     async def step_done(self, done: StepDone) -> None:
         """An agent's answer; when this process does not run the operation, the journal gets it for who does."""
+        only_drivers_or(done.host)
         if self._hosts.done(done):
             return
-        key = (done.operation, done.step, done.index)
-        await self.db.write(self.journal.record_host_result, key, done.epoch, done.state, done.result, done.error)
+        await self.db.write(self.journal.record_host_result, done)
         await self._parts.bus.fanout(self._parts.reply, "step_recorded", {"done": msgspec.to_builtins(done)})
 
     async def step_recorded(self, done: StepDone) -> None:
         """Another process got the answer to a step that may be ours."""
+        only_drivers_or("")
         self._hosts.done(done)
 
     async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
