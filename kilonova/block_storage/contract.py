@@ -57,6 +57,13 @@ class Connection(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
+class Connected(msgspec.Struct, frozen=True):
+    """A host that a backend has connected to a volume."""
+
+    volume_id: str
+    host: str
+
+
 class Capabilities(msgspec.Struct, frozen=True):
     """What a backend reports to the scheduler."""
 
@@ -108,6 +115,10 @@ class VolumeBackend(Protocol):
 
     async def disconnect(self, volume_id: str, connector: Connector) -> None:
         """The connector no longer uses it."""
+        ...
+
+    async def connections(self) -> list[Connected]:
+        """Who is connected to what, in order."""
         ...
 
     async def volumes(self) -> list[str]:
@@ -172,6 +183,12 @@ class VolumeScheduler(Protocol):
     @rpc.call()
     async def volumes_seen(self, host: str, volume_ids: list[str]) -> list[str]:
         """All volumes of the backend. Answers those of deleted volumes, which must go: only ones that we made."""
+        ...
+
+    @rpc.call()
+    async def connections_seen(self, host: str, seen: list[Connected]) -> list[Connected]:
+        """All connections of the backend. Answers those that nobody wants: no attachment, and nobody who asked for
+        the connection itself. What was connected again since it was seen must stay."""
         ...
 
 

@@ -9,12 +9,14 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import forbidden, not_found
 from kilonova.base.world import World
+from kilonova.block_storage.attachment import connection_store
 from kilonova.block_storage.backend import store as backend_store
 from kilonova.block_storage.contract import (
     EXCHANGE,
     SCHEDULER_TOPIC,
     VOLUME_TOPIC,
     Capabilities,
+    Connected,
     StepSecrets,
     VolumeScheduler,
 )
@@ -105,6 +107,10 @@ class Scheduler:
             log.warning("volume %s on %s was deleted here: its backend must remove it", volume_id, host)
         return unknown
 
+    async def connections_seen(self, host: str, seen: list[Connected]) -> list[Connected]:
+        _check_sender(host)
+        return await self.db.read(_unwanted_among, host, seen)
+
 
 def _check_sender(host: str) -> None:
     """A backend's agent speaks for itself only: nobody else gets its secrets or reports in its name."""
@@ -118,6 +124,14 @@ def _deleted_among(connection: Connection, volume_ids: list[str]) -> list[str]:
     the directory may be another cloud's, or our database an older backup."""
     unknown = sorted(set(volume_ids) - store.known(connection, volume_ids))
     return [one for one in unknown if journal.ended(connection, one, "delete")]
+
+
+def _unwanted_among(connection: Connection, host: str, seen: list[Connected]) -> list[Connected]:
+    """Of the backend's connections those that nobody wants. A volume that is not ours on this backend is left alone."""
+    ids = {one.volume_id for one in seen}
+    ours = store.on_backend(connection, host, ids) | set(_deleted_among(connection, sorted(ids)))
+    wanted = connection_store.wanted(connection, ids)
+    return [one for one in seen if one.volume_id in ours and one not in wanted]
 
 
 async def heartbeat(scheduler: Scheduler) -> int:

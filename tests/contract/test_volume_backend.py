@@ -15,7 +15,7 @@ import pytest
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.units import GIB, MIB
 from kilonova.base.world import LiveWorld
-from kilonova.block_storage.contract import Connector, ImageSource, SnapshotSpec, VolumeBackend, VolumeSpec
+from kilonova.block_storage.contract import Connected, Connector, ImageSource, SnapshotSpec, VolumeBackend, VolumeSpec
 from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
 from kilonova.node.volumes.files import FileVolumeBackend
 
@@ -53,6 +53,18 @@ async def test_a_volume_is_made_once_and_goes_once(backend: VolumeBackend) -> No
     await backend.ensure_gone(one.id)
     await backend.ensure_gone(one.id)
     assert await backend.volumes() == []
+
+
+async def test_who_is_connected_is_told(backend: VolumeBackend) -> None:
+    one, idle = spec(), spec()
+    for made in (one, idle):
+        await backend.ensure_volume(made, None)
+    assert await backend.connections() == []
+    for host in (HOST2, HOST1, HOST1):
+        await backend.connect(one.id, host)
+    assert await backend.connections() == [Connected(one.id, "node1"), Connected(one.id, "node2")]
+    await backend.disconnect(one.id, HOST2)
+    assert await backend.connections() == [Connected(one.id, "node1")]
 
 
 async def test_a_connected_volume_cannot_go(backend: VolumeBackend) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ADMIN = "context_is_admin"
-LATE_SECONDS = (1.0, 4.0, 15.0, *(60.0,) * 60)
 FILTERS = {"volume_id": "volume_id", "instance_id": "instance_id", "status": "status", "attach_status": "status",
            "id": "id"}  # fmt: skip
 
@@ -136,30 +135,15 @@ async def connect(service: BlockStorage, one: Attachment, connector: dict[str, A
 
 
 async def _disconnect_late(service: BlockStorage, one: Attachment, backend: str) -> None:
-    """Undo the connection of an attachment that is gone: nobody else knows of it, so an agent that does not answer is
-    asked again behind the caller's back."""
-    if not await _disconnected(service, one, backend):
-        service.world.spawn(_disconnect_again(service, one, backend), f"disconnect volume {one.volume_id}")
-
-
-async def _disconnect_again(service: BlockStorage, one: Attachment, backend: str) -> None:
-    for pause_seconds in LATE_SECONDS:
-        await service.world.clock.sleep(pause_seconds)
-        if await _disconnected(service, one, backend):
-            return
-    log.warning("volume %s stays connected to %s: %s does not answer", one.volume_id, one.host, backend)
-
-
-async def _disconnected(service: BlockStorage, one: Attachment, backend: str) -> bool:
-    """False when the agent, or the database, did not answer. What the host has by another attachment stays."""
+    """Undo the connection of an attachment that is gone; what the host has by another attachment stays. An agent that
+    does not answer undoes it when it next asks which of its connections nobody wants."""
     try:
         if not await service.db.read(steps.others_on_host, one):
             await service.agent(backend).terminate_connection(one.volume_id, typed(one.connector))
     except Fault as fault:
         if fault.kind is not Kind.UNAVAILABLE:
             raise
-        return False
-    return True
+        log.warning("volume %s stays connected to %s for now: %r", one.volume_id, one.host, fault)
 
 
 def typed(connector: dict[str, Any]) -> Connector:

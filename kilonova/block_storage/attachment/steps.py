@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from kilonova.base.faults import invalid
-from kilonova.block_storage.attachment import store
+from kilonova.block_storage.attachment import connection_store, store
 from kilonova.block_storage.attachment.store import Attachment
 from kilonova.block_storage.schema import idempotency
 from kilonova.block_storage.volume import store as volume_store
@@ -80,6 +80,7 @@ def remove(connection: Connection, attachment_id: str, now: datetime) -> list[At
     """The attachment is gone; answers those that the volume still has."""
     one = store.get(connection, attachment_id)
     store.delete(connection, one.id)
+    connection_store.unwant(connection, one.volume_id, one.host)
     volume_store.follow_attachments(connection, one.volume_id, now)
     return store.of_volumes(connection, [one.volume_id]).get(one.volume_id, [])
 

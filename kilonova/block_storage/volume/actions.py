@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kilonova.base.faults import invalid
+from kilonova.block_storage.attachment import connection_store
 from kilonova.block_storage.attachment import resource as attachments
 from kilonova.block_storage.attachment import store as attachment_store
 from kilonova.block_storage.attachment.store import Attachment
@@ -165,6 +166,7 @@ async def initialize_connection(service: BlockStorage, request: Request[WithConn
     volume, connector = await _volume(service, request), request.body.connector
     if not isinstance(connector.get("host"), str) or not connector["host"]:
         raise invalid("Invalid input for field connector: it has no host.")
+    await service.db.write(connection_store.want, volume.id, connector["host"][:255], service.world.clock.now())
     found = await service.agent(volume.host).initialize_connection(volume.id, attachments.typed(connector))
     data = found.data | {"access_mode": "ro" if volume.readonly else "rw", "encrypted": False}
     return {"connection_info": {"driver_volume_type": found.driver_volume_type, "data": data}}
@@ -176,6 +178,7 @@ async def terminate_connection(service: BlockStorage, request: Request[WithConne
         if one.host == connector.get("host"):
             attachments.require_not_in_a_server(request, one)
     await service.agent(volume.host).terminate_connection(volume.id, attachments.typed(connector))
+    await service.db.write(connection_store.unwant, volume.id, str(connector["host"])[:255])
 
 
 async def extend(service: BlockStorage, request: Request[Extend]) -> None:

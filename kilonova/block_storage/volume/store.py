@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import not_found
+from kilonova.block_storage.attachment import connection_store
 from kilonova.block_storage.attachment import store as attachment_store
 from kilonova.block_storage.attachment.store import Attachment
 from kilonova.block_storage.schema import metadata
@@ -172,6 +173,7 @@ def delete(connection: Connection, volume_id: str) -> None:
     """Forget the volume and what hangs on it."""
     connection.execute(volume_metadata.delete().where(volume_metadata.c.volume_id == volume_id))
     attachment_store.delete_of_volume(connection, volume_id)
+    connection_store.forget_volume(connection, volume_id)
     connection.execute(volumes.delete().where(_v.id == volume_id))
 
 
@@ -261,6 +263,11 @@ def provisioned(connection: Connection) -> dict[str, int]:
 def known(connection: Connection, volume_ids: Iterable[str]) -> set[str]:
     """Those of the ids that have a row."""
     return set(connection.scalars(sa.select(_v.id).where(_v.id.in_(list(volume_ids)))))
+
+
+def on_backend(connection: Connection, host: str, volume_ids: Iterable[str]) -> set[str]:
+    """Those of the ids whose volume is on the backend HOST@BACKEND."""
+    return set(connection.scalars(sa.select(_v.id).where(_v.id.in_(list(volume_ids)), _v.host == host)))
 
 
 def stuck(connection: Connection, before: datetime) -> list[Volume]:

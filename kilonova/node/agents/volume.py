@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.world import World
@@ -13,6 +15,7 @@ from kilonova.block_storage.contract import (
     EXCHANGE,
     SCHEDULER_TOPIC,
     VOLUME_TOPIC,
+    Connected,
     Connection,
     Connector,
     ImageSource,
@@ -61,6 +64,8 @@ class VolumeHostAgent:
         self.backend = backend
         self.peers = peers
         self.scheduler = rpc.client(VolumeScheduler, bus, Target(EXCHANGE, SCHEDULER_TOPIC))
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # volume id → while somebody has it
+        self._connected_again: set[Connected] = set()  # since the scheduler was last asked what nobody wants
 
     # ── steps
 
@@ -104,10 +109,28 @@ class VolumeHostAgent:
     # ── plain calls
 
     async def initialize_connection(self, volume_id: str, connector: Connector) -> Connection:
-        return await self.backend.connect(volume_id, connector)
+        async with self._only_one(volume_id):
+            self._connected_again.add(Connected(volume_id, connector.host))
+            return await self.backend.connect(volume_id, connector)
 
     async def terminate_connection(self, volume_id: str, connector: Connector) -> None:
-        await self.backend.disconnect(volume_id, connector)
+        async with self._only_one(volume_id):
+            await self.backend.disconnect(volume_id, connector)
+
+    async def disconnect_unwanted(self) -> None:
+        """Undo connections that were made for an attachment that was gone when they came to be, or whose end was
+        lost. One that is asked for again meanwhile stays."""
+        self._connected_again.clear()
+        seen = await self.backend.connections()
+        for one in await self.scheduler.connections_seen(self.host, seen):
+            async with self._only_one(one.volume_id):
+                if one not in self._connected_again:
+                    log.warning("nobody wants volume %s connected to %s: disconnecting it", one.volume_id, one.host)
+                    await self.backend.disconnect(one.volume_id, Connector(host=one.host))
+
+    def _only_one(self, volume_id: str) -> asyncio.Lock:
+        """What connects and disconnects the volume does so alone."""
+        return self._locks.setdefault(volume_id, asyncio.Lock())
 
 
 class VolumeWorker:
@@ -127,6 +150,7 @@ class VolumeWorker:
         self._subscription = await self.bus.serve(EXCHANGE, VOLUME_TOPIC, self.agent.host, handlers)
         self.world.spawn(self._forever(self.report, REPORT_SECONDS), "volume report")
         self.world.spawn(self._forever(self.volumes, FULL_SECONDS), "volume orphans")
+        self.world.spawn(self._forever(self.agent.disconnect_unwanted, FULL_SECONDS), "volume connections")
 
     async def close(self) -> None:
         """Take no more messages; volumes stay."""

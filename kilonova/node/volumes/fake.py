@@ -7,7 +7,15 @@ from collections import defaultdict
 from kilonova.base.faults import Fault, conflict, invalid, no_capacity, not_found
 from kilonova.base.units import gib_up
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, SnapshotSpec, VolumeSpec
+from kilonova.block_storage.contract import (
+    Capabilities,
+    Connected,
+    Connection,
+    Connector,
+    ImageSource,
+    SnapshotSpec,
+    VolumeSpec,
+)
 
 
 class FakePool:
@@ -126,6 +134,11 @@ class FakeVolumeBackend:
         self._pool.connectors[volume_id].discard(connector.host)
         if not self._pool.connectors[volume_id]:
             del self._pool.connectors[volume_id]
+
+    async def connections(self) -> list[Connected]:
+        await self._seam("connections")
+        held = self._pool.connectors
+        return [Connected(volume_id, host) for volume_id in sorted(held) for host in sorted(held[volume_id])]
 
     async def volumes(self) -> list[str]:
         await self._seam("volumes")

@@ -17,7 +17,15 @@ import msgspec
 from kilonova.base.faults import conflict, invalid, no_capacity, not_found
 from kilonova.base.units import GIB, MIB, gib_up
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Capabilities, Connection, Connector, ImageSource, SnapshotSpec, VolumeSpec
+from kilonova.block_storage.contract import (
+    Capabilities,
+    Connected,
+    Connection,
+    Connector,
+    ImageSource,
+    SnapshotSpec,
+    VolumeSpec,
+)
 from kilonova.node.confined import convert_disk
 
 RESERVE_BYTES: Final = 512 * MIB
@@ -64,6 +72,9 @@ class FileVolumeBackend:
 
     async def disconnect(self, volume_id: str, connector: Connector) -> None:
         await self._world.blocking(self._disconnect, volume_id, connector)
+
+    async def connections(self) -> list[Connected]:
+        return await self._world.blocking(self._connected)
 
     async def volumes(self) -> list[str]:
         return await self._world.blocking(self._named, "volume")
@@ -236,6 +247,9 @@ class FileVolumeBackend:
             return msgspec.json.decode(self._connections_path(volume_id).read_bytes(), type=list[str])
         except FileNotFoundError:
             return []
+
+    def _connected(self) -> list[Connected]:
+        return [Connected(one, host) for one in self._named("volume") for host in self._connections(one)]
 
     def _write_connections(self, volume_id: str, hosts: list[str]) -> None:
         path = self._connections_path(volume_id)

@@ -62,7 +62,7 @@ def test_computes_client_lives_a_volumes_life_and_repeats_are_harmless() -> None
     cloud(work)
 
 
-def test_a_connection_that_comes_after_its_detach_is_undone_when_the_agent_answers_again() -> None:
+def test_a_connection_that_comes_after_its_attachments_end_is_undone_when_the_agent_answers_again() -> None:
     async def work(s: Storage) -> None:
         volumes, pool = compute(s), s.pools["node1@files"]
         volume = await volumes.create("server", "op/1", NewVolume(1, "data"))
@@ -72,14 +72,34 @@ def test_a_connection_that_comes_after_its_detach_is_undone_when_the_agent_answe
         connect = asyncio.create_task(volumes.connect("server", attachment, Connector("node1"), "/dev/vdb"))
         await asyncio.sleep(1)
         pool.verb_seconds = 0.0
-        await volumes.detach("server", attachment)
+        reset = {"os-reset_status": {"attach_status": "detached"}}
+        await s.api("admin").post(f"/v3/volumes/{volume.id}/action", reset, 202)
         pool.refuse("disconnect", unavailable("The agent does not answer."), 2)
         with pytest.raises(Fault) as gone:
             await connect
         assert gone.value.kind is Kind.NOT_FOUND
         assert pool.connectors == {volume.id: {"node1"}}
-        await asyncio.sleep(10)
+        await asyncio.sleep(130)  # twice refused, asked once a minute
         assert pool.connectors == {}
+
+    cloud(work)
+
+
+def test_connections_that_nobody_wants_go_and_those_asked_for_stay() -> None:
+    async def work(s: Storage) -> None:
+        asked, held, lost = [await s.available() for _ in range(3)]
+        path = f"/v3/volumes/{asked}/action"
+        await s.api().post(path, {"os-initialize_connection": {"connector": {"host": "lab"}}}, 200)
+        await attached(s, held)
+        connectors = s.pools["node1@files"].connectors
+        connectors[lost].add("node1")  # as a process leaves it that died before it could undo it
+        connectors[held].add("node2")
+        await asyncio.sleep(70)
+        assert connectors == {asked: {"lab"}, held: {"node1"}}
+        await s.api().post(path, {"os-terminate_connection": {"connector": {"host": "lab"}}}, 202)
+        connectors[asked].add("lab")
+        await asyncio.sleep(70)
+        assert connectors == {held: {"node1"}}
 
     cloud(work)
 
