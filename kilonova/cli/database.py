@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT
 from pathlib import Path
 
 from kilonova.base.clock import SystemClock
-from kilonova.base.faults import conflict
+from kilonova.base.faults import conflict, unavailable
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import State, secrets_of
 from kilonova.db.migrations import ensure_current, missing
@@ -22,16 +24,32 @@ def run(options: argparse.Namespace) -> int:
         return asyncio.run(_cluster(options))
     state = State(options.state)
     state.need()
-    if options.what == "upgrade" and state.running() is not None:
+    if options.what == "upgrade" and state.running() is not None and not options.by_up:
         raise conflict("The cloud runs.", hint="Stop it with `kilonova down`; `up` upgrades by itself.")
-    return asyncio.run(_each(state, upgrade=options.what == "upgrade"))
+    return asyncio.run(_each(state, upgrade=options.what == "upgrade", new=options.by_up))
 
 
-async def _each(state: State, *, upgrade: bool) -> int:
+async def upgrade_in_a_child(state: State) -> None:
+    """Bring every database of the state directory to this release's schema, for `up`.
+
+    In a process of its own: what migrations load (Alembic: 20 MB) would stay as long as the cloud runs."""
+    command = [sys.executable, "-m", "kilonova.cli.main", "db", "upgrade", "--by-up", "--state", str(state.directory)]
+    child = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=STDOUT, stdin=DEVNULL)
+    told, _ = await child.communicate()
+    if child.returncode:
+        raise unavailable(
+            "The databases could not be brought to this release's schema.",
+            hint="`kilonova db upgrade` shows why; the cloud was not started.",
+            inside=told.decode(errors="replace")[-2000:],
+        )
+
+
+async def _each(state: State, *, upgrade: bool, new: bool) -> int:
+    """What is missing, or was applied. A database that is not there yet is made when `new`."""
     behind = 0
     for service in SERVICES:
         path = state.database(service)
-        if not path.exists():
+        if not path.exists() and not new:
             print(f"  {service:14} no database yet")
             continue
         db = SqliteDatabase(service, path, SystemClock())

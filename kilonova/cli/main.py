@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     _ca_options(command("ca", "the cluster's certificate authority", "ca"))
     database = command("db", "the databases' schema", "database")
     database.add_argument("what", choices=("upgrade", "check"))
+    database.add_argument("--by-up", action="store_true", help=argparse.SUPPRESS)  # which holds the cloud
     database.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
     identity = command("identity", "the keys that sign tokens", "identity")
     identity.add_argument("what", choices=("rotate-keys",))

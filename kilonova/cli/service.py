@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kilonova.base import memory
 from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.cli import serve
 from kilonova.cli.compose.cluster import parts_of, start
@@ -51,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     make_directory(Path(settings.cluster.directory), settings.cluster.user)
     if settings.cluster.user and not any(part.sender for part in parts):
         become(settings.cluster.user)
+    memory.share_one_arena()
     uvloop.run(_serve(options, ClusterGround(options.name, host, settings, secrets, encryption)))
     return 0
 
@@ -93,6 +95,7 @@ async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
     try:
         await start(ground)
         await _listen(ground, options.listen)
+        memory.give_back()
         print(f"kilonova service {options.name}: ready on {ground.host}", flush=True)
         await stop.wait()
     finally:

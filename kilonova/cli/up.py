@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import select
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from kilonova.base import memory
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.cli import machine
 from kilonova.cli.environment import base_url, program, write_files
@@ -135,6 +137,8 @@ def _teller(ready_fd: int) -> Callable[[str], None]:
 
 
 def _run(state: State, choices: Choices, told: Callable[[str], None], ready_fd: int) -> int:
+    memory.share_one_arena()
+    gc.disable()  # what a start loads stays: looking through it again and again for garbage is a fifth of the start
     import uvloop
 
     uvloop.run(_serve(state, choices, told, ready_fd))
@@ -152,6 +156,8 @@ async def _serve(state: State, choices: Choices, told: Callable[[str], None], re
     loop.add_signal_handler(signal.SIGHUP, cloud.reload)
     try:
         await cloud.start()
+        memory.give_back()
+        gc.enable()
         write_files(state, choices, state.secrets())
         told(f"up: {base_url(choices)}")
         if ready_fd >= 0:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator
 
 
@@ -18,6 +17,8 @@ class Timestamp(TypeDecorator[datetime]):
 
     def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
         if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects import mysql  # not needed, and not loaded, with another database
+
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(sa.DateTime())
 
@@ -43,6 +44,20 @@ def _from_text(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text + "+00:00")
 
 
+class LongText(TypeDecorator[str]):
+    """Text of up to 16 MB also on MariaDB."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: sa.Dialect) -> Any:
+        if dialect.name in ("mysql", "mariadb"):
+            from sqlalchemy.dialects import mysql  # as above
+
+            return dialect.type_descriptor(mysql.MEDIUMTEXT())
+        return dialect.type_descriptor(sa.Text())
+
+
 def Id() -> sa.String:
     """An id: UUID with dashes, 32 hex digits, or a short name."""
     return sa.String(64)
@@ -55,4 +70,4 @@ def Name() -> sa.String:
 
 def Text() -> sa.types.TypeEngine[str]:
     """Text of any length (MariaDB: up to 16 MB)."""
-    return sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+    return LongText()

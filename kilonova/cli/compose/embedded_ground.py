@@ -10,12 +10,13 @@ from kilonova.bus.contract import Bus
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.traces import TraceKeeper
+from kilonova.cli.database import upgrade_in_a_child
 from kilonova.cli.environment import base_url
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import VNI_BLOCK, Choices, State
 from kilonova.cli.trace import trace_file
 from kilonova.db.database import Database
-from kilonova.db.migrations import ensure_current
+from kilonova.db.migrations import missing
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import AsgiTransport
 from kilonova.network.settings import NetworkSettings
@@ -47,8 +48,9 @@ class EmbeddedGround(Ground):
 
     async def database(self, service: str, migrations: str) -> Database:
         if service not in self.databases:
-            self.databases[service] = SqliteDatabase(service, self.state.database(service), self.world.clock)
-            await ensure_current(self.databases[service], migrations)
+            opened = self.databases[service] = SqliteDatabase(service, self.state.database(service), self.world.clock)
+            if await opened.read(missing, migrations):
+                await upgrade_in_a_child(self.state)  # all of them, so that the next has nothing missing
         return self.databases[service]
 
     def bus(self, sender: str) -> Bus:

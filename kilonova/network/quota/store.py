@@ -6,7 +6,6 @@ import dataclasses
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kilonova.base.faults import invalid, over_quota
 from kilonova.db.statements import Statement, read
@@ -48,11 +47,18 @@ def _insert_missing(connection: Connection, project_id: str, resource: str) -> N
     """Two that insert the same row at once both find it afterwards."""
     values = {"project_id": project_id, "resource": resource, "maximum": None}
     statement: sa.Insert
+    # Imported where the database is of that kind: each takes a tenth of a second, which `up` would wait for.
     if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
         statement = sqlite.insert(_quotas).values(values).on_conflict_do_nothing()
     elif connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql
+
         statement = postgresql.insert(_quotas).values(values).on_conflict_do_nothing()
     else:
+        from sqlalchemy.dialects import mysql
+
         statement = mysql.insert(_quotas).values(values).prefix_with("IGNORE")
     connection.execute(statement)
 
