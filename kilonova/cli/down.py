@@ -9,6 +9,7 @@ import signal
 import time
 
 from kilonova.base.faults import unavailable
+from kilonova.cli.claims import release
 from kilonova.cli.state import State
 from kilonova.cli.teardown import remove_files, take_down
 
@@ -47,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         asyncio.run(take_down(state, choices, purge=options.purge, told=lambda line: print(f"  {line}", flush=True)))
     if options.purge:
         remove_files(state)
+        release(state.directory)
         print(f"  {state.directory} is gone")
     else:
         print("  down; `kilonova up` brings it back, with the guests that ran")

@@ -16,9 +16,9 @@ from kilonova.base.faults import conflict, invalid, not_found
 from kilonova.base.world import LiveWorld
 from kilonova.cli import join
 from kilonova.cli.environment import program
-from kilonova.cli.machine import prefix_of
 from kilonova.cli.settings import ClusterSettings, read_settings
 from kilonova.cli.state import HOST_NAME, secrets_of
+from kilonova.node.vswitch.names import prefix_of
 
 if TYPE_CHECKING:
     from kilonova.cli.compose.admission import Admission

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kilonova.base.faults import unavailable
-from kilonova.cli.state import VNI_BLOCK
 
 
 @dataclass(frozen=True)
@@ -20,17 +18,6 @@ class Need:
     what: str
     there: bool
     fix: str
-
-
-def prefix_of(directory: str) -> str:
-    """The 4 characters that every interface, namespace and domain of this cloud starts with."""
-    return f"k{hashlib.sha256(directory.encode()).hexdigest()[:3]}"
-
-
-def vni_first(directory: str) -> int:
-    """Where this cloud's VXLAN numbers start, so that clouds side by side do not meet."""
-    block = int.from_bytes(hashlib.sha256(directory.encode()).digest()[4:6], "big") % 4000
-    return block * VNI_BLOCK + 1
 
 
 def _program(name: str, package: str) -> Need:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import ipaddress
-import json
 import os
 import re
 import secrets as randomness
@@ -19,8 +17,6 @@ from kilonova.base.faults import conflict, invalid
 from kilonova.saga.seal import Sealer
 
 DEFAULT_PORT = 7774
-PUBLIC_RANGES = [f"172.24.{third}.0/24" for third in range(4, 250)]
-VNI_BLOCK = 4096
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 
 
@@ -51,7 +47,7 @@ class Choices(msgspec.Struct):
     hypervisor: str = "auto"
     network: str = "auto"
     uplink: str = "auto"
-    public_cidr: str = PUBLIC_RANGES[0]
+    public_cidr: str = ""
     vni_first: int = 1
     config: str = ""
 
@@ -218,58 +214,3 @@ def free_port(host: str, first: int) -> int:
         if port_is_free(host, port):
             return port
     raise conflict(f"No free port from {first} to {first + 499} on {host}.", hint="Choose one with --listen.")
-
-
-def claim_public_cidr(directory: Path) -> str:
-    """A floating range for the cloud in `directory` that no other cloud of this machine has or is about to take."""
-    claims_file = Path("/run/kilonova/public-ranges.json")
-    try:
-        claims_file.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(claims_file.with_suffix(".lock"), "w")  # noqa: SIM115 - held until the end of the block below
-    except OSError:  # without root nothing real is built, so no range is routed
-        return PUBLIC_RANGES[0]
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        claims = {cidr: owner for cidr, owner in read_json(claims_file).items() if Path(str(owner)).exists()}
-        others = [cidr for cidr, owner in claims.items() if owner != str(directory)]
-        chosen = free_public_cidr([*routes_here(), *others])
-        claims_file.write_text(json.dumps({**claims, chosen: str(directory)}))
-    return chosen
-
-
-def free_public_cidr(taken: list[str]) -> str:
-    """A floating range that no address or route of this machine overlaps."""
-    used = [ipaddress.ip_network(cidr, strict=False) for cidr in taken]
-    for candidate in PUBLIC_RANGES:
-        network = ipaddress.ip_network(candidate)
-        if not any(network.version == other.version and network.overlaps(other) for other in used):
-            return candidate
-    raise conflict(
-        "No free range for floating IPs is left on this machine.", hint="Take down a cloud that you do not need."
-    )
-
-
-def routes_here() -> list[str]:
-    """Every IPv4 destination this machine has an address or route for, but the default."""
-    found = []
-    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
-        fields = line.split()
-        destination, mask = int(fields[1], 16), int(fields[7], 16)
-        if mask:
-            address = socket.inet_ntoa(destination.to_bytes(4, "little"))
-            found.append(f"{address}/{bin(mask).count('1')}")
-    for line in Path("/proc/net/fib_trie").read_text().splitlines():
-        text = line.strip().removeprefix("|-- ").removeprefix("+-- ").split()[0] if line.strip() else ""
-        with contextlib.suppress(ValueError):
-            network = ipaddress.ip_network(text, strict=False)
-            if 8 <= network.prefixlen <= 32 and not network.is_loopback and network.network_address != network[-1]:
-                found.append(str(network))
-    return found
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """A JSON object from a file; {} when it is not there."""
-    try:
-        return dict(json.loads(path.read_text()))
-    except FileNotFoundError:
-        return {}

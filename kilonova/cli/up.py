@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from kilonova.base import memory
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.cli import machine
+from kilonova.cli.claims import Claim, claim, release
 from kilonova.cli.environment import base_url, program, write_files
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import (
     DEFAULT_PORT,
     Choices,
     State,
-    claim_public_cidr,
     default_directory,
     free_port,
     listen_address,
@@ -57,6 +57,7 @@ def _nothing_left_of_a_refusal(state: State) -> Iterator[None]:
     except Fault:
         if new and not state.exists:
             shutil.rmtree(state.directory, ignore_errors=True)
+            release(state.directory)
         raise
 
 
@@ -82,20 +83,24 @@ def choose(state: State, options: argparse.Namespace) -> Choices:
             f"This cloud runs on the {known.hypervisor} hypervisor; it cannot change to {hypervisor}.",
             hint="Use another --state for another cloud, or `kilonova down --purge` first.",
         )
+    listen, hosts = _listen(options.listen, known), _hosts(options.hosts, known)
+    config = str(options.config.resolve()) if options.config else (known.config if known else "")
+    read_settings(config)  # a wrong file is refused before anything is claimed or kept
+    had = Claim(known.prefix, known.vni_first, known.public_cidr) if known else None
+    mine = claim(state.directory, had)
     choices = Choices(
-        prefix=known.prefix if known else machine.prefix_of(str(state.directory)),
-        listen=_listen(options.listen, known),
+        prefix=mine.prefix,
+        listen=listen,
         admin_port=known.admin_port if known and port_is_free("127.0.0.1", known.admin_port) else 0,
-        hosts=_hosts(options.hosts, known),
+        hosts=hosts,
         hypervisor=hypervisor,
         network=network,
         uplink=options.uplink or (known.uplink if known else "auto"),
-        public_cidr=known.public_cidr if known else claim_public_cidr(state.directory),
-        vni_first=known.vni_first if known else machine.vni_first(str(state.directory)),
-        config=str(options.config.resolve()) if options.config else (known.config if known else ""),
+        public_cidr=mine.public_cidr,
+        vni_first=mine.vni_first,
+        config=config,
     )
     choices.admin_port = choices.admin_port or free_port("127.0.0.1", DEFAULT_PORT + 1000)
-    read_settings(choices.config)  # a wrong file is refused before anything is kept
     state.save(choices)
     return choices
 

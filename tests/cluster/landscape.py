@@ -14,7 +14,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kilonova.cli.state import routes_here
+from kilonova.cli.claims import routes_here
 from kilonova.node.vswitch import namespace
 from kilonova.node.vswitch.hosts import UNDERLAY_MTU
 from kilonova.node.vswitch.links import Links

@@ -35,6 +35,7 @@ class Cloud:
     def __init__(self, directory: Path, *options: str, environment: dict[str, str] | None = None) -> None:
         self.directory = directory
         self.state = State(directory)
+        self.prefix = "nothing is named so"  # until it is up
         self.port = free_port("127.0.0.1", 17000 + os.getpid() % 2000)
         self.options = ("--listen", f"127.0.0.1:{self.port}", "--uplink", "none", *options)
         self.environment = os.environ | {
@@ -58,7 +59,9 @@ class Cloud:
 
     def up(self) -> str:
         """Start it; returns what was printed."""
-        return self.run("up", "--detach", *self.options).stdout
+        told = self.run("up", "--detach", *self.options).stdout
+        self.prefix = self.state.choices().prefix
+        return told
 
     def status(self) -> dict[str, Any]:
         return dict(json.loads(self.run("status", "--json", check=False).stdout))
@@ -86,10 +89,9 @@ class Cloud:
         from kilonova.node.vswitch.links import Links
         from kilonova.node.vswitch.machine import left_behind
 
-        prefix = machine.prefix_of(str(self.directory))
-        found = left_behind(prefix)
+        found = left_behind(self.prefix)
         with Links() as links:
-            found += [f"interface {name}" for name in links.all(prefix)]
+            found += [f"interface {name}" for name in links.all(self.prefix)]
         mine = str(self.directory).encode()
         for process in Path("/proc").glob("[0-9]*"):
             try:

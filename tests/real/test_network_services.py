@@ -313,7 +313,7 @@ async def test_guests_go_out_under_the_routers_address_and_do_not_reach_the_mach
 
 
 def _root_address(prefix: str) -> str:
-    from kilonova.node.vswitch.external import link_addresses
+    from kilonova.node.vswitch.names import link_addresses
 
     return link_addresses(prefix)[0]
 

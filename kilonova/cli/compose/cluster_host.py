@@ -23,8 +23,8 @@ from kilonova.cli.compose.hosts import (
     real_volumes,
     real_wires,
 )
-from kilonova.cli.machine import prefix_of
 from kilonova.cli.settings import ClusterSettings
+from kilonova.node.vswitch.names import prefix_of
 
 HYPERVISORS, NETWORKS, ACCELERATORS = ("fake", "libvirt"), ("fake", "linux"), ("auto", "kvm", "tcg")
 

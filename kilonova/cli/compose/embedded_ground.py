@@ -8,12 +8,13 @@ from typing import Any
 from kilonova.base.world import LiveWorld
 from kilonova.bus.contract import Bus
 from kilonova.bus.memory import MemoryBroker, MemoryBus
+from kilonova.cli.claims import VNI_BLOCK
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.traces import TraceKeeper
 from kilonova.cli.database import upgrade_in_a_child
 from kilonova.cli.environment import base_url
 from kilonova.cli.settings import CloudSettings
-from kilonova.cli.state import VNI_BLOCK, Choices, State
+from kilonova.cli.state import Choices, State
 from kilonova.cli.trace import trace_file
 from kilonova.db.database import Database
 from kilonova.db.migrations import missing

@@ -11,13 +11,13 @@ for a floating address leaves by the machine's default route. Blocking: for a th
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 
 from kilonova.base.faults import conflict, invalid
 from kilonova.node.vswitch import namespace, nft
 from kilonova.node.vswitch.links import Links
+from kilonova.node.vswitch.names import link_addresses
 
 
 @dataclass(frozen=True)
@@ -143,14 +143,6 @@ def edge_rules(prefix: str) -> str:
             f"add rule ip {table} postrouting oifname {up} masquerade",
         ]
     )
-
-
-def link_addresses(prefix: str) -> tuple[str, str]:
-    """(root's, edge's) address of the wire between them: a /31 in 169.254.64.0/18 that the prefix gives."""
-    number = int.from_bytes(hashlib.sha256(prefix.encode()).digest()[:2], "big") % 8192 * 2
-    start = int(ip_network("169.254.64.0/18").network_address) + number
-    first, second = (ip_interface(start + offset).ip for offset in (0, 1))
-    return str(first), str(second)
 
 
 def disconnect_root(prefix: str, cidr: str) -> None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
 from kilonova.base.faults import invalid
 
 _PREFIX = re.compile(r"[a-z][a-z0-9]{3}\Z")
 
 
-def prefix_of(state_directory: str) -> str:
-    """The 4 characters of a state directory: a letter, then letters and digits."""
-    digest = hashlib.sha256(state_directory.encode()).hexdigest()
-    return f"k{digest[:3]}"
+def prefix_of(state_directory: str, attempt: int = 0) -> str:
+    """4 characters for a state directory: a letter, then letters and digits. Others with each attempt."""
+    text = f"{state_directory}#{attempt}" if attempt else state_directory
+    return f"k{hashlib.sha256(text.encode()).hexdigest()[:3]}"
+
+
+def link_addresses(prefix: str) -> tuple[str, str]:
+    """(root's, edge's) address of the wire between them: a /31 in 169.254.64.0/18 that the prefix gives."""
+    number = int.from_bytes(hashlib.sha256(prefix.encode()).digest()[:2], "big") % 8192 * 2
+    start = int(ip_network("169.254.64.0/18").network_address) + number
+    return str(ip_address(start)), str(ip_address(start + 1))
 
 
 def short(*parts: str) -> str:
