@@ -10,6 +10,7 @@ from typing import Any
 from kilonova.base.faults import invalid
 from kilonova.compute.aggregate import resource as aggregate
 from kilonova.compute.availability_zone import resource as availability_zone
+from kilonova.compute.certificate import resource as certificate
 from kilonova.compute.core import Compute
 from kilonova.compute.extension import resource as extension
 from kilonova.compute.flavor import access, extra_specs
@@ -74,7 +75,7 @@ _CHANGE = (resize, resize_confirm, rebuild, migrations)
 _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, aggregate, services, hypervisors, scheduler)
-_NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, quota, limits, *_HOSTS, extension)
+_NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, certificate, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,
     addresses.LOOP,

@@ -16,6 +16,7 @@ class ComputeSettings:
     host_down_seconds: float = 60.0
     reclaim_instance_interval_seconds: float = 0.0  # deleted servers can be restored for so long; 0: they are gone
     legacy_actions: bool = True  # resetNetwork and injectNetworkInfo, which today's OpenStack has taken away
+    certificates: bool = True  # os-certificates, which today's OpenStack has taken away: X.509 certificates of users
     resize_confirm_seconds: float = 0.0  # resizes that wait longer are confirmed; 0: they wait for their user
     default_zone: str = "nova"
     deleted_kept_days: int = 30

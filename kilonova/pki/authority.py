@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -22,6 +22,7 @@ from kilonova.base.faults import invalid
 
 AUTHORITY_DAYS = 3650
 HOST_DAYS = 365
+RSA_BITS = 2048
 EARLIER = timedelta(minutes=5)  # clocks differ
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 HOST_NAME = re.compile(rf"(?:\*\.)?(?:{_LABEL}\.)*{_LABEL}")
@@ -82,11 +83,14 @@ def certify_host(
     )
 
 
-def issue_for_user(authority: Authority, name: str, now: datetime, days: int = HOST_DAYS) -> Issued:
-    """A new key and a certificate that only says who a client is: no host can use it as a server's."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def issue_for_user(authority: Authority, who: tuple[str, str], now: datetime, days: int = HOST_DAYS) -> Issued:
+    """A new RSA key and a certificate that only says who a client is: `who` are ids of a user and its project.
+
+    No host can use it as a server's. RSA is what the tools of EC2 know.
+    """
+    key = rsa.generate_private_key(public_exponent=65537, key_size=RSA_BITS)
     client = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
-    made = _signed(authority, _name(name), key.public_key(), (now, days), [(client, True)])
+    made = _signed(authority, _name(*who), key.public_key(), (now, days), [(client, True)])
     return Issued(made, _key_pem(key))
 
 
@@ -189,8 +193,9 @@ def _usage(*named: str) -> x509.KeyUsage:
     return x509.KeyUsage(**{use: use in named for use in uses})
 
 
-def _name(text: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:NAME_CHARACTERS] or "-")])
+def _name(text: str, unit: str = "") -> x509.Name:
+    named = [(NameOID.COMMON_NAME, text or "-"), *([(NameOID.ORGANIZATIONAL_UNIT_NAME, unit)] if unit else [])]
+    return x509.Name([x509.NameAttribute(oid, value[:NAME_CHARACTERS]) for oid, value in named])
 
 
 def _general(name: str) -> x509.GeneralName:
@@ -217,6 +222,6 @@ def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()

@@ -196,7 +196,7 @@ async def test_apis(tmp_path: Path) -> None:
 async def test_a_users_certificate_is_no_servers(tmp_path: Path) -> None:
     """Who got one by os-certificates, under an authority that a client trusts, cannot pose as a service."""
     papers = Papers(tmp_path)
-    user = issue_for_user(authority(), "127.0.0.1", NOW)
+    user = issue_for_user(authority(), ("127.0.0.1", "project"), NOW)
     papers.certificate.write_text(user.certificate)
     papers.key.write_text(user.key)
     async with api(Tls("", str(papers.certificate), str(papers.key))) as url:

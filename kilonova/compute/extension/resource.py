@@ -25,6 +25,7 @@ SERVED: dict[str, tuple[str, str]] = {
     "os-access-ips": ("AccessIPs", "Access IPs support."),
     "os-availability-zone": ("AvailabilityZone", "Availability zones of servers and a list of them."),
     "os-block-device-mapping": ("BlockDeviceMapping", "Block device mapping boot support."),
+    "os-certificates": ("Certificates", "X.509 certificates support."),
     "os-config-drive": ("ConfigDrive", "Config Drive Extension."),
     "os-extended-quotas": ("ExtendedQuotas", "Delete quotas and force their update."),
     "os-flavor-access": ("FlavorAccess", "Flavor access support."),

@@ -1,0 +1,1 @@
+"""X.509 certificates that say who a user is."""
