@@ -30,6 +30,8 @@ class Caller:
     token_expires_at: str = ""  # ISO 8601, as the token says
     audit_ids: tuple[str, ...] = ()
     access_rules: tuple[AccessRule, ...] | None = None  # the only requests allowed; None: all
+    agent_host: str = ""  # the host whose agents ask, in their own name or beside a user's token; "": somebody else
+    is_agent: bool = False  # they ask in their own name: only about what is on their host
 
     @property
     def is_service(self) -> bool:

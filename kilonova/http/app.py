@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from kilonova.base.caller import Caller
-from kilonova.base.faults import Fault, Kind, bug, invalid, not_found, unauthenticated
+from kilonova.base.faults import Fault, Kind, bug, forbidden, invalid, not_found, unauthenticated
 from kilonova.base.world import World
 from kilonova.http.access_rules import permits
 from kilonova.http.contract import Authenticator, Enforcer
@@ -112,6 +112,8 @@ class App:
         if any(route.needs_token for route in candidates):
             request.caller = await self._authenticate(request)
         route = await self._choose(request, candidates)
+        if request.caller.is_agent and route.needs_token and not route.agents:
+            raise forbidden("A host's agents may not do that in their own name.", code="NotForAgents")
         request.governed_by(self.enforcer, route.policy)
         result = await route.handler(self.service, request)
         if route.policy and not request.enforced:

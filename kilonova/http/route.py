@@ -19,7 +19,8 @@ class Route:
     `policy` names the rule that the handler enforces with its target; `open_because` says why there is none.
     `body` is the struct of the JSON body, inside `envelope` when set ({"server": {…}}); `action` picks one of several
     routes with the same method and path by the body's only key ({"os-start": null}). `raw` leaves the body unread,
-    for streams. `since`/`until` are microversions.
+    for streams. `since`/`until` are microversions. `agents`: a host's agents may ask it in their own name, and the
+    handler answers about that host only; other routes refuse them.
     """
 
     method: str
@@ -32,6 +33,7 @@ class Route:
     envelope: str = ""
     action: str = ""
     raw: bool = False
+    agents: bool = False
     success: int = 200
     since: str = ""
     until: str = ""

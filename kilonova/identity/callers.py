@@ -7,7 +7,7 @@ import dataclasses
 from msgspec import UNSET, UnsetType
 
 from kilonova.base.caller import AccessRule, Caller
-from kilonova.identity.contract import TokenInfo
+from kilonova.identity.contract import HOST_USER_PREFIX, TokenInfo
 
 SERVICE_ROLE = "service"
 
@@ -15,6 +15,7 @@ SERVICE_ROLE = "service"
 def caller_of(info: TokenInfo, token: str) -> Caller:
     """The holder of a token."""
     project, domain = info.project or None, info.domain or None
+    agent_host = _agent_host(info)
     return Caller(
         user_id=info.user.id,
         user_name=info.user.name,
@@ -32,7 +33,16 @@ def caller_of(info: TokenInfo, token: str) -> Caller:
         token_expires_at=info.expires_at,
         audit_ids=tuple(info.audit_ids),
         access_rules=_access_rules(info),
+        agent_host=agent_host,
+        is_agent=bool(agent_host),
     )
+
+
+def _agent_host(info: TokenInfo) -> str:
+    """Whose agents the user is, when it was made for a host that joined. Only administrators name users so."""
+    name, roles = info.user.name, [role.name for role in info.roles or ()]
+    ours = info.user.domain.id == "default" and name.startswith(HOST_USER_PREFIX) and SERVICE_ROLE in roles
+    return name.removeprefix(HOST_USER_PREFIX) if ours else ""
 
 
 def _access_rules(info: TokenInfo) -> tuple[AccessRule, ...] | None:
@@ -45,4 +55,6 @@ def beside_service(caller: Caller, service: Caller | None) -> Caller:
     """`caller` with the roles of the service that speaks for it."""
     if service is None:
         return caller
-    return dataclasses.replace(caller, service_roles=service.roles, service_user_id=service.user_id)
+    return dataclasses.replace(
+        caller, service_roles=service.roles, service_user_id=service.user_id, agent_host=service.agent_host
+    )

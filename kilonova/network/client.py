@@ -155,6 +155,10 @@ class NetworkClient(PortChanges):
         found = await self._list(token, "ports", [("device_id", server_id), ("sort_key", "created_at")])
         return await self._bindings(token, [(port, PortRequest(port_id=port["id"])) for port in found])
 
+    async def port_states(self, token: str, server_id: str) -> dict[str, str]:
+        """Port id → ACTIVE or DOWN, of the server's ports."""
+        return {port["id"]: port["status"] for port in await self._list(token, "ports", [("device_id", server_id)])}
+
     async def _bindings(
         self, token: str, bound: list[tuple[Json, PortRequest]], groups: Mapping[str, str] | None = None
     ) -> list[PortBinding]:

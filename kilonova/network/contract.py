@@ -369,6 +369,10 @@ class Networks(Protocol):
         """No port of the server has the address any more; INVALID when none had."""
         ...
 
+    async def port_states(self, token: str, server_id: str) -> dict[str, str]:
+        """Port id → ACTIVE or DOWN, of the server's ports."""
+        ...
+
     async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
         """The server's ports with their status now."""
         ...

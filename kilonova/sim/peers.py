@@ -258,6 +258,9 @@ class SimNetworks(_Peer):
             else:
                 known.server_id = known.host = ""
 
+    async def port_states(self, token: str, server_id: str) -> dict[str, str]:
+        return {port.id: port.status for port in await self.ports_of(token, server_id)}
+
     async def ports_of(self, token: str, server_id: str) -> list[PortBinding]:
         await self._take_time("ports_of")
         mine = [port.binding for port in self.books.ports.values() if port.server_id == server_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -39,6 +40,16 @@ CALLERS = {
     **{persona: _caller(persona, PROJECT, roles) for persona, roles in _MEMBER_ROLES.items()},
     "other": _caller("other", OTHER_PROJECT, ("member", "reader")),
     "other-reader": _caller("other-reader", OTHER_PROJECT, ("reader",)),
+    # agents of a host that joined: in their own name, and beside the member's token
+    **{
+        f"agent-{host}": dataclasses.replace(
+            _caller(f"agent-{host}", SERVICE_PROJECT, ("service",)), agent_host=host, is_agent=True
+        )
+        for host in ("node1", "node2")
+    },
+    "member-by-agent-node2": dataclasses.replace(
+        _caller("member", PROJECT, _MEMBER_ROLES["member"]), service_roles=("service",), agent_host="node2"
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 
 from kilonova.base.clock import iso_micros
-from kilonova.base.faults import Fault, Kind, conflict, invalid
+from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid
 from kilonova.base.ids import is_uuid
 from kilonova.block_storage.attachment import steps, store
 from kilonova.block_storage.attachment.store import Attachment, Filters
@@ -66,8 +66,21 @@ async def seen(service: BlockStorage, request: Request[Any]) -> Attachment:
     """The attachment of the path, if the caller may know of it."""
     one = await service.db.read(store.get, request.path["attachment_id"])
     if not (request.allows(ADMIN) or request.caller.is_service) and one.project_id != request.caller.project_id:
-        raise Fault(Kind.NOT_FOUND, f"Volume attachment {one.id} could not be found.")
+        raise _unknown(one)
+    if request.caller.is_agent and one.host not in ("", request.caller.agent_host):
+        raise _unknown(one)
     return one
+
+
+def _unknown(one: Attachment) -> Fault:
+    return Fault(Kind.NOT_FOUND, f"Volume attachment {one.id} could not be found.")
+
+
+def connect_here_only(request: Request[Any], connector: dict[str, Any] | None) -> None:
+    """A host's agents connect volumes to their host, for a user or in their own name."""
+    here = request.caller.agent_host
+    if here and connector and connector.get("host") != here:
+        raise forbidden("A host may attach volumes to itself only.", code="NotYourHost")
 
 
 def _about(one: Attachment) -> dict[str, Any]:
@@ -81,6 +94,7 @@ async def create(service: BlockStorage, request: Request[NewAttachment]) -> dict
             raise invalid(f"Invalid input for field {name}: {given[:60]!r} is not a UUID.")
     if body.mode not in (None, "rw", "ro"):
         raise invalid("Invalid input for field mode: it must be rw or ro.")
+    connect_here_only(request, body.connector)
     volume = await visible(service, request, body.volume_uuid)
     request.enforce(target(volume))
     one = Attachment(
@@ -160,6 +174,9 @@ def typed(connector: dict[str, Any]) -> Connector:
 async def update(service: BlockStorage, request: Request[AttachmentUpdate]) -> dict[str, Any]:
     one = await seen(service, request)
     request.enforce(_about(one))
+    connect_here_only(request, request.body.connector)
+    if request.caller.is_agent and not one.host:  # alone it connects again what it had, after a restart
+        raise _unknown(one)
     return {"attachment": detailed(await connect(service, one, request.body.connector))}
 
 
@@ -239,14 +256,14 @@ ROUTES = (
     ),
     Route(method="GET", path="/attachments", handler=list_summary, policy=_P.format("get"), since="3.27"),
     Route(method="GET", path="/attachments/detail", handler=list_detail, policy=_P.format("get"), since="3.27"),
-    Route(method="GET", path=_ONE, handler=show, policy=_P.format("get"), since="3.27"),
+    Route(method="GET", path=_ONE, handler=show, policy=_P.format("get"), since="3.27", agents=True),
     Route(
         method="PUT", path=_ONE, handler=update, policy=_P.format("update"), body=AttachmentUpdate,
-        envelope="attachment", since="3.27",
+        envelope="attachment", since="3.27", agents=True,
     ),
-    Route(method="DELETE", path=_ONE, handler=delete, policy=_P.format("delete"), since="3.27"),
+    Route(method="DELETE", path=_ONE, handler=delete, policy=_P.format("delete"), since="3.27", agents=True),
     Route(
         method="POST", path=f"{_ONE}/action", handler=complete, policy=_P.format("complete"), action="os-complete",
-        success=204, since="3.44",
+        success=204, since="3.44", agents=True,
     ),
 )  # fmt: skip

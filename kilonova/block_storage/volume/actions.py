@@ -166,6 +166,7 @@ async def initialize_connection(service: BlockStorage, request: Request[WithConn
     volume, connector = await _volume(service, request), request.body.connector
     if not isinstance(connector.get("host"), str) or not connector["host"]:
         raise invalid("Invalid input for field connector: it has no host.")
+    attachments.connect_here_only(request, connector)
     await service.db.write(connection_store.want, volume.id, connector["host"][:255], service.world.clock.now())
     found = await service.agent(volume.host).initialize_connection(volume.id, attachments.typed(connector))
     data = found.data | {"access_mode": "ro" if volume.readonly else "rw", "encrypted": False}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kilonova.base.faults import invalid
+from kilonova.base.faults import invalid, not_found
 from kilonova.block_storage.names import checked_text
 from kilonova.block_storage.volume import delete as deletion
 from kilonova.block_storage.volume import store, view
@@ -62,6 +62,8 @@ def target(volume: Volume) -> dict[str, Any]:
 
 async def show(service: BlockStorage, request: Request[Any]) -> dict[str, Any]:
     volume = await seen(service, request)
+    if request.caller.is_agent and request.caller.agent_host not in {one.host for one in volume.attachments}:
+        raise not_found("Volume", volume.id)
     request.enforce(target(volume))
     return {"volume": view.detailed(request, volume)}
 
@@ -222,7 +224,7 @@ ROUTES = (
     Route(method="GET", path="/volumes", handler=list_summary, policy="volume:get_all"),
     Route(method="GET", path="/volumes/detail", handler=list_detail, policy="volume:get_all"),
     Route(method="GET", path="/volumes/summary", handler=summed, policy="volume:get_all", since="3.12"),
-    Route(method="GET", path="/volumes/{volume_id}", handler=show, policy="volume:get"),
+    Route(method="GET", path="/volumes/{volume_id}", handler=show, policy="volume:get", agents=True),
     Route(
         method="PUT", path="/volumes/{volume_id}", handler=update, policy="volume:update",
         body=VolumeUpdate, envelope="volume",

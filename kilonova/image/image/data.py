@@ -177,5 +177,5 @@ RULES = (
 ROUTES = (
     Route(method="PUT", path=_FILE, handler=upload, policy="upload_image", raw=True, success=204),
     Route(method="PUT", path=_STAGE, handler=stage, policy="modify_image", raw=True, success=204),
-    Route(method="GET", path=_FILE, handler=download, policy="download_image"),
+    Route(method="GET", path=_FILE, handler=download, policy="download_image", agents=True),
 )

@@ -250,7 +250,7 @@ RULES = (
 ROUTES = (
     Route(method="POST", path="/v2/images", handler=create, policy="add_image", raw=True, success=201),
     Route(method="GET", path="/v2/images", handler=list_, policy="get_images"),
-    Route(method="GET", path="/v2/images/{image_id}", handler=show, policy="get_image"),
+    Route(method="GET", path="/v2/images/{image_id}", handler=show, policy="get_image", agents=True),
     Route(method="PATCH", path="/v2/images/{image_id}", handler=update, policy="modify_image", raw=True),
     Route(method="DELETE", path="/v2/images/{image_id}", handler=delete, policy="delete_image", success=204),
     Route(method="PUT", path="/v2/images/{image_id}/tags/{tag}", handler=add_tag, policy="modify_image", success=204),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import UNSET
 
 from kilonova.base.faults import conflict, forbidden, invalid
@@ -93,6 +94,9 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
     wanted = door.wanted_from(request, store.LISTING, "get_port")
     if not (binding := _shows_binding(request)) and {"binding:host_id", "binding:vif_type"} & request.query.keys():
         raise forbidden("Only administrators may filter ports by host.", code="PolicyNotAuthorized")
+    if request.caller.is_agent:
+        here = ("binding:host_id", (request.caller.agent_host,))
+        wanted = msgspec.structs.replace(wanted, filters=(*wanted.filters, here))
     rows = await service.db.read(store.list_ports, wanted)
     return door.answer_list(request, "ports", [_view(service, row, binding=binding) for row in rows], wanted)
 
@@ -100,6 +104,8 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
 async def seen(service: NetworkService, request: Request[Any], id_: str) -> Port:
     """The port, when the caller may see it."""
     port = await service.db.read(store.find_port, id_)
+    if request.caller.is_agent and port is not None and port.host != request.caller.agent_host:
+        port = None
     return door.seen(request, "get_port", port, target, store.no_port(id_))
 
 
@@ -140,6 +146,7 @@ def _create(
 async def _new(
     service: NetworkService, request: Request[Any], body: PortWanted
 ) -> tuple[Port, list[Ask] | None, list[str] | None]:
+    _bind_here_only(request, body)
     project_id = door.project_of(request, body)
     network = await service.db.read(networks.usable_network, body.network_id)
     door.see(request, "get_network", network_target(network), networks.no_network(body.network_id))
@@ -161,6 +168,19 @@ async def _new(
         groups = groups or []
     _check_security(port, groups)
     return port, bodies.asks(body.fixed_ips), groups
+
+
+def _bind_here_only(request: Request[Any], body: PortChange) -> None:
+    """A host's agents bind ports to their host, for a user or in their own name; alone they change nothing else."""
+    here = request.caller.agent_host
+    if here and body.host not in (UNSET, "", here):
+        raise forbidden("A host may bind ports to itself only.", code="NotYourHost")
+    if request.caller.is_agent and set(_changed(body)) - {"host", "device_id", "device_owner"}:
+        raise forbidden("A host's agents may only bind and free ports.", code="NotForAgents")
+
+
+def _changed(body: msgspec.Struct) -> list[str]:
+    return [name for name in body.__struct_fields__ if getattr(body, name) is not UNSET]
 
 
 def _creation_target(project_id: str, network: Network) -> dict[str, Any]:
@@ -192,6 +212,7 @@ async def update(service: NetworkService, request: Request[PortChange]) -> dict[
     """PUT /ports/{id}"""
     port = await seen(service, request, request.path["id"])
     body, of = request.body, target(port)
+    _bind_here_only(request, body)
     guarded = {name: (attribute, UNSET) for name, (attribute, _) in _GUARDED.items() if name != "address_pairs"}
     door.guard(request, "update_port", body, guarded, of)
     if body.address_pairs is not UNSET:
@@ -280,9 +301,9 @@ RULES = door.rules(
 )
 _ONE = "/v2.0/ports/{id}"
 ROUTES = (
-    Route(method="GET", path="/v2.0/ports", handler=index, policy="get_port"),
+    Route(method="GET", path="/v2.0/ports", handler=index, policy="get_port", agents=True),
     Route(method="POST", path="/v2.0/ports", handler=create, policy="create_port", body=CreateBody, success=201),
-    Route(method="GET", path=_ONE, handler=show, policy="get_port"),
-    Route(method="PUT", path=_ONE, handler=update, policy="update_port", body=PortChange, envelope="port"),
-    Route(method="DELETE", path=_ONE, handler=delete, policy="delete_port", success=204),
+    Route(method="GET", path=_ONE, handler=show, policy="get_port", agents=True),
+    Route(method="PUT", path=_ONE, handler=update, policy="update_port", body=PortChange, envelope="port", agents=True),
+    Route(method="DELETE", path=_ONE, handler=delete, policy="delete_port", success=204, agents=True),
 )

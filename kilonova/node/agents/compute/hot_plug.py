@@ -76,7 +76,7 @@ class HotPlugVerbs(PortVerbs):
 
     async def plug_port(self, server_id: str, port: PortBinding) -> None:
         token = await self._token()
-        if port.id not in [one.id for one in await self.peers.networks.ports_of(token, server_id)]:
+        if port.id not in await self.peers.networks.port_states(token, server_id):
             return  # network has it no more: there is no wire to plug into
         await self._wait_for_ports(token, server_id, [port])
         async with self._lock(server_id):

@@ -50,8 +50,8 @@ class PortVerbs(HostCore):
                 wait.cancel()
             down = {port for port in down if not self._event(port).is_set()}
             if down:
-                now = await self.peers.networks.ports_of(token, server_id)
-                down -= {port.id for port in now if port.status == "ACTIVE"}
+                now = await self.peers.networks.port_states(token, server_id)
+                down -= {port_id for port_id, status in now.items() if status == "ACTIVE"}
             if down and self.world.clock.monotonic() > deadline:
                 raise unavailable(
                     "The server's network did not become ready in time.",
