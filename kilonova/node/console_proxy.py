@@ -24,12 +24,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.base.world import World
-from kilonova.compute.contract import ComputeAgent, Conductor
+from kilonova.compute.contract import ComputeAgent, Conductor, Screen
 
 log = logging.getLogger(__name__)
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-Connect = Callable[[str, str, int], Awaitable[Stream]]  # (host, address, port), inside the host's network namespace
+Connect = Callable[[str, Screen], Awaitable[Stream]]  # (host, its guest's screen)
 
 MAX_FRAME_BYTES = 1 << 20  # a browser sends keys, mouse moves and the clipboard
 READ_BYTES = 64 << 10
@@ -100,7 +100,7 @@ class Session:
 
 
 class ConsoleProxy:
-    """The ASGI app. `agent(host)` reaches a host's compute agent; `connect` opens a stream as seen from a host."""
+    """The ASGI app. `agent(host)` reaches a host's compute agent; `connect` opens a stream to a screen of a host."""
 
     def __init__(
         self,
@@ -204,12 +204,15 @@ class ConsoleProxy:
         if opened is None:
             raise Fault(Kind.FORBIDDEN, "The console token is unknown, expired or used.", hint="Ask for a new console.")
         server_id, host = opened
-        address, port = await self._agent(host).get_vnc_console(server_id)
+        screen = await self._agent(host).get_vnc_console(server_id)
         try:
             async with asyncio.timeout(self._settings.connect_seconds):
-                return server_id, await self._connect(host, address, port)
+                reader, writer = await self._connect(host, screen)
+                if screen.ticket:
+                    writer.write(f"{screen.ticket}\n".encode())
+                return server_id, (reader, writer)
         except (OSError, TimeoutError) as error:
-            inside = f"{host} {address}:{port}: {error or type(error).__name__}"
+            inside = f"{host} {screen.address}:{screen.port}: {error or type(error).__name__}"
             raise unavailable("The server's console does not answer.", hint="Is it running?", inside=inside) from error
 
     async def _join(

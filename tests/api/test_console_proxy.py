@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from kilonova.base.faults import Fault, conflict
 from kilonova.base.world import LiveWorld
+from kilonova.compute.contract import Screen
 from kilonova.node.console_proxy import MAX_FRAME_BYTES, ConsoleProxy, ConsoleProxySettings, Page, read_pages
 
 SCRIPT = "console.log('page');"
@@ -54,19 +55,19 @@ class Cloud:
     async def check_console(self, token: str) -> tuple[str, str] | None:
         return self.tokens.pop(token, None)
 
-    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
+    async def get_vnc_console(self, server_id: str) -> Screen:
         assert server_id == "server-1"
         if self.refuses:
             raise self.refuses
-        return "127.0.0.1", self.port
+        return Screen("127.0.0.1", self.port)
 
     def agent(self, host: str) -> Any:
         self.asked_hosts.append(host)
         return self
 
-    async def connect(self, host: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def connect(self, host: str, screen: Screen) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         assert host == "node1"
-        return await asyncio.open_connection(address, port)
+        return await asyncio.open_connection(screen.address, screen.port)
 
 
 @dataclass

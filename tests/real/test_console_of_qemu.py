@@ -15,6 +15,7 @@ import uvicorn
 from websockets.asyncio.client import connect
 
 from kilonova.base.world import LiveWorld
+from kilonova.compute.contract import Screen
 from kilonova.node.console_proxy import ConsoleProxy
 
 QEMU = shutil.which("qemu-system-x86_64")
@@ -29,11 +30,11 @@ class OneGuest:
     async def check_console(self, token: str) -> tuple[str, str] | None:
         return ("server-1", "node1") if token == "good" else None
 
-    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
-        return str(self.path), 0
+    async def get_vnc_console(self, server_id: str) -> Screen:
+        return Screen(str(self.path), 0)
 
-    async def connect(self, host: str, address: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(address)
+    async def connect(self, host: str, screen: Screen) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(screen.address)
 
 
 @pytest.fixture

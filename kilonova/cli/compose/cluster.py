@@ -106,15 +106,10 @@ async def _scheduler(process: Process) -> None:
 
 
 async def _console_proxy(process: Process) -> None:
-    import asyncio
-
+    from kilonova.cli.compose.cluster_consoles import through_relay
     from kilonova.cli.compose.consoles import console_proxy
-    from kilonova.node.console_proxy import Stream
 
-    async def connect(host: str, address: str, port: int) -> Stream:
-        return await asyncio.open_connection(address, port)
-
-    process.ground.mounts["/console"] = console_proxy(process.ground, connect)
+    process.ground.mounts["/console"] = console_proxy(process.ground, through_relay(process.ground))
 
 
 async def _metadata_api(process: Process) -> None:
@@ -179,11 +174,15 @@ async def _network_agent(kind: str, process: Process) -> None:
 async def _compute_agent(process: Process) -> None:
     from kilonova.cli.compose.cluster_host import host_prefix
     from kilonova.cli.compose.hosts import compute_worker
+    from kilonova.cli.encryption import listens_encrypted
     from kilonova.node.agents.compute.core import ComputeSettings
+    from kilonova.node.console_relay import ConsoleRelay
 
     ground = process.ground
     settings = ComputeSettings(prefix=host_prefix(ground), host_ip=ground.cluster.host_ip)
     worker = compute_worker(ground, await process.host(), services.agent_peers(ground), settings)
+    encrypted = listens_encrypted(ground.cluster, settings.host_ip, "", ground.tls)
+    worker.agent.relay = ConsoleRelay(ground.world, settings.host_ip, ground.tls.server if encrypted else None)
     await worker.start()
     ground.closing.append(worker.close)
 

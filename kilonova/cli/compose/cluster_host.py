@@ -76,7 +76,6 @@ async def make_host(ground: ClusterGround, wires: Wires) -> Host:
         directory,
         qemu_owner(),
         await accelerator(ground),
-        cluster.host_ip,
     )
     return await real_host(ground.world, place, wires)
 

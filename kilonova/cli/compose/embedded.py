@@ -18,6 +18,7 @@ from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, make_volume
 from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, free_port, listen_address
+from kilonova.compute.contract import Screen
 from kilonova.http.app import Mounts
 from kilonova.trace import metrics
 from kilonova.trace.logs import configure_logging
@@ -96,12 +97,12 @@ class EmbeddedCloud:
         words = f"libvirt, QEMU with {accelerator}" if real else "fake hypervisor"
         self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")
 
-    async def _connect(self, host: str, address: str, port: int) -> tuple[StreamReader, StreamWriter]:
+    async def _connect(self, host: str, screen: Screen) -> tuple[StreamReader, StreamWriter]:
         """A stream to an address as it is seen from a host."""
         agents = next((one for one in self.agents if one.host.name == host), None)
         if agents is None:
             raise not_found("Host", host)
-        return await agents.host.wires.connect(address, port)
+        return await agents.host.wires.connect(screen.address, screen.port)
 
     async def _accelerator(self, ground: EmbeddedGround) -> str:
         """kvm where a guest kernel really boots on it, else QEMU's own emulation."""

@@ -207,7 +207,6 @@ class Place:
     directory: Path
     owner: tuple[int, int]
     accelerator: str = "tcg"
-    vnc_listen: str = "127.0.0.1"
 
 
 async def real_host(world: World, place: Place, wires: Wires) -> Host:
@@ -220,7 +219,7 @@ async def real_host(world: World, place: Place, wires: Wires) -> Host:
     place.directory.mkdir(parents=True, exist_ok=True)
     kvm = place.accelerator == "kvm"
     daemon = PrivateLibvirtd(str(place.directory / "v"), place.name, namespace=wires.namespace, kvm=kvm)
-    platform = Platform(accelerator=place.accelerator, vnc_listen=place.vnc_listen)
+    platform = Platform(accelerator=place.accelerator)
     hypervisor = LibvirtHypervisor(world, daemon=daemon, platform=platform)
     await hypervisor.start()
     disks = FileLocalDisks(world, str(place.directory), place.owner)

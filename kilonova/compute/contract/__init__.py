@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kilonova.compute.contract.conductor import Conductor, HostReport, SeenGuest
-from kilonova.compute.contract.host import ComputeAgent, ComputeHost
+from kilonova.compute.contract.host import ComputeAgent, ComputeHost, Screen
 from kilonova.compute.contract.hypervisor import (
     Disk,
     DiskUse,
@@ -62,6 +62,7 @@ __all__ = [
     "Rejection",
     "RequestSpec",
     "Scheduler",
+    "Screen",
     "SeenGuest",
     "ServerForHost",
     "Short",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import msgspec
+
 from kilonova.block_storage.contract import Connection
 from kilonova.bus import rpc
 from kilonova.compute.contract.hypervisor import GuestUse
@@ -135,6 +137,21 @@ class ComputeHost(Protocol):
         ...
 
 
+class Screen(msgspec.Struct, frozen=True):
+    """Where a guest's screen is reached: its VNC itself, in the host's own network namespace.
+
+    With a `ticket` it is the host's console relay, told the ticket and a newline first; TLS as its host if `encrypted`.
+    """
+
+    address: str
+    port: int
+    ticket: str = ""
+    encrypted: bool = False
+
+    def __repr__(self) -> str:
+        return f"Screen({self.address}:{self.port})"
+
+
 class ComputeAgent(Protocol):
     """Plain calls and casts to the compute agent, on `compute.HOST`."""
 
@@ -173,6 +190,6 @@ class ComputeAgent(Protocol):
     async def get_console_output(self, server_id: str, length: int | None) -> str: ...
 
     @rpc.call()
-    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
-        """(address, port) of the guest's VNC, as reached in the host's own network namespace."""
+    async def get_vnc_console(self, server_id: str) -> Screen:
+        """Where the guest's VNC is reached now."""
         ...

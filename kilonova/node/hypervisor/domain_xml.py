@@ -17,6 +17,8 @@ TRANSLATION_CACHE_MIB: Final = 32  # QEMU's own default of 1 GiB costs about 100
 # mitigations against flaws that an emulated CPU does not have.
 _EMULATED_FEATURES: Final = ("ssse3", "sse4.1", "sse4.2", "popcnt", "cx16", "lahf_lm")
 
+VNC_LISTENS = "127.0.0.1"  # in the host's own network namespace; others come through its agent
+
 
 class Platform(msgspec.Struct, frozen=True):
     """What a host offers its guests."""
@@ -25,7 +27,6 @@ class Platform(msgspec.Struct, frozen=True):
     emulator: str = "/usr/bin/qemu-system-x86_64"
     machine: str = "pc"
     cpu_shares: bool = True  # whether the cpu cgroup is there
-    vnc_listen: str = "127.0.0.1"  # where guests' screens are served: this host's own namespace, or its management
 
 
 def domain_xml(spec: GuestSpec, platform: Platform) -> str:
@@ -47,7 +48,7 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
         _disk(devices, disk)
     for nic in spec.nics:
         _nic(devices, nic)
-    _consoles(devices, spec, platform.vnc_listen)
+    _consoles(devices, spec)
     _paravirtual(devices)
     indent(domain)
     return tostring(domain, encoding="unicode") + "\n"
@@ -148,7 +149,7 @@ def _nic(devices: Element, nic: Nic) -> None:
     SubElement(element, "mtu", size=str(nic.mtu))
 
 
-def _consoles(devices: Element, spec: GuestSpec, vnc_listen: str) -> None:
+def _consoles(devices: Element, spec: GuestSpec) -> None:
     """Serial console with its log, agent channel, and VNC where only console proxies reach it."""
     serial = SubElement(devices, "serial", type="pty")
     SubElement(serial, "log", file=spec.console_log, append="on")
@@ -157,7 +158,7 @@ def _consoles(devices: Element, spec: GuestSpec, vnc_listen: str) -> None:
     SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     SubElement(devices, "input", type="tablet", bus="virtio")
     graphics = SubElement(devices, "graphics", type="vnc", port="-1", autoport="yes")
-    SubElement(graphics, "listen", type="address", address=vnc_listen)
+    SubElement(graphics, "listen", type="address", address=VNC_LISTENS)
     SubElement(SubElement(devices, "video"), "model", type="vga", vram="16384", heads="1")
 
 

@@ -7,6 +7,7 @@ operation outlives the user's), and asks the conductor for everything about a se
 
 from __future__ import annotations
 
+from kilonova.compute.contract import Screen
 from kilonova.node.agents.compute.build import BuildVerbs
 from kilonova.node.agents.compute.hot_plug import HotPlugVerbs
 from kilonova.node.agents.compute.inside import InsideVerbs
@@ -14,6 +15,7 @@ from kilonova.node.agents.compute.power import PowerVerbs
 from kilonova.node.agents.compute.resize import ResizeVerbs
 from kilonova.node.agents.compute.snapshot import SnapshotVerbs
 from kilonova.node.agents.compute.volumes import VolumeVerbs
+from kilonova.node.console_relay import ConsoleRelay
 
 
 class ComputeHostAgent(BuildVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, PowerVerbs, InsideVerbs, ResizeVerbs):
@@ -22,5 +24,8 @@ class ComputeHostAgent(BuildVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, Pow
     async def get_console_output(self, server_id: str, length: int | None) -> str:
         return await self.machine.disks.console_log(server_id, length)
 
-    async def get_vnc_console(self, server_id: str) -> tuple[str, int]:
-        return await self.machine.hypervisor.vnc_address(server_id)
+    relay: ConsoleRelay | None = None  # set where the console proxy is on another machine
+
+    async def get_vnc_console(self, server_id: str) -> Screen:
+        address, port = await self.machine.hypervisor.vnc_address(server_id)
+        return self.relay.admit(address, port) if self.relay is not None else Screen(address, port)

@@ -33,6 +33,8 @@ class ComputeWorker:
 
     async def start(self) -> None:
         """Adopt what the host has, take messages, report."""
+        if self.agent.relay is not None:
+            await self.agent.relay.start()
         await self.steps.start(self.agent.host)
         handlers = {**self.steps.handlers(), **rpc.handlers(ComputeAgent, self.agent)}
         self._subscription = await self.bus.serve(EXCHANGE, COMPUTE_TOPIC, self.agent.host, handlers)
@@ -44,6 +46,8 @@ class ComputeWorker:
         """Take no more messages; guests go on."""
         if self._subscription is not None:
             await self._subscription.close()
+        if self.agent.relay is not None:
+            await self.agent.relay.close()
         await self.agent.machine.hypervisor.close()
 
     async def report(self) -> None:
