@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+import aio_pika
+import httpx
 import pytest
 
 from kilonova.base.faults import Fault, Kind
@@ -184,6 +186,60 @@ def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, m
             "nobody answers a forged call"
         )
         assert asyncio.run(ask("conductor", {"control": own["compute"]}, "node1", url)) is Kind.UNAVAILABLE
+
+
+def test_what_a_hosts_stolen_secrets_open(cloud: Cluster, member: Any) -> None:
+    """A108: with all that node2 holds, nothing of node1's, of other tenants, or of the cloud's administration."""
+    server = on_host(cloud, member, "node1")
+    port = next(member.network.ports(device_id=server.id))
+    held = json.loads((cloud.config_of("node2").parent / "secrets.json").read_text())
+    secret = held["service_passwords"]["agent-node2"]
+    domain = {"id": "default"}
+    who = {"password": {"user": {"name": "agent-node2", "domain": domain, "password": secret}}, "methods": ["password"]}
+    scope = {"project": {"name": "service", "domain": domain}}
+    at = tomllib.loads(cloud.config.read_text())["cluster"]["endpoints"]
+    with httpx.Client(verify=trusting_tests(), trust_env=False) as web:
+        login = web.post(f"{at['identity']}/v3/auth/tokens", json={"auth": {"identity": who, "scope": scope}})
+        headers = {"x-auth-token": login.headers["x-subject-token"]}
+
+        def status(mount: str, path: str, method: str = "GET", **more: Any) -> int:
+            return web.request(method, at[mount] + path, headers=headers, **more).status_code
+
+        seen = web.get(f"{at['network']}/v2.0/ports", headers=headers).json()["ports"]
+        assert port.id not in {one["id"] for one in seen}
+        assert {one["binding:host_id"] for one in seen} <= {"node2"}
+        stolen = {"port": {"binding:host_id": "node2"}}
+        assert status("network", f"/v2.0/ports/{port.id}", "PUT", json=stolen) == 404
+        assert status("network", f"/v2.0/ports/{port.id}", "DELETE") == 404
+        for mount, path in (
+            ("compute", f"/v2.1/servers/{server.id}"),
+            ("compute", "/v2.1/servers/detail?all_tenants=1"),
+            ("compute", "/v2.1/os-services"),
+            ("network", "/v2.0/networks"),
+            ("volume", "/v3/volumes/detail?all_tenants=1"),
+            ("placement", "/resource_providers"),
+            ("identity", "/v3/users"),
+            ("identity", "/v3/credentials"),
+        ):
+            assert status(mount, path) == 403, path
+        events = {"events": [{"name": "network-vif-plugged", "server_uuid": server.id, "tag": port.id}]}
+        assert status("compute", "/v2.1/os-server-external-events", "POST", json=events) == 403
+    mine = tomllib.loads(cloud.config_of("node2").read_text())["cluster"]["brokers"][0]
+    assert asyncio.run(refused_queues(mine, "compute.node1", "conductor", "q-plugin", "trace")) == 4
+
+
+async def refused_queues(url: str, *names: str) -> int:
+    """How many of these queues the broker does not let this user read."""
+    refused = 0
+    for name in names:
+        connection = await aio_pika.connect(url, ssl_context=trusting_tests())
+        channel = await connection.channel()
+        try:
+            await (await channel.get_queue(name, ensure=False)).get(fail=False)
+        except aio_pika.exceptions.ChannelClosed as error:
+            refused += "ACCESS_REFUSED" in str(error)
+        await connection.close()
+    return refused
 
 
 def on_host(cloud: Cluster, member: Any, host: str) -> Any:
