@@ -10,6 +10,7 @@ import base64
 import binascii
 import hmac
 import json
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from kilonova.pki.contexts import Tls, trusting
 
 PREFIX = "kn1."  # of this form of invitations
 TIMEOUT_SECONDS = 60.0
+BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Invitation(msgspec.Struct, frozen=True):
@@ -216,10 +218,14 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
 
 def toml_of(table: Mapping[str, Any], name: str = "") -> str:
     """The table as TOML: values first, then tables."""
-    lines = [f"{_value(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     text = "".join(f"{line}\n" for line in ([f"[{name}]"] if name and lines else []) + lines)
-    nested = [(f"{name}.{_value(key)}" if name else _value(key), value) for key, value in table.items()]
+    nested = [(f"{name}.{_key(key)}" if name else _key(key), value) for key, value in table.items()]
     return "\n".join([text, *(toml_of(value, key) for key, value in nested if isinstance(value, Mapping))])
+
+
+def _key(name: str) -> str:
+    return name if BARE_KEY.fullmatch(name) else _value(name)
 
 
 def _value(value: Any) -> str:
