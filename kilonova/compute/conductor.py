@@ -212,6 +212,7 @@ def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[
         launch_index=server.launch_index,
         reservation_id=server.reservation_id,
         tags=tagged,
+        trusted_certificates=server.trusted_certs or [],
     )
 
 

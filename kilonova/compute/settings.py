@@ -28,4 +28,6 @@ class ComputeSettings:
     disk_allocation_ratio: float = 1.0
     reserved_memory_mb: int = 0
     metadata_secret: str = ""
+    verify_image_signatures: bool = False  # only signed images are started, and made volumes of
+    trusted_image_certificates: tuple[str, ...] = ()  # that stand behind their signatures, unless a server names others
     max_servers_per_request: int = 100

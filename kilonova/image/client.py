@@ -11,7 +11,9 @@ from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.http.client import Client
-from kilonova.image.contract import ImageRef, NewImage
+from kilonova.image.contract import NOT_ASKED, Certificates, ImageRef, NewImage, Trust
+from kilonova.image.image import trust as proofs
+from kilonova.image.image.signature import NAMES, Verifier
 
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
@@ -21,11 +23,13 @@ _KNOWN = {
 
 
 class ImageClient:
-    """Implements `image.contract.Images`."""
+    """Implements `image.contract.MadeImages`. `certificates` is asked for those of images that must prove something."""
 
-    def __init__(self, world: World, client: Client) -> None:
+    def __init__(self, world: World, client: Client, certificates: Certificates | None = None) -> None:
         self._world = world
         self._client = client
+        self._certificates = certificates
+        self._proven: set[tuple[str, ...]] = set()  # signatures that were verified against their data
 
     async def show(self, token: str, image_id: str) -> ImageRef:
         image = (await self._client.request("GET", f"/v2/images/{image_id}", token=token)).json()
@@ -78,34 +82,86 @@ class ImageClient:
             if fault.kind is not Kind.NOT_FOUND:
                 raise
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         image = await self.show(token, image_id)
-        digest = hashlib.new(image.hash_algo or "sha512")
+        arriving = await self._arriving(token, image, trust)
         file: Any = await self._world.blocking(open, path, "wb")
         try:
-            gathered = bytearray()
-            async for chunk in self._client.stream(f"/v2/images/{image_id}/file", token=token):
-                gathered += chunk
-                if len(gathered) >= MIB:
-                    await self._world.blocking(_put, file, digest, bytes(gathered))
-                    gathered.clear()
-            await self._world.blocking(_put, file, digest, bytes(gathered))
-        except BaseException:  # edge: nothing half-written stays, whatever ended it
+            await self._pass(token, image_id, arriving, file)
+            await self._world.blocking(file.close)
+            arriving.settle()
+        except BaseException:  # edge: nothing half-written or unproven stays, whatever ended it
             await self._world.blocking(_abandon, file, path)
             raise
-        await self._world.blocking(file.close)
-        if image.hash_value and digest.hexdigest() != image.hash_value:
-            await self._world.blocking(os.unlink, path)
-            raise unavailable(
-                f"The data of image {image_id} does not match its checksum.",
-                hint="The image is damaged: upload it again.",
-                inside=f"{digest.hexdigest()} != {image.hash_value}",
+
+    async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
+        image = await self.show(token, image_id) if trust.asked else None
+        arriving = await self._arriving(token, image, trust) if image else None
+        said = (image_id, image.hash_value, *(image.properties.get(name, "") for name in NAMES)) if image else ()
+        if arriving is None or said in self._proven:  # an image's data never changes: its hash says which it is
+            await self._require_bytes(token, image_id)
+            return
+        await self._pass(token, image_id, arriving, None)
+        arriving.settle()
+        if len(self._proven) > 10_000:
+            self._proven.clear()
+        self._proven.add(said)
+
+    async def _require_bytes(self, token: str, image_id: str) -> None:
+        """The first byte is asked for: only who may have all of them gets it."""
+        try:
+            await self._client.request(
+                "GET", f"/v2/images/{image_id}/file", token=token, headers={"range": "bytes=0-0"}
             )
+        except Fault as fault:
+            if fault.data.get("peer_status") != 416:  # there is none: the image is empty
+                raise
+
+    async def _arriving(self, token: str, image: ImageRef, trust: Trust) -> Arriving:
+        """What the image's bytes must pass; what is known to be wrong with it is refused before one is asked for."""
+        verifier = None
+        if trust.asked:
+            now = self._world.clock.now()
+            verifier = await proofs.verifier(self._certificates, token, image.properties, trust, now)
+        return Arriving(image, verifier)
+
+    async def _pass(self, token: str, image_id: str, arriving: Arriving, file: Any) -> None:
+        gathered = bytearray()
+        async for chunk in self._client.stream(f"/v2/images/{image_id}/file", token=token):
+            gathered += chunk
+            if len(gathered) >= MIB:
+                await self._world.blocking(arriving.put, file, bytes(gathered))
+                gathered.clear()
+        await self._world.blocking(arriving.put, file, bytes(gathered))
 
 
-def _put(file: Any, digest: Any, chunk: bytes) -> None:
-    file.write(chunk)
-    digest.update(chunk)
+class Arriving:
+    """An image's bytes on their way here: hashed, and verified when the image must prove something."""
+
+    def __init__(self, image: ImageRef, verifier: Verifier | None) -> None:
+        self._image = image
+        self._verifier = verifier
+        self._digest = hashlib.new(image.hash_algo or "sha512", usedforsecurity=False)
+
+    def put(self, file: Any, chunk: bytes) -> None:
+        """The next bytes, written to `file` unless it is None. Blocks."""
+        if file is not None:
+            file.write(chunk)
+        self._digest.update(chunk)
+        if self._verifier is not None:
+            self._verifier.update(chunk)
+
+    def settle(self) -> None:
+        """All have passed. UNAVAILABLE when they are not the image's, INVALID when their signature is not theirs."""
+        image = self._image
+        if image.hash_value and self._digest.hexdigest() != image.hash_value:
+            raise unavailable(
+                f"The data of image {image.id} does not match its checksum.",
+                hint="The image is damaged: upload it again.",
+                inside=f"{self._digest.hexdigest()} != {image.hash_value}",
+            )
+        if self._verifier is not None:
+            self._verifier.verify()
 
 
 def _abandon(file: Any, path: str) -> None:

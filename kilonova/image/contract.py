@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -45,6 +45,37 @@ class NewImage(msgspec.Struct, frozen=True):
     properties: dict[str, str] = {}
 
 
+class Trust(msgspec.Struct, frozen=True):
+    """What an image must prove before its bytes are used."""
+
+    signed: bool = False  # its data bears a valid signature
+    certificates: tuple[str, ...] = ()  # of a certificate from which trusted ones, of these ids, lead to a root
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything must be proven."""
+        return self.signed or bool(self.certificates)
+
+
+NOT_ASKED: Final = Trust()
+
+
+class RemoteImage(Protocol):
+    """An image that may have to be brought to a host. Nothing is asked of anybody until a verb is called: a host that
+    has the image already calls none."""
+
+    @property
+    def id(self) -> str: ...
+
+    async def room_bytes(self) -> int:
+        """How much room it may need: the larger of what it is and what it holds."""
+        ...
+
+    async def fetch(self, path: str) -> None:
+        """As `Images.download`."""
+        ...
+
+
 class Images(Protocol):
     """Image over REST with the caller's token."""
 
@@ -52,8 +83,14 @@ class Images(Protocol):
         """NOT_FOUND when it does not exist or may not be seen."""
         ...
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
-        """Write the bytes to `path`, verified against the image's hash; a mismatch leaves no file and faults."""
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
+        """Write the bytes to `path`, verified against the image's hash and what it must prove; a mismatch leaves no
+        file and faults."""
+        ...
+
+    async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
+        """For bytes that are here already: the caller may have them (FORBIDDEN, NOT_FOUND), and they prove what they
+        must (INVALID)."""
         ...
 
 

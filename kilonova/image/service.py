@@ -21,6 +21,7 @@ from kilonova.image.cache import resource as cache
 from kilonova.image.cache.copies import Copies
 from kilonova.image.contract import (
     EXCHANGE,
+    NOT_ASKED,
     WORKER_TOPIC,
     Certificates,
     DiskConverter,
@@ -30,7 +31,7 @@ from kilonova.image.contract import (
     OtherClouds,
     WebSource,
 )
-from kilonova.image.image import actions, data, data_store, members, resource
+from kilonova.image.image import actions, data, data_store, members, resource, trust
 from kilonova.image.image.signature import Verifier, is_signed
 from kilonova.image.image.store import Image
 from kilonova.image.importing import resource as importing
@@ -119,15 +120,14 @@ class ImageService:
 
     async def verifier(self, image: Image, token: str) -> Verifier | None:
         """Verifies the data of a signed image; None for one that is not. INVALID when it cannot be verified."""
-        if not is_signed(image):
+        if not is_signed(image.properties):
             return None
         if self.parts.certificates is None:
             raise invalid(
                 "The image's signature cannot be verified: this cloud has no key manager that keeps its certificate.",
                 hint="Remove the img_signature properties, or ask the operator for a key manager.",
             )
-        certificate = await self.parts.certificates.get(token, image.properties["img_signature_certificate_uuid"])
-        return Verifier(image, certificate)
+        return await trust.verifier(self.parts.certificates, token, image.properties, NOT_ASKED, self.world.clock.now())
 
     def injected(self, request: Request[Any]) -> dict[str, str]:
         """Properties that the operator puts on what this caller imports."""

@@ -58,4 +58,6 @@ class ImageSettings:
     show_multiple_locations: bool = False  # users see and add locations (OSSN-0065: think first)
     show_image_direct_url: bool = False
     do_secure_hash: bool = True  # data of an added location is read and hashed
+    key_manager: str = "directory"  # keeps the certificates of signed images: directory | barbican
+    certificates: str = ""  # the directory of UUID.pem files; "" is `certificates` in the state directory
     cache_bytes: int = 0  # room for copies of images that stores elsewhere keep; 0 keeps none

@@ -16,7 +16,7 @@ from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
 from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, SnapshotRef, VolumeRef
 from kilonova.compute.contract import Destination, Fit, Rejection, RequestSpec
-from kilonova.image.contract import ImageRef, NewImage
+from kilonova.image.contract import NOT_ASKED, ImageRef, NewImage, Trust
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
 from kilonova.placement.contract import (
     Candidates,
@@ -361,8 +361,11 @@ class SimImages(_Peer):
         except KeyError:
             raise not_found("Image", image_id) from None
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         await self._take_time("download")
+
+    async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
+        await self._take_time("prove_image")
 
     async def create(self, token: str, image: NewImage) -> None:
         await self._take_time("create_image")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 from kilonova.base.world import World
 from kilonova.db.inline import InlineDatabase
 from kilonova.http.client import Client
 from kilonova.image.client import ImageClient
+from kilonova.image.contract import NOT_ASKED, RemoteImage, Trust
 from kilonova.node.hypervisor.fake import FakeMachine
 from kilonova.node.images.cache import CachedImage
 from kilonova.node.volumes.fake import FakePool
@@ -40,7 +40,7 @@ class SimImages(ImageClient):
         super().__init__(world, client)
         self._reader = client
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         """All bytes came, or a fault."""
         async for _ in self._reader.stream(f"/v2/images/{image_id}/file", token=token):
             pass
@@ -57,7 +57,7 @@ class SimImages(ImageClient):
 class SimImageFiles:
     """Images as files for a backend without bytes: fetched every time."""
 
-    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
+    async def ensure(self, image: RemoteImage) -> CachedImage:
         """What the image would be as a file."""
-        await fetch("/nonexistent")
+        await image.fetch("/nonexistent")
         return CachedImage("/nonexistent", "raw", IMAGE_BYTES, "")

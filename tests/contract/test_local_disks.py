@@ -25,6 +25,7 @@ from kilonova.compute.contract import Flavor, LocalDisks, ServerForHost
 from kilonova.node.hypervisor.fake import FakeMachine
 from kilonova.node.images.disks import FileLocalDisks
 from kilonova.node.images.fake import FakeLocalDisks
+from tests.offered_image import OfferedImage
 
 IMAGE = "5f1c2d8e-0000-4000-8000-000000000001"
 
@@ -61,7 +62,7 @@ class Rig:
         shutil.copy(self.source, path)
 
     async def with_image(self) -> Rig:
-        await self.disks.ensure_image(IMAGE, self.fetch, 24 * MIB)
+        await self.disks.ensure_image(OfferedImage(IMAGE, self.fetch, 24 * MIB))
         return self
 
 
@@ -91,14 +92,14 @@ async def real(open_directory: Path) -> AsyncIterator[Rig]:
 
 
 async def test_an_image_is_fetched_once(rig: Rig) -> None:
-    path = await rig.disks.ensure_image(IMAGE, rig.fetch, MIB)
-    assert await rig.disks.ensure_image(IMAGE, rig.fetch, MIB) == path
+    path = await rig.disks.ensure_image(OfferedImage(IMAGE, rig.fetch, MIB))
+    assert await rig.disks.ensure_image(OfferedImage(IMAGE, rig.fetch, MIB)) == path
     assert rig.fetched == 1
 
 
 async def test_too_little_room_is_said_before_anything_is_fetched(rig: Rig) -> None:
     with pytest.raises(Fault) as caught:
-        await rig.disks.ensure_image(IMAGE, rig.fetch, 10_000_000 * GIB)
+        await rig.disks.ensure_image(OfferedImage(IMAGE, rig.fetch, 10_000_000 * GIB))
     assert caught.value.kind is Kind.NO_CAPACITY
     assert rig.fetched == 0
 
@@ -132,12 +133,12 @@ async def test_no_console_yet_is_empty(rig: Rig) -> None:
 
 
 async def test_many_who_ask_at_once_share_one_download(real: Rig) -> None:
-    await asyncio.gather(*(real.disks.ensure_image(IMAGE, real.fetch, MIB) for _ in range(5)))
+    await asyncio.gather(*(real.disks.ensure_image(OfferedImage(IMAGE, real.fetch, MIB)) for _ in range(5)))
     assert real.fetched == 1
 
 
 async def test_the_cached_image_cannot_be_changed_by_others(real: Rig) -> None:
-    path = await real.disks.ensure_image(IMAGE, real.fetch, MIB)
+    path = await real.disks.ensure_image(OfferedImage(IMAGE, real.fetch, MIB))
     assert os.stat(path).st_mode & 0o222 == 0
     assert os.stat(path).st_uid == os.geteuid()
 
@@ -148,9 +149,9 @@ async def test_a_broken_download_leaves_nothing_and_can_be_tried_again(real: Rig
         raise ConnectionError("the image service went away")
 
     with pytest.raises(ConnectionError):
-        await real.disks.ensure_image(IMAGE, breaks, MIB)
+        await real.disks.ensure_image(OfferedImage(IMAGE, breaks, MIB))
     assert [p for p in (real.directory / "state").rglob("*") if p.is_file()] == []
-    await real.disks.ensure_image(IMAGE, real.fetch, MIB)
+    await real.disks.ensure_image(OfferedImage(IMAGE, real.fetch, MIB))
     assert real.fetched == 1
 
 
@@ -161,7 +162,7 @@ async def test_an_image_that_leans_on_a_file_of_the_host_is_refused(real: Rig) -
         )
 
     with pytest.raises(Fault) as caught:
-        await real.disks.ensure_image(IMAGE, evil, MIB)
+        await real.disks.ensure_image(OfferedImage(IMAGE, evil, MIB))
     assert caught.value.kind is Kind.INVALID
     assert "other files" in caught.value.message
 
@@ -171,8 +172,8 @@ async def test_a_foreign_format_is_converted_once(real: Rig) -> None:
         real.fetched += 1
         subprocess.run(["qemu-img", "convert", "-O", "vmdk", real.source, path], check=True)
 
-    path = await real.disks.ensure_image(IMAGE, vmdk, MIB)
-    assert path == await real.disks.ensure_image(IMAGE, vmdk, MIB)
+    path = await real.disks.ensure_image(OfferedImage(IMAGE, vmdk, MIB))
+    assert path == await real.disks.ensure_image(OfferedImage(IMAGE, vmdk, MIB))
     assert real.fetched == 1
     assert info(path)["format"] == "qcow2"
     assert info(path)["virtual-size"] == 24 * MIB

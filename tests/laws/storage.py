@@ -16,7 +16,7 @@ from kilonova.block_storage.volume.store import volumes
 from kilonova.bus.memory import MemoryBroker, MemoryBus, SeededFaults
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import upgrade
-from kilonova.image.contract import ImageRef
+from kilonova.image.contract import NOT_ASKED, ImageRef, RemoteImage, Trust
 from kilonova.node.agents.volume import Peers, VolumeHostAgent, VolumeWorker
 from kilonova.node.images.cache import CachedImage
 from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
@@ -43,11 +43,14 @@ class OneImage:
         self.tokens.append(token)
         return replace_id(self.image, image_id)
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         self.tokens.append(token)
 
-    async def ensure(self, image_id: str, fetch: Any, min_free_bytes: int) -> CachedImage:
-        await fetch("/nonexistent")
+    async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
+        self.tokens.append(token)
+
+    async def ensure(self, image: RemoteImage) -> CachedImage:
+        await image.fetch("/nonexistent")
         return CachedImage("/nonexistent", "qcow2", self.image.virtual_size or 0, "")
 
 

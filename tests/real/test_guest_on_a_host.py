@@ -18,6 +18,7 @@ from kilonova.node.guest.build import build_guest, missing_tools
 from kilonova.node.images.disks import FileLocalDisks
 from kilonova.node.volumes.files import FileVolumeBackend
 from tests.contract.test_local_disks import IMAGE, server
+from tests.offered_image import OfferedImage
 from tests.real.libvirt_rig import LibvirtRig, make
 
 pytestmark = [pytest.mark.root, pytest.mark.guest]
@@ -47,7 +48,7 @@ async def test_a_guest_boots_reads_its_drive_writes_its_volume_and_obeys_acpi(ri
     async def fetch(path: str) -> None:
         await rig.world.blocking(shutil.copy, built.disk, path)
 
-    base = await disks.ensure_image(IMAGE, fetch, built.disk.stat().st_size)
+    base = await disks.ensure_image(OfferedImage(IMAGE, fetch, built.disk.stat().st_size))
     untouched = Path(base).read_bytes()
     volume, here = VolumeSpec(str(uuid.uuid4()), 1), Connector("node1")
     await volumes.ensure_volume(volume, None)

@@ -174,12 +174,13 @@ async def _network_agent(kind: str, process: Process) -> None:
 async def _compute_agent(process: Process) -> None:
     from kilonova.cli.compose.cluster_host import host_prefix
     from kilonova.cli.compose.hosts import compute_worker
+    from kilonova.cli.compose.image_stores import trust
     from kilonova.cli.encryption import listens_encrypted
     from kilonova.node.agents.compute.core import ComputeSettings
     from kilonova.node.console_relay import ConsoleRelay
 
     ground = process.ground
-    settings = ComputeSettings(prefix=host_prefix(ground), host_ip=ground.cluster.host_ip)
+    settings = ComputeSettings(host_prefix(ground), host_ip=ground.cluster.host_ip, trust=trust(ground))
     worker = compute_worker(ground, await process.host(), services.agent_peers(ground), settings)
     encrypted = listens_encrypted(ground.cluster, settings.host_ip, "", ground.tls)
     worker.agent.relay = ConsoleRelay(ground.world, settings.host_ip, ground.tls.server if encrypted else None)

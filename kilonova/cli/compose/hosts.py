@@ -12,6 +12,7 @@ from kilonova.base.faults import invalid
 from kilonova.base.world import World
 from kilonova.block_storage.contract import VolumeBackend
 from kilonova.cli.compose.ground import Ground
+from kilonova.cli.compose.image_stores import trust
 from kilonova.cli.settings import UplinkSettings
 from kilonova.cli.state import Choices, State
 from kilonova.compute.contract import Hypervisor, LocalDisks
@@ -296,6 +297,7 @@ async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers)
         await agent.start()
     async with asyncio.timeout(BUILD_SECONDS):
         await network[0].synced.wait()  # guests that ran need their taps before they are started again
-    worker = compute_worker(ground, host, peers, ComputeSettings(prefix=plan.choices.prefix, host_ip=address))
+    chosen = ComputeSettings(plan.choices.prefix, host_ip=address, trust=trust(ground))
+    worker = compute_worker(ground, host, peers, chosen)
     await worker.start()
     return Agents(host, network, worker)

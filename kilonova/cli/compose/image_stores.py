@@ -7,7 +7,8 @@ from pathlib import Path
 from kilonova.base.faults import invalid
 from kilonova.cli.compose.ground import Ground
 from kilonova.image.cache.copies import Copies
-from kilonova.image.contract import ImageStore
+from kilonova.image.certificates import BarbicanCertificates, DirectoryCertificates
+from kilonova.image.contract import Certificates, ImageStore, Trust
 from kilonova.image.limits import UnifiedLimits
 from kilonova.image.regions import CatalogRegions
 from kilonova.image.service import ImageParts, Workers
@@ -71,5 +72,28 @@ def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
         converter=FileConverter(ground.world, ground.directory / "image-scratch"),
         limits=UnifiedLimits(ground.world, ground.client("/identity")),
         regions=CatalogRegions(ground.client("/identity")),
+        certificates=certificates(ground),
         copies=copies,
     )
+
+
+def certificates(ground: Ground) -> Certificates:
+    """The key manager that the settings name."""
+    settings = ground.settings.image
+    match settings.key_manager:
+        case "directory":
+            own = Path(settings.certificates) if settings.certificates else ground.directory / "certificates"
+            return DirectoryCertificates(ground.world, own)
+        case "barbican":
+            return BarbicanCertificates(ground.client("/identity"))
+        case _:
+            raise invalid(
+                f"[image] key_manager = {settings.key_manager!r} is not known.", hint="Known: directory, barbican."
+            )
+
+
+def trust(ground: Ground) -> Trust:
+    """What hosts ask of images whose servers ask nothing."""
+    settings = ground.settings.compute
+    trusted = settings.trusted_image_certificates
+    return Trust(settings.verify_image_signatures or bool(trusted), trusted)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kilonova.compute.contract.server import Power, ServerForHost
+from kilonova.image.contract import RemoteImage
 
 
 class Disk(msgspec.Struct, frozen=True):
@@ -198,8 +199,8 @@ class Hypervisor(Protocol):
 class LocalDisks(Protocol):
     """Root, ephemeral, swap and config-drive files of guests, and the image cache; adapters in node/images/."""
 
-    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
-        """Path of the immutable cached image in raw or qcow2; `await fetch(path)` downloads it when missing."""
+    async def ensure_image(self, image: RemoteImage) -> str:
+        """Path of the immutable cached image in raw or qcow2, fetched when it is missing."""
         ...
 
     async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:

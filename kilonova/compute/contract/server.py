@@ -86,6 +86,7 @@ class ServerForHost(msgspec.Struct):
     launch_index: int = 0
     reservation_id: str = ""
     tags: list[str] = []
+    trusted_certificates: list[str] = []  # that must stand behind its image's signature; none: the host's choice
     secrets: StepSecrets | None = None  # of the step that asks, while its operation runs
 
 

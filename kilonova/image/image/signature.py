@@ -8,50 +8,57 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from kilonova.base.faults import Fault, invalid
-from kilonova.image.image.store import Image
 
 PREFIX = "img_signature"
-NAMES = ("img_signature", "img_signature_certificate_uuid", "img_signature_hash_method", "img_signature_key_type")
+CERTIFICATE = "img_signature_certificate_uuid"
+NAMES = ("img_signature", CERTIFICATE, "img_signature_hash_method", "img_signature_key_type")
 HASHES: dict[str, hashes.HashAlgorithm] = {
     "SHA-224": hashes.SHA224(),
     "SHA-256": hashes.SHA256(),
     "SHA-384": hashes.SHA384(),
     "SHA-512": hashes.SHA512(),
 }
-KEY_TYPES = ("RSA-PSS", "DSA", "ECC_SECT571K1", "ECC_SECT409K1", "ECC_SECT571R1", "ECC_SECT409R1", "ECC_SECP521R1",
-             "ECC_SECP384R1")  # fmt: skip
+KEY_TYPES = ("RSA-PSS", "DSA", "ECC_SECP521R1", "ECC_SECP384R1")
+# OpenStack names them too. NIST SP 800-186 advises against binary curves, and the library knows them no longer.
+BINARY_CURVES = ("ECC_SECT571K1", "ECC_SECT409K1", "ECC_SECT571R1", "ECC_SECT409R1")
 
 
-def is_signed(image: Image) -> bool:
-    """Whether the image says that its data is signed: all four properties are there."""
-    return all(image.properties.get(name) for name in NAMES)
+def is_signed(properties: Mapping[str, Any]) -> bool:
+    """Whether an image with these properties says that its data is signed: all four are there."""
+    return all(properties.get(name) for name in NAMES)
 
 
 class Verifier:
-    """Fed with the data as it passes; `verify` at the end. `certificate` is PEM or DER, as the key manager keeps it."""
+    """Fed with the data as it passes; `verify` at the end. `said` are the image's properties, `certificate` is PEM or
+    DER, as the key manager keeps it. INVALID when the signature could not be verified whatever the data."""
 
-    def __init__(self, image: Image, certificate: bytes) -> None:
-        said = image.properties
+    def __init__(self, said: Mapping[str, Any], certificate: bytes) -> None:
         self._hash = HASHES.get(said["img_signature_hash_method"])
         self._type = said["img_signature_key_type"]
         if self._hash is None:
-            raise invalid(f"Invalid signature hash method {said['img_signature_hash_method'][:40]!r}.")
+            raise invalid(
+                f"Invalid signature hash method {said['img_signature_hash_method'][:40]!r}.",
+                hint=f"Known: {', '.join(HASHES)}.",
+            )
+        if self._type in BINARY_CURVES:
+            raise invalid(f"Signatures of type {self._type} are not taken.", hint="Sign with a key on SECP384R1.")
         if self._type not in KEY_TYPES:
-            raise invalid(f"Invalid signature key type {self._type[:40]!r}.")
+            raise invalid(f"Invalid signature key type {self._type[:40]!r}.", hint=f"Known: {', '.join(KEY_TYPES)}.")
         try:
             self._signature = base64.b64decode(said["img_signature"], validate=True)
         except binascii.Error:
             raise invalid("The signature data was not properly encoded using base64.") from None
-        self._key = _public_key(certificate)
+        self._key = _key(read_certificate(certificate))
         self._digest = hashlib.new(self._hash.name.replace("-", ""))
 
     def update(self, data: bytes) -> None:
@@ -85,10 +92,18 @@ def _bad() -> Fault:
     return invalid("Signature verification for the image failed.", hint="Sign the data that is uploaded, as it is.")
 
 
-def _public_key(certificate: bytes) -> Any:
+def read_certificate(data: bytes) -> x509.Certificate:
+    """The certificate, PEM or DER. INVALID when it cannot be read."""
     try:
-        if certificate.lstrip().startswith(b"-----BEGIN"):
-            return x509.load_pem_x509_certificate(certificate).public_key()
-        return x509.load_der_x509_certificate(certificate).public_key()
+        if data.lstrip().startswith(b"-----BEGIN"):
+            return x509.load_pem_x509_certificate(data)
+        return x509.load_der_x509_certificate(data)
     except ValueError:
-        raise invalid("The signature's certificate cannot be read.") from None
+        raise invalid("A certificate cannot be read.", hint="The key manager must keep it as PEM or DER.") from None
+
+
+def _key(certificate: x509.Certificate) -> Any:
+    try:
+        return certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm):
+        raise invalid("The signature's certificate has a key of an unknown kind.") from None

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from kilonova.base.faults import Fault, Kind
@@ -30,7 +30,8 @@ from kilonova.block_storage.contract import (
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription, Target
 from kilonova.db.database import Database
-from kilonova.image.contract import Images
+from kilonova.image.contract import NOT_ASKED, Images, RemoteImage, Trust
+from kilonova.node.images.asked import AskedImage
 from kilonova.node.images.cache import CachedImage
 from kilonova.node.ledger import StepServer, current_step
 
@@ -43,7 +44,7 @@ FULL_SECONDS = 60.0
 class ImageFiles(Protocol):
     """Where images lie on this host, checked and in a form that disks are made of: node/images/cache.py."""
 
-    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage: ...
+    async def ensure(self, image: RemoteImage) -> CachedImage: ...
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Peers:
     images: Images
     files: ImageFiles
     own_token: Callable[[], Awaitable[str]]
+    trust: Trust = NOT_ASKED  # what images must prove before volumes are made from them
 
 
 class VolumeHostAgent:
@@ -86,13 +88,9 @@ class VolumeHostAgent:
         await self.backend.ensure_snapshot_gone(snapshot_id)
 
     async def _image(self, image_id: str) -> ImageSource:
-        token = await self._token()
-        image = await self.peers.images.show(token, image_id)
-
-        async def fetch(path: str) -> None:
-            await self.peers.images.download(token, image_id, path)
-
-        found = await self.peers.files.ensure(image_id, fetch, max(image.size, image.virtual_size or 0))
+        image = AskedImage(self.peers.images, await self._token(), image_id, self.peers.trust)
+        found = await self.peers.files.ensure(image)
+        await image.settle()
         return ImageSource(found.path, found.format, found.virtual_size_bytes)
 
     async def _token(self) -> str:

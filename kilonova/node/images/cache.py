@@ -7,15 +7,15 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from kilonova.base.faults import no_capacity
 from kilonova.base.units import GIB, MIB
 from kilonova.base.world import World
+from kilonova.image.contract import RemoteImage
 from kilonova.node.confined import convert_disk, inspect_disk
 
 RESERVE_BYTES: Final = 512 * MIB  # never given to images or disks, so that the host itself can go on
@@ -40,15 +40,15 @@ class ImageCache:
         self._fetching: dict[str, asyncio.Lock] = {}
         self._tidied = False
 
-    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
-        """The image, downloaded by `await fetch(path)` when it is missing: once, however many ask.
+    async def ensure(self, image: RemoteImage) -> CachedImage:
+        """The image, fetched when it is missing: once, however many ask.
 
         NO_CAPACITY before a byte is written when the disk is too small; what is partly there is removed.
         """
-        async with self._fetching.setdefault(image_id, asyncio.Lock()):
-            if known := await self._world.blocking(self.find, image_id):
+        async with self._fetching.setdefault(image.id, asyncio.Lock()):
+            if known := await self._world.blocking(self.find, image.id):
                 return known
-            return await self._bring(image_id, fetch, min_free_bytes)
+            return await self._bring(image)
 
     def find(self, image_id: str) -> CachedImage | None:
         """The image if it is complete. Blocks."""
@@ -63,12 +63,12 @@ class ImageCache:
         for path in self._directory.glob(f"{image_id}.*"):
             path.unlink()
 
-    async def _bring(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
-        await self._world.blocking(self._prepare, image_id, min_free_bytes)
-        part = str(self._incoming / f"{image_id}.download")
+    async def _bring(self, image: RemoteImage) -> CachedImage:
+        await self._world.blocking(self._prepare, image.id, await image.room_bytes())
+        part = str(self._incoming / f"{image.id}.download")
         try:
-            await fetch(part)
-            return await self._world.blocking(self._keep, image_id, part)
+            await image.fetch(part)
+            return await self._world.blocking(self._keep, image.id, part)
         finally:
             await self._world.blocking(_remove, part)
 

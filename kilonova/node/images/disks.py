@@ -14,6 +14,7 @@ from kilonova.base.units import GIB, MIB, gib_up
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.compute.metadata_tree import config_drive_files
+from kilonova.image.contract import RemoteImage
 from kilonova.node.confined import Limits, flatten_disk, grow_overlay, make_overlay, run_confined
 from kilonova.node.images.cache import ImageCache, require_room
 from kilonova.node.images.config_drive import config_drive_image
@@ -37,8 +38,8 @@ class FileLocalDisks:
         self._servers = self._root / "servers"
         self._cache = ImageCache(world, str(self._root / "images"))
 
-    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
-        return (await self._cache.ensure(image_id, fetch, min_free_bytes)).path
+    async def ensure_image(self, image: RemoteImage) -> str:
+        return (await self._cache.ensure(image)).path
 
     async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
         return await self._world.blocking(self._ensure_disks, server, admin_password)

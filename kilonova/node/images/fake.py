@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from typing import Any
 
 from kilonova.base.faults import no_capacity
 from kilonova.base.units import GIB
 from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
+from kilonova.image.contract import RemoteImage
 from kilonova.node.hypervisor.fake import FakeMachine
 from kilonova.node.images.cache import CachedImage
 
@@ -31,16 +30,17 @@ class FakeLocalDisks:
         self._machine = machine
         self._directory = directory or NOWHERE
 
-    async def ensure_image(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> str:
+    async def ensure_image(self, image: RemoteImage) -> str:
         await self._seam("ensure_image")
+        image_id = image.id
         if known := self._machine.images.get(image_id):
             return known
-        if min_free_bytes > (self._machine.disk_gb - self._machine.disk_gb_used) * GIB:
+        if await image.room_bytes() > (self._machine.disk_gb - self._machine.disk_gb_used) * GIB:
             raise no_capacity(f"The host has too little disk for image {image_id}.")
         path = f"{self._directory}/{image_id}"
         if self._directory != NOWHERE:
             await self._world.blocking(_make_directory, self._directory)
-        await fetch(path)
+        await image.fetch(path)
         if self._directory != NOWHERE:
             await self._world.blocking(_drop_bytes, path)
         self._machine.images[image_id] = path
@@ -148,12 +148,12 @@ class FakeImageFiles:
         self._world = world
         self._directory = directory
 
-    async def ensure(self, image_id: str, fetch: Callable[[str], Any], min_free_bytes: int) -> CachedImage:
+    async def ensure(self, image: RemoteImage) -> CachedImage:
         """The image's file, fetched when it is missing."""
-        path = f"{self._directory}/{image_id}"
+        path = f"{self._directory}/{image.id}"
         await self._world.blocking(_make_directory, self._directory)
         if not await self._world.blocking(os.path.exists, path):
-            await fetch(path)
+            await image.fetch(path)
         return CachedImage(path, "raw", await self._world.blocking(os.path.getsize, path), "")
 
 

@@ -13,6 +13,7 @@ from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import upgrade
 from kilonova.image.cache.copies import Copies
+from kilonova.image.certificates import DirectoryCertificates
 from kilonova.image.contract import WebRules
 from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, Workers, image_app
 from kilonova.image.stores import Store
@@ -106,6 +107,7 @@ async def whole_image(directory: Path, **settings: Any) -> AsyncIterator[WholeIm
             workers=Workers(MemoryBus(world, broker, "glance-api"), sealer),
             web=WebReader(world, rules),
             converter=FileConverter(world, directory / "scratch"),
+            certificates=DirectoryCertificates(world, directory / "certificates"),
             copies=Copies(world, db, FileStore(world, directory / "copies"), "here", 1 << 22),
         )
         choices = ImageSettings(**{"image_size_cap_bytes": 1 << 24, **settings})

@@ -6,7 +6,7 @@ from typing import Any
 
 from kilonova.base.faults import not_found
 from kilonova.bus.memory import MemoryBroker, MemoryBus
-from kilonova.image.contract import ImageRef
+from kilonova.image.contract import NOT_ASKED, ImageRef, Trust
 from kilonova.node.agents.compute.agent import ComputeHostAgent
 from kilonova.node.agents.compute.core import ComputeSettings, Machine, Peers
 from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
@@ -21,14 +21,18 @@ class Images:
 
     def __init__(self) -> None:
         self.downloads: list[tuple[str, str]] = []
+        self.proofs: list[tuple[str, str]] = []
 
     async def show(self, token: str, image_id: str) -> ImageRef:
         if image_id not in ("one", "two"):
             raise not_found("Image", image_id)
         return ImageRef(image_id, "i", "active", "raw", "bare", 1000, 0, 0, "p", "public")
 
-    async def download(self, token: str, image_id: str, path: str) -> None:
+    async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         self.downloads.append((token, image_id))
+
+    async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
+        self.proofs.append((token, image_id))
 
 
 async def _own_token() -> str:
@@ -48,4 +52,5 @@ def test_images_are_cached_once_and_one_that_is_gone_stops_nothing() -> None:
 
     run(main(), 1)
     assert images.downloads == [("admin", "one"), ("admin", "two")]
+    assert images.proofs == [("admin", "one")]  # what is here already must still be the caller's to have
     assert set(machine.images) == {"one", "two"}

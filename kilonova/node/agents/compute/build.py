@@ -7,7 +7,9 @@ from typing import Any
 
 from kilonova.base.faults import Fault
 from kilonova.compute.contract import Power
+from kilonova.image.contract import NOT_ASKED, Trust
 from kilonova.node.agents.compute.ports import PortVerbs
+from kilonova.node.images.asked import AskedImage
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
@@ -20,24 +22,23 @@ class BuildVerbs(PortVerbs):
         server = await self._record(server_id)
         if not server.image_id:
             return {"image": ""}
-        await self._bring_image(await self._token(), server.image_id)
+        trust = self.settings.trust
+        if server.trusted_certificates:
+            trust = Trust(True, tuple(server.trusted_certificates))
+        await self._bring_image(await self._token(), server.image_id, trust)
         return {"image": server.image_id}
 
-    async def _bring_image(self, token: str, image_id: str) -> None:
-        """The image is in this host's cache."""
+    async def _bring_image(self, token: str, image_id: str, trust: Trust) -> None:
+        """The image is in this host's cache, the caller may have it, and it has proven what it must."""
         async with self._builds:
-            image = await self.peers.images.show(token, image_id)
-            room = max(image.size, image.virtual_size or 0)
-
-            async def fetch(path: str) -> None:
-                await self.peers.images.download(token, image_id, path)
-
-            await self.machine.disks.ensure_image(image_id, fetch, room)
+            image = AskedImage(self.peers.images, token, image_id, trust)
+            await self.machine.disks.ensure_image(image)
+            await image.settle()
 
     async def cache_images(self, image_ids: list[str], token: str) -> None:
         for image_id in image_ids:
             try:
-                await self._bring_image(token, image_id)
+                await self._bring_image(token, image_id, NOT_ASKED)
             except Fault as fault:
                 log.warning("image %s is not cached on %s: %r", image_id, self.host, fault)
 

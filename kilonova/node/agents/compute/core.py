@@ -26,7 +26,7 @@ from kilonova.compute.contract import (
     ServerForHost,
     StepSecrets,
 )
-from kilonova.image.contract import MadeImages
+from kilonova.image.contract import NOT_ASKED, MadeImages, Trust
 from kilonova.network.contract import Networks, VirtualSwitch
 from kilonova.node.guest_spec import guest_spec
 from kilonova.node.ledger import current_step, in_step
@@ -62,6 +62,7 @@ class ComputeSettings(msgspec.Struct, frozen=True):
     volume_timeout_seconds: float = 600.0
     parallel_builds: int = 10
     host_ip: str = ""
+    trust: Trust = NOT_ASKED  # what images must prove when their server says nothing
 
 
 _told: ContextVar[tuple[DoStep, StepSecrets]] = ContextVar("kilonova_step_secrets")  # they came with the record
