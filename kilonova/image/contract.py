@@ -122,7 +122,7 @@ class ImageStore(Protocol):
         ...
 
     async def drop(self, image_id: str) -> None:
-        """The bytes are gone; already gone is fine."""
+        """The bytes are gone, and what a `save` left whose process died; already gone is fine."""
         ...
 
     async def free_bytes(self) -> int:

@@ -31,7 +31,7 @@ from kilonova.image.contract import (
     OtherClouds,
     WebSource,
 )
-from kilonova.image.image import actions, data, data_store, members, resource, trust
+from kilonova.image.image import actions, data, members, resource, trust, upload_store
 from kilonova.image.image.signature import Verifier, is_signed
 from kilonova.image.image.store import Image
 from kilonova.image.importing import resource as importing
@@ -92,7 +92,7 @@ class ImageService:
 
     async def recover(self) -> int:
         """After a start of the only API process: uploads that were cut off may be tried again."""
-        return await self.db.write(data_store.reset_interrupted_uploads, self.world.clock.now())
+        return await self.db.write(upload_store.reset_interrupted_uploads, self.world.clock.now())
 
     def workers(self) -> Workers:
         """Who runs imports."""

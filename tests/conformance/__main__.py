@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.conformance.areas import AREAS, again, shard
 from tests.conformance.configure import configure
 from tests.conformance.prepare import prepare
 from tests.conformance.result import Outcome, read
+from tests.conformance.second_image import TYPE, second_image
 from tests.fake_cloud import ROOT, FakeCloud, fake_cloud
 
 PROGRAMS = ROOT / ".venv-conformance/bin"
@@ -62,6 +64,7 @@ class Run:
             "COMPLIANCE": "true" if self.area == "identity" else "false",
             "WEB": f"http://127.0.0.1:{self.web_port}",
             "MANIFEST": str(image.manifest(self.home / "images")),
+            "SECOND_IMAGE": f"alternate_image_endpoint = {TYPE}" if self.area == "image" else "",
             "CONVERTS": str(image.CONVERTS).lower(),
             "MATCH": "false" if chosen("FORMATS") == "loose" else "true",
             "MIN_VERSION": f"min_microversion = {at_least}" if at_least else "",
@@ -146,7 +149,10 @@ def main() -> int:
 
 
 def _run(area: str, folder: Path, web_port: int, more: tuple[str, ...]) -> int:
-    with fake_cloud(folder / "state", *more) as cloud:
+    with ExitStack() as left:
+        cloud = left.enter_context(fake_cloud(folder / "state", *more))
+        if area == "image":
+            left.enter_context(second_image(cloud, str(folder / "settings.toml")))
         run = Run(area, cloud, folder / "workspace", web_port)
         run.configure()
         began = time.monotonic()

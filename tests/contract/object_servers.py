@@ -64,7 +64,7 @@ class S3Handler(_Handler):
         query, key = dict(parse_qsl(parts.query, keep_blank_values=True)), unquote(parts.path)
         upload = self.kept.uploads.get(query.get("uploadId", ""))
         if self.command == "POST" and "uploads" in query:
-            name = f"u{len(self.kept.uploads) + 1}"
+            name = f"u{len(self.kept.uploads) + 1}-{key.rpartition('/')[2]}"
             self.kept.uploads[name] = {}
             return self.answer(200, f"<X><UploadId>{name}</UploadId></X>".encode())
         if self.command == "PUT" and upload is not None:
@@ -78,6 +78,10 @@ class S3Handler(_Handler):
             gone = self.kept.uploads.pop(query["uploadId"], None) if "uploadId" in query else None
             gone = gone if "uploadId" in query else self.kept.objects.pop(key, None)
             return self.answer(204 if gone is not None else 404)
+        if self.command == "GET" and "uploads" in query:
+            begun = [name.partition("-")[::2] for name in self.kept.uploads]
+            listed = [f"<Upload><Key>{key}</Key><UploadId>{u}-{key}</UploadId></Upload>" for u, key in begun]
+            return self.answer(200, f"<X>{''.join(listed)}</X>".encode())
         if self.command == "PUT":
             self.kept.objects[key] = body
             return self.answer(200)

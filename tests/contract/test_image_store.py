@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,3 +115,23 @@ async def test_wrong_keys_are_told_plainly() -> None:
     with pytest.raises(Fault, match="does not answer"):
         await read(away, "one", 0, 1)
     await world.close()
+
+
+async def test_what_a_dead_process_left_of_a_save_goes_with_a_drop(store: ImageStore, tmp_path: Path) -> None:
+    """The process dies between two chunks: its generator is never resumed, so nothing of it tidies up."""
+    began, never = asyncio.Event(), asyncio.Event()
+
+    async def hangs() -> AsyncIterator[bytes]:
+        for at in range(0, 2 * PART, PART // 2):
+            yield DATA[at : at + PART // 2]
+        began.set()
+        await never.wait()
+
+    saving = asyncio.create_task(store.save("one", hangs()))
+    await began.wait()
+    await store.drop("one")
+    kept = getattr(store, "kept", None)
+    assert kept is None or (kept.objects, kept.uploads, kept.manifests) == ({}, {}, {})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    saving.cancel()
+    await asyncio.wait([saving])

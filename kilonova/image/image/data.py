@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, too_large
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
-from kilonova.image.image import data_store
+from kilonova.image.image import upload_store
 from kilonova.image.image.reading import Reading
 from kilonova.image.image.resource import DOWNLOAD, OWNER, owned, seen, target
-from kilonova.image.image.store import Image, Location
+from kilonova.image.image.store import Image, Location, get_image
+from kilonova.image.image.upload import Upload
 from kilonova.image.stores import STAGED, Store
 from kilonova.policy.rules import Rule
 
@@ -66,32 +67,49 @@ async def _bring(
     service: ImageService, image: Image, reading: Reading, to: tuple[Store, str], limits: dict[str, int]
 ) -> None:
     store, key = to
-    data = service.stores.data(store.id)
     wanted = {"image_stage_total" if key.startswith(STAGED) else "image_size_total": 0, "image_count_uploading": 1}
-    await service.db.write(data_store.begin_upload, image, limits, wanted, service.world.clock.now())
+    upload, now = Upload(service, image.id), service.world.clock.now
+    await service.db.write(upload_store.begin_upload, image, upload.id, limits, wanted, now())
+    holding = service.world.spawn(upload.hold_on(), "upload")
     ended: dict[str, Any] = {"status": "queued"}
     try:
-        ended = await _save(service, image, reading, store, key)
+        ended = await _save(service, image, reading, to, upload)
     finally:
-        if not await service.db.write(data_store.end_upload, image.id, ended, service.world.clock.now()):
-            await data.drop(key)
+        holding.cancel()
+        if not await service.db.write(upload_store.end_upload, image.id, upload.id, ended, now()):
             ended = {}
     if not ended:
-        raise Fault(Kind.NOT_FOUND, f"Image {image.id} was deleted while its data was uploaded.", data={"status": 410})
+        await _lost(service, image, store, key)
 
 
-async def _save(service: ImageService, image: Image, reading: Reading, store: Store, key: str) -> dict[str, Any]:
+async def _save(
+    service: ImageService, image: Image, reading: Reading, to: tuple[Store, str], upload: Upload
+) -> dict[str, Any]:
+    store, key = to
     data = service.stores.data(store.id)
     try:
-        await data.save(key, reading.pieces())
+        await data.save(key, upload.only_while_held(reading.pieces()))
         if key.startswith(STAGED):  # judged when it is imported, perhaps after a conversion
             return {"status": "uploading", "size": reading.size_bytes}
         facts = reading.facts(image, match=service.settings.require_image_format_match)
         place = {"store": store.id, "url": "", "metadata": {}}
         return {"status": "active", "locations": [place], **facts.columns()}
     except BaseException:  # edge: nothing half-written stays, whatever ended it
-        await data.drop(key)
+        if await service.db.read(upload_store.is_held, image.id, upload.id):
+            await data.drop(key)
         raise
+
+
+async def _lost(service: ImageService, image: Image, store: Store, key: str) -> None:
+    """The upload was given up while this process slept, and the image may have another's data: that is left alone. Or
+    the image was deleted."""
+    try:
+        await service.db.read(get_image, image.id)
+    except Fault:
+        await service.stores.data(store.id).drop(key)
+        gone = f"Image {image.id} was deleted while its data was uploaded."
+        raise Fault(Kind.NOT_FOUND, gone, data={"status": 410}) from None
+    raise conflict(f"The upload of image {image.id} was given up.", hint="Upload the data again.")
 
 
 async def _room(service: ImageService, request: Request[Any], store: Store) -> None:

@@ -39,27 +39,6 @@ def move(connection: Connection, image_id: str, allowed: Sequence[str], status: 
     return get_image(connection, image_id)
 
 
-@says("UPDATE images SET status = saving")
-def begin_upload(
-    connection: Connection, image: Image, limits: dict[str, int], wanted: dict[str, int], now: datetime
-) -> Image:
-    """queued → saving: nobody else can bring data."""
-    require_room(connection, image.owner or "", limits, wanted)
-    return move(connection, image.id, ("queued",), "saving", now)
-
-
-def end_upload(connection: Connection, image_id: str, facts: dict[str, Any], now: datetime) -> bool:
-    """saving → active (or uploading, staged) with the data's facts, or → queued without. False: it was deleted."""
-    mine = images.update().where(images.c.id == image_id, images.c.status == "saving")
-    return bool(connection.execute(mine.values(updated_at=now, **facts)).rowcount)
-
-
-def reset_interrupted_uploads(connection: Connection, now: datetime) -> int:
-    """saving → queued for uploads whose process died; call when no API process runs."""
-    mine = images.update().where(images.c.status == "saving")
-    return connection.execute(mine.values(status="queued", updated_at=now)).rowcount
-
-
 # ── imports
 
 

@@ -283,6 +283,9 @@ def delete_image(connection: Connection, image_id: str) -> None:
     """The image, its tags and members are gone."""
     connection.execute(tags.delete().where(tags.c.image_id == image_id))
     connection.execute(members.delete().where(members.c.image_id == image_id))
+    connection.execute(
+        sa.delete(sa.table("image_upload", sa.column("image_id"))).where(sa.column("image_id") == image_id)
+    )
     if not connection.execute(images.delete().where(images.c.id == image_id)).rowcount:
         raise not_found("Image", image_id)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,16 +21,23 @@ NAMES = {"vhd": "vpc"}  # of image formats, where QEMU's differ
 
 
 class FileConverter:
-    """Implements `image.contract.DiskConverter` with scratch files in a directory; one conversion at a time."""
+    """Implements `image.contract.DiskConverter` with scratch files in a directory; one conversion at a time.
+
+    Processes may share the directory: each has a folder of its own there, and holds its lock while it lives.
+    """
 
     def __init__(self, world: World, directory: Path) -> None:
         self._world = world
-        self._directory = directory
         self._turn = asyncio.Lock()
         directory.mkdir(parents=True, exist_ok=True)
-        directory.chmod(0o711)  # the child is nobody: it must reach its file
-        for left in directory.iterdir():  # of a process that died
-            left.unlink()
+        for lock in directory.glob("*.lock"):
+            _clear_abandoned(lock)
+        self._directory = directory / world.ids.uuid()
+        self._lock = open(f"{self._directory}.lock", "w")  # noqa: SIM115 - held as long as the process lives
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._directory.mkdir()
+        for path in (directory, self._directory):
+            path.chmod(0o711)  # the child is nobody: it must reach its file
 
     async def convert(
         self, chunks: AsyncIterator[bytes], source_format: str, target_format: str, virtual_size_bytes: int
@@ -67,6 +76,14 @@ class FileConverter:
             inspect_disk(str(source))
         names = [NAMES.get(one, one) for one in (source_format, target_format)]
         convert_disk(str(source), names[0], str(target), names[1], size_bytes)
+
+
+def _clear_abandoned(lock: Path) -> None:
+    """What a process that died left of its conversions is gone."""
+    with contextlib.suppress(FileNotFoundError, BlockingIOError), lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+        lock.unlink()
 
 
 def _remove(*paths: Path) -> None:

@@ -71,6 +71,10 @@ class S3Store:
 
     async def drop(self, image_id: str) -> None:
         await self._ask("DELETE", image_id, fine=(404,))
+        begun = (await self._ask("GET", "", {"uploads": "", "prefix": image_id}, fine=(404, 501))).text
+        for key, upload in re.findall(r"<Upload>.*?<Key>([^<]+)</Key>.*?<UploadId>([^<]+)</UploadId>", begun, re.S):
+            if key == image_id:
+                await self._ask("DELETE", image_id, {"uploadId": upload}, fine=(404,))
 
     async def free_bytes(self) -> int:
         return 1 << 62  # an object store does not say; it refuses when it is full

@@ -46,7 +46,7 @@ class FileStore:
                 await self._world.blocking(_sync, file)
             finally:
                 await self._world.blocking(file.close)
-            await self._world.blocking(os.replace, partial, self._directory / image_id)
+            await self._world.blocking(self._put_in_place, partial, image_id)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 await self._world.blocking(os.unlink, partial)
@@ -65,9 +65,18 @@ class FileStore:
         finally:
             await self._world.blocking(file.close)
 
+    def _put_in_place(self, partial: Path, image_id: str) -> None:
+        try:
+            os.replace(partial, self._directory / image_id)
+        except FileNotFoundError:  # dropped meanwhile
+            raise not_found("Image", image_id) from None
+
     async def drop(self, image_id: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            await self._world.blocking(os.unlink, self._directory / image_id)
+        await self._world.blocking(self._drop, image_id)
+
+    def _drop(self, image_id: str) -> None:
+        for path in (self._directory / image_id, *self._partial.glob(f"{image_id}.*")):
+            path.unlink(missing_ok=True)
 
     async def free_bytes(self) -> int:
         return (await self._world.blocking(shutil.disk_usage, self._directory)).free
