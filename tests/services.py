@@ -31,19 +31,26 @@ from kilonova.pki.contexts import trusting
 
 PASSWORD = "test-only"
 _ports = random.Random(os.getpid())
+_given: set[int] = set()
 # A child asked to die with its parent dies with the parent's *thread*: all are started by one that lives to the end.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="service-starter")
 
 
 def free_port() -> int:
-    """A free loopback port below the ephemeral range, where a reconnecting client can never connect to itself."""
+    """A free loopback port below the ephemeral range, where a reconnecting client can never connect to itself.
+
+    None is given twice: who asked for it may not have bound it yet.
+    """
     while True:
         port = _ports.randrange(15_000, 32_000)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
 
 

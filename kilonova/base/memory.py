@@ -23,5 +23,10 @@ def give_back() -> None:
     """What was needed only to start goes back to the machine, and what stays is looked through for garbage no more."""
     gc.collect()
     gc.freeze()
+    trim()
+
+
+def trim() -> None:
+    """What was used and freed, for a password's hash or a burst of requests, goes back to the machine."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

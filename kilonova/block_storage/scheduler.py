@@ -77,6 +77,7 @@ class Scheduler:
 
     async def close(self) -> None:
         """Take no more messages; what runs is resumed by another."""
+        await self.runner.close()  # while hosts can still tell it that its steps ended
         if self._subscription is not None:
             await self._subscription.close()
 

@@ -13,9 +13,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, DeliveryMode
 from aio_pika.exceptions import DeliveryError, PublishError
+from pamqp.commands import Basic
 
 from kilonova.base.faults import Fault, busy, unavailable
 from kilonova.base.world import World
@@ -25,10 +25,11 @@ from kilonova.bus.dispatch import CASTS_IN_FLIGHT, Dispatcher, is_late, log, sea
 from kilonova.bus.envelope import WaitingCalls, participant, request
 from kilonova.bus.rights import REPLIES_EXCHANGE, fanout_queue, reply_queue
 from kilonova.bus.signing import KeyRing, kept_seconds
-from kilonova.trace import spans
+from kilonova.trace import metrics, spans
 
 PUBLISH_SECONDS = 30.0  # how long a cast, fanout or serve waits for a broker
 RETRY_SECONDS = 0.05
+PERSISTENT = DeliveryMode.PERSISTENT.value
 
 
 class AmqpBus:
@@ -159,13 +160,15 @@ class AmqpBus:
     ) -> None:
         """Return when the broker holds the frame, or the call is answered (its first copy did arrive)."""
         exchange, key = (REPLIES_EXCHANGE, queue) if queue else (message.exchange, routing_key(message))
-        wire = self._wire(frame, message)
+        wire = self._wire(message)
         while answer is None or not answer.done():
             session = await self._link.session(until)
             left = until - self._world.clock.monotonic()
             try:
-                topic = await session.exchange(exchange)
-                await topic.publish(wire, key, mandatory=message.kind != "fanout", timeout=max(left, 0.01))
+                await session.publish(
+                    frame, exchange, key, wire, mandatory=message.kind != "fanout", timeout_seconds=max(left, 0.01)
+                )
+                metrics.bus_message(message.type, message.kind, "sent")
                 return
             except PublishError:
                 if queue:
@@ -196,17 +199,17 @@ class AmqpBus:
             log.info("making the queue %s: %s", routing_key(message), error)
             await self._world.clock.sleep(RETRY_SECONDS)
 
-    def _wire(self, frame: bytes, message: Message) -> aio_pika.Message:
-        """The frame as an AMQP message that the broker drops once nobody may take it any more."""
+    def _wire(self, message: Message) -> Basic.Properties:
+        """What the broker needs to know of a message: it drops it once nobody may take it any more."""
         left = message.deadline_at - self._world.clock.now().timestamp() if message.deadline_at else None
-        return aio_pika.Message(
-            frame,
+        seconds = max(left if left is not None else kept_seconds(message), 0.001)
+        return Basic.Properties(
             message_id=message.id,
             content_type="application/vnd.kilonova.signed+json",
-            type=message.method,
+            message_type=message.method,
             app_id=message.sender,
-            expiration=max(left if left is not None else kept_seconds(message), 0.001),
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            expiration=str(int(seconds * 1000)),
+            delivery_mode=PERSISTENT,
         )
 
 
@@ -294,7 +297,7 @@ class AmqpSubscription:
 async def acknowledge(incoming: AbstractIncomingMessage) -> bool:
     """Tell the broker to forget a message; False when its connection is gone, and the broker will send it again."""
     try:
-        await incoming.ack()
+        await incoming.channel.basic_ack(incoming.delivery_tag or 0, wait=False)
     except BROKEN as error:
         log.debug("acknowledging %s: %s", incoming.message_id, error)
         return False

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aiormq import Channel
+from pamqp.commands import Basic
 from pamqp.common import FieldTable
 from yarl import URL
 
@@ -55,7 +57,7 @@ class Session:
         self.publishing = publishing
         self._as_host = as_host
         self.broken = asyncio.Event()
-        self._exchanges: dict[str, AbstractExchange] = {}
+        self._exchanges: set[str] = set()
         self._declaring = asyncio.Lock()
         connection.close_callbacks.add(self._on_close)
         publishing.close_callbacks.add(self._on_close)
@@ -74,18 +76,40 @@ class Session:
         """From now on the end of `channel` is not the end of the session."""
         channel.close_callbacks.discard(self._on_close)
 
-    async def exchange(self, name: str) -> AbstractExchange:
-        """A service's topic exchange, or the one for replies."""
+    async def publish(
+        self, body: bytes, exchange: str, key: str, wire: Basic.Properties, *, mandatory: bool, timeout_seconds: float
+    ) -> None:
+        """Return when the broker has confirmed it. PublishError: no queue takes it; DeliveryError: one refused it.
+
+        It goes to the library's lower layer, which need not wait until a frame is written before it takes the next:
+        the confirmation says that and more, and frames that come together are written together.
+        """
+        if exchange not in self._exchanges:
+            await self.exchange(exchange)
+        channel = await self.publishing.get_underlay_channel()
+        assert isinstance(channel, Channel)
+        await channel.basic_publish(
+            body,
+            exchange=exchange,
+            routing_key=key,
+            properties=wire,
+            mandatory=mandatory,
+            timeout=timeout_seconds,
+            wait=False,
+        )
+
+    async def exchange(self, name: str) -> None:
+        """A service's topic exchange, or the one for replies, is there."""
         async with self._declaring:
             if name not in self._exchanges:
-                self._exchanges[name] = await self.publishing.declare_exchange(
+                await self.publishing.declare_exchange(
                     name,
                     aio_pika.ExchangeType.TOPIC,
                     durable=True,
                     passive=self._as_host,
                     timeout=CONNECT_SECONDS,
                 )
-        return self._exchanges[name]
+                self._exchanges.add(name)
 
     async def shared_queue(
         self, channel: AbstractChannel, exchange: str, name: str, *, own: bool = False
@@ -146,6 +170,8 @@ class Link:
 
     async def session(self, until: float) -> Session:
         """The live session, waiting for one until the monotonic time `until`; then UNAVAILABLE."""
+        if self._session is not None and self._up.is_set():
+            return self._session
         self.begin()
         left = until - self._world.clock.monotonic()
         try:

@@ -14,7 +14,7 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Handler, Json, Message
 from kilonova.bus.envelope import participant, reply
 from kilonova.bus.signing import KeyRing, SeenIds
-from kilonova.trace import spans
+from kilonova.trace import metrics, spans
 
 log = logging.getLogger("kilonova.bus")
 CASTS_IN_FLIGHT = 64  # per subscription
@@ -40,9 +40,11 @@ class Dispatcher:
             message = self._keys.unseal(frame, self._world.clock)
         except Fault as fault:
             log.warning("refused a message for %s: %r", self.type, fault)
+            metrics.bus_message(self.type, "unknown", "refused")
             return None
         if (message.exchange, message.type) != (self.exchange, self.type) or message.host not in ("", self.host):
             log.warning("refused %s %s: addressed to %s.%s", message.method, message.id, message.type, message.host)
+            metrics.bus_message(self.type, message.kind, "refused")
             return None
         if is_late(message, self._world.clock):
             log.warning("dropped %s %s %s: its deadline has passed", message.kind, message.method, message.id)
@@ -59,8 +61,11 @@ class Dispatcher:
     async def answer(self, message: Message) -> dict[str, Json]:
         """Run a call's handler: {"result": …} or {"fault": …}, never an exception."""
         try:
-            return {"result": await self._handle(message)}
+            answer: dict[str, Json] = {"result": await self._handle(message)}
+            metrics.bus_message(self.type, "call", "handled")
+            return answer
         except Exception as error:  # the edge of the process: what a handler raises crosses the wire as a fault
+            metrics.bus_message(self.type, "call", "failed")
             return {"fault": self._told(message, error).to_wire()}
 
     async def do(self, message: Message) -> None:
@@ -68,12 +73,14 @@ class Dispatcher:
         for attempt in range(CAST_TRIES):
             try:
                 await self._handle(message)
+                metrics.bus_message(self.type, message.kind, "handled")
                 return
             except Exception as error:  # the edge of the process: nobody waits for a cast, so the log must say it
                 fault = self._told(message, error)
             passing = fault.kind in (Kind.UNAVAILABLE, Kind.BUSY) and message.kind == "cast"
             if not passing or attempt == CAST_TRIES - 1 or is_late(message, self._world.clock):
                 log.error("%s %s %s was given up: %r", message.kind, message.method, message.id, fault)
+                metrics.bus_message(self.type, message.kind, "failed")
                 return
             await self._world.clock.sleep(0.5 * 2**attempt)
 

@@ -75,12 +75,16 @@ class WaitingCalls:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Json] = loop.create_future()
         self._waiting[id_] = (to, future)
-        late = unavailable(
-            f"No answer from {to.queue} within {timeout_seconds:g} seconds.",
-            hint="Check that the service runs and reaches the message broker.",
-            inside=f"call {method} {id_} on {to.exchange}/{to.queue}",
-        )
-        timer = loop.call_later(timeout_seconds, self._fail, future, late)
+
+        def late() -> None:
+            told = unavailable(
+                f"No answer from {to.queue} within {timeout_seconds:g} seconds.",
+                hint="Check that the service runs and reaches the message broker.",
+                inside=f"call {method} {id_} on {to.exchange}/{to.queue}",
+            )
+            self._fail(future, told)
+
+        timer = loop.call_later(timeout_seconds, late)
 
         def done(_: asyncio.Future[Json]) -> None:
             timer.cancel()

@@ -8,15 +8,21 @@ from pathlib import Path
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault
+from kilonova.block_storage.schema import journal as volume_journal
 from kilonova.cli import machine
 from kilonova.cli.admin import Admin
 from kilonova.cli.books import Books, Trouble
 from kilonova.cli.ca import expiring
+from kilonova.cli.compose.cluster_ground import ClusterGround
 from kilonova.cli.encryption import plain_connections
-from kilonova.cli.settings import ClusterSettings, read_settings
-from kilonova.cli.state import State
+from kilonova.cli.settings import CloudSettings, ClusterSettings, read_settings
+from kilonova.cli.state import State, secrets_of
 from kilonova.cli.status import ask_admin
+from kilonova.compute.schema import journal as server_journal
+from kilonova.image.schema import journal as image_journal
 from kilonova.node.guest.tools import missing_tools
+
+JOURNALS = {"compute": server_journal, "block_storage": volume_journal, "image": image_journal}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,8 +71,10 @@ def _cloud(state: State) -> int:
 
 
 async def _cluster(options: argparse.Namespace) -> int:
-    """A cluster as its own APIs tell it: who reports, and whether the books balance."""
-    wrong = _encryption(read_settings(str(options.config)).cluster)
+    """A cluster as its own APIs and journals tell it: who reports, what is stuck, and whether the books balance."""
+    settings = read_settings(str(options.config))
+    wrong = _encryption(settings.cluster)
+    wrong += await _operations(settings) if settings.cluster.database else 0
     wrong += await _books(Books(Admin.of(options)), fix=options.fix)
     print("all is well" if not wrong else f"{wrong} thing(s) to look at")
     return 1 if wrong else 0
@@ -83,6 +91,23 @@ def _encryption(cluster: ClusterSettings) -> int:
     if not wrong:
         print("tls      nothing leaves a machine in clear; certificates are good for another month")
     return len(wrong)
+
+
+async def _operations(settings: CloudSettings) -> int:
+    """1 when operations are stuck, of whatever service."""
+    ground = ClusterGround("doctor", "doctor", settings, secrets_of(Path(settings.cluster.secrets)))
+    unfinished = stuck = 0
+    try:
+        for service, journal in JOURNALS.items():
+            db = await ground.database(service, f"kilonova.{service}.migrations")
+            under_way = await db.read(journal.under_way)
+            unfinished, stuck = unfinished + under_way[0], stuck + under_way[1]
+    finally:
+        await ground.close()
+    print(f"cloud    {unfinished} operations under way")
+    if stuck:
+        print(f"cloud    {stuck} operation(s) are stuck: an undo keeps failing; they are tried again")
+    return 1 if stuck else 0
 
 
 async def _books(books: Books, *, fix: bool) -> int:

@@ -15,12 +15,19 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from kilonova.base import memory
+from kilonova.base.clock import Clock
 from kilonova.base.faults import conflict
+from kilonova.base.world import World
 from kilonova.cli.state import port_is_free
 from kilonova.trace import metrics
 
 Describe = Callable[[], Awaitable[dict[str, Any]]]
 Problems = Callable[[], Awaitable[list[str]]]
+
+
+LOOK_SECONDS = 0.3
+TRIM_SECONDS = 60.0  # between gifts of freed memory to the machine
 
 
 class _Server(uvicorn.Server):
@@ -34,7 +41,10 @@ class _Server(uvicorn.Server):
 class Listener:
     """One listening address; with `tls` it speaks nothing else."""
 
-    def __init__(self, app: Any, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, app: Any, host: str, port: int, tls: ssl.SSLContext | None = None, *, leave_seconds: int = 5
+    ) -> None:
+        """`leave_seconds`: how long requests under way may take when it closes."""
         self._host, self._port = host, port
         config = uvicorn.Config(
             app,
@@ -46,7 +56,7 @@ class Listener:
             server_header=False,
             date_header=False,
             proxy_headers=False,  # the API kit reads X-Forwarded-* itself
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=leave_seconds,
             ws_max_size=1 << 20,
             ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
         )
@@ -106,3 +116,32 @@ def memory_mb() -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) // 1024
     return 0
+
+
+class Healthcheck:
+    """Answers /healthcheck, as OpenStack's APIs do, for load balancers: 200, or 503 while the process is not ready.
+
+    Everybody may ask, so it tells no reason, and looks once in `LOOK_SECONDS` however often it is asked.
+    """
+
+    def __init__(self, app: Any, problems: Problems, clock: Clock) -> None:
+        self._app, self._problems, self._clock = app, problems, clock
+        self._looked, self._ready = float("-inf"), False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] != "/healthcheck":
+            await self._app(scope, receive, send)
+            return
+        if self._clock.monotonic() - self._looked > LOOK_SECONDS:
+            self._looked = self._clock.monotonic()
+            self._ready = not await self._problems()
+        answer = Response("OK\n", 200) if self._ready else Response("UNAVAILABLE\n", 503)
+        await answer(scope, receive, send)
+
+
+async def give_memory_back(world: World) -> None:
+    """For ever: what the process needed for its start now, and what it used and freed since then each minute."""
+    memory.give_back()
+    while True:
+        await world.clock.sleep(TRIM_SECONDS)
+        memory.trim()

@@ -26,6 +26,7 @@ from kilonova.http.app import Mounts
 from kilonova.trace.logs import configure_logging
 
 log = logging.getLogger(__name__)
+REQUESTS_SECONDS = 30  # what a leaving API gives its requests under way
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,26 +96,35 @@ async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
     try:
         await start(ground)
         await _listen(ground, options.listen)
-        memory.give_back()
+        ground.world.spawn(serve.give_memory_back(ground.world), "memory")
         print(f"kilonova service {options.name}: ready on {ground.host}", flush=True)
         await stop.wait()
+        await _leave(ground)
     finally:
         await ground.close()
 
 
 async def _listen(ground: ClusterGround, asked: str) -> None:
-    """The APIs' port, when the process has any API, and the admin port."""
+    """The admin port, and the APIs' port when the process has any API: that one closes first."""
     listeners = []
-    if ground.mounts:
-        (host, port), url = _address(ground, asked)
-        tls = ground.tls.server if listens_encrypted(ground.cluster, host, url, ground.tls) else None
-        listeners.append(serve.Listener(Mounts(ground.mounts), host, port, tls))
     if ground.cluster.admin_port:
         admin = serve.admin_app(_describe(ground), ground.problems)
         listeners.append(serve.Listener(admin, "127.0.0.1", ground.cluster.admin_port))
+    if ground.mounts:
+        (host, port), url = _address(ground, asked)
+        tls = ground.tls.server if listens_encrypted(ground.cluster, host, url, ground.tls) else None
+        app = serve.Healthcheck(Mounts(ground.mounts), ground.problems, ground.world.clock)
+        listeners.append(serve.Listener(app, host, port, tls, leave_seconds=REQUESTS_SECONDS))
     for listener in listeners:
         await listener.start()
         ground.closing.insert(0, listener.close)
+
+
+async def _leave(ground: ClusterGround) -> None:
+    """An API says that it leaves when its health is asked, and serves on until balancers have asked and know."""
+    ground.leaving = True
+    if ground.mounts:
+        await ground.world.clock.sleep(ground.cluster.leave_seconds)
 
 
 def _address(ground: ClusterGround, asked: str) -> tuple[tuple[str, int], str]:

@@ -58,6 +58,7 @@ class ClusterSettings:
     directory: str = "/var/lib/kilonova"  # of this machine: ledgers, images, policy overrides, traces
     user: str = ""  # whom control processes become when root starts them
     admin_port: int = 0  # /healthz, /readyz and /metrics on loopback; 0: none
+    leave_seconds: float = 2.0  # how long an API that was told to end serves on, saying 503 when its health is asked
     hypervisor: str = "fake"  # fake | libvirt
     accelerator: str = "auto"  # auto (kvm where a guest boots on it) | kvm | tcg
     network: str = "fake"  # fake | linux

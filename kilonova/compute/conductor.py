@@ -94,7 +94,8 @@ class ComputeConductor:
         self.runner.start()
 
     async def close(self) -> None:
-        """Take no more messages."""
+        """Take no more messages; what runs is gone on with by another."""
+        await self.runner.close()  # while hosts can still tell it that its steps ended
         if self._subscription is not None:
             await self._subscription.close()
 

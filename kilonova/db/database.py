@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from kilonova.base.faults import Fault
 
@@ -85,3 +85,8 @@ def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[
         return unit
 
     return mark
+
+
+def probe(connection: Connection) -> None:
+    """Nothing, when the database answers."""
+    connection.execute(text("SELECT 1")).scalar_one()

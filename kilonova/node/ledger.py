@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
 FORGET_SECONDS = 6 * 3600.0
+LEAVE_SECONDS = 20.0  # how long an agent that leaves waits for its steps
 KEPT = timedelta(days=7)
 metadata = sa.MetaData()
 _step = sa.Table(
@@ -212,6 +213,11 @@ class StepServer:
         for entry in await self._write(_wake_up, self._world.clock.now()):
             self._world.spawn(self._tell(entry), "ledger tell")
         self._world.spawn(self._forget_forever(), "ledger forget")
+
+    async def close(self) -> None:
+        """Wait a while for the steps that run to end and be told; what is left then is `lost`, and asked for again."""
+        if self._running:
+            await asyncio.wait(set(self._running.values()), timeout=LEAVE_SECONDS)
 
     async def _forget_forever(self) -> None:
         while True:

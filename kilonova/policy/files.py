@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from kilonova.base import faults
 from kilonova.base.faults import Fault, Kind
 from kilonova.policy.rules import Policy
+
+if TYPE_CHECKING:
+    import yaml
 
 _KEPT = "The policy in force was kept; correct the file and reload."
 _PLAIN_TAG = "tag:yaml.org,2002:"
@@ -57,6 +58,10 @@ class PolicyFile:
 
 def parse_overrides(text: str, name: str) -> Overrides:
     """The overrides in YAML or JSON text; `name` is the file's, for errors. Empty text, or only comments, is none."""
+    if not text.strip():
+        return Overrides({}, {})
+    import yaml  # most processes have no overrides, and it takes a megabyte
+
     try:
         root = yaml.compose(text.replace("\t", "  ") if name.endswith(".json") else text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -82,6 +87,8 @@ def parse_overrides(text: str, name: str) -> Overrides:
 
 
 def _value(node: yaml.Node, name: str, rule: str) -> Any:
+    import yaml
+
     if isinstance(node, yaml.SequenceNode):
         return [_value(item, name, rule) for item in node.value]
     if isinstance(node, yaml.ScalarNode) and node.tag == _PLAIN_TAG + "str":

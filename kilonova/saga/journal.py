@@ -185,12 +185,18 @@ class Journal:
             o.update().where(o.c.id == operation_id, o.c.epoch == epoch).values(owner="", lease_until=until)
         )
 
-    def due(self, connection: Connection, now: datetime, limit: int = 100) -> list[str]:
-        """Unfinished operations that nobody works on."""
+    def hand_over(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> None:
+        """End the lease at once: the runner leaves, and whoever looks next goes on."""
+        o = self.operations
+        mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
+        connection.execute(mine.values(lease_until=now))
+
+    def due(self, connection: Connection, now: datetime, limit: int = 100) -> list[tuple[str, str]]:
+        """(operation, who had it last or "") of the unfinished ones that nobody works on."""
         o = self.operations
         free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < now)
-        found = sa.select(o.c.id).where(o.c.state.in_(UNFINISHED), free).order_by(o.c.created_at).limit(limit)
-        return list(connection.scalars(found))
+        mine = sa.select(o.c.id, o.c.owner).where(o.c.state.in_(UNFINISHED), free)
+        return [(id_, owner) for id_, owner in connection.execute(mine.order_by(o.c.created_at).limit(limit))]
 
     def under_way(self, connection: Connection) -> tuple[int, int]:
         """(unfinished operations, of them stuck)."""

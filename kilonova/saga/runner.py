@@ -89,6 +89,7 @@ class Runner(Generic[S]):
         self._held: dict[str, int] = {}
         self._ended: dict[str, StepRow] = {}  # by operation: the step that finished last, until it is journalled
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._closing = False
 
     # ── what wakes it
 
@@ -97,10 +98,34 @@ class Runner(Generic[S]):
         self.world.spawn(self._sweep_forever(), "saga sweep")
         self.world.spawn(self._renew_forever(), "saga renew")
 
-    async def wake(self, operation_id: str) -> None:
-        """A new operation waits: run it in the background. Losing this call loses nothing: the sweep finds it."""
-        if operation_id not in self._tasks:
-            task = self.world.spawn(self._run_guarded(operation_id), f"operation {operation_id}")
+    async def close(self) -> None:
+        """Begin nothing more; what has not ended after a moment is given back, for another runner to go on with."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks.values()), timeout=self._parts.pace.leave_seconds)
+        held, tasks = dict(self._held), list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if not held:
+            return
+        try:
+            await self.db.write(self._give_back, held)
+        except Fault as fault:  # their leases end by themselves
+            log.warning("%d operations were not given back: %r", len(held), fault)
+
+    def _give_back(self, connection: Connection, held: dict[str, int]) -> None:
+        now = self.db.now(connection)
+        for operation_id, epoch in held.items():
+            self.journal.hand_over(connection, operation_id, epoch, now)
+
+    async def wake(self, operation_id: str, formerly: str = "") -> None:
+        """An operation waits: run it in the background. Losing this call loses nothing: the sweep finds it.
+
+        `formerly` is the runner that had it and let its lease end.
+        """
+        if operation_id not in self._tasks and not self._closing:
+            task = self.world.spawn(self._run_guarded(operation_id, formerly), f"operation {operation_id}")
             self._tasks[operation_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(operation_id, None))
 
@@ -124,11 +149,11 @@ class Runner(Generic[S]):
     async def sweep(self) -> int:
         """Wake every operation that is due; returns how many."""
         due = await self.db.read(self._due)
-        for operation_id in due:
-            await self.wake(operation_id)
+        for operation_id, formerly in due:
+            await self.wake(operation_id, formerly)
         return len(due)
 
-    def _due(self, connection: Connection) -> list[str]:
+    def _due(self, connection: Connection) -> list[tuple[str, str]]:
         return self.journal.due(connection, self.db.now(connection))
 
     async def _sweep_forever(self) -> None:
@@ -156,9 +181,9 @@ class Runner(Generic[S]):
 
     # ── one operation
 
-    async def _run_guarded(self, operation_id: str) -> None:
+    async def _run_guarded(self, operation_id: str, formerly: str) -> None:
         try:
-            await self.run(operation_id)
+            await self.run(operation_id, formerly)
         except Superseded:
             log.info("operation %s is another's now", operation_id)
         except Exception as error:  # a background task's edge: the lease expires and the sweep tries again
@@ -169,16 +194,18 @@ class Runner(Generic[S]):
         row = self.journal.lease(connection, operation_id, self.owner, self.db.now(connection))
         return None if row is None else (row, self.journal.steps_of(connection, operation_id))
 
-    async def run(self, operation_id: str) -> None:
+    async def run(self, operation_id: str, formerly: str = "") -> None:
         """Run or resume the operation to its end, if nobody else has it."""
         leased = await self.db.write(self._lease, operation_id)
         if leased is None:
             return
         row, steps = leased
         self._held[row.id] = row.epoch
-        context = spans.begin(self._parts.participant, traceparent=row.traceparent, request_id=row.request_id)
+        context = spans.begin(self._drawn_as(formerly), traceparent=row.traceparent, request_id=row.request_id)
         with spans.within(context):
             spans.about(row.resource_id)
+            if row.epoch > 1:
+                self._note_resumed(formerly, len(steps))
             try:
                 await self._go_on(row, steps)
             except (Parked, DatabaseAway) as why:  # nothing that was asked for is wrong: nothing is undone
@@ -187,6 +214,18 @@ class Runner(Generic[S]):
             finally:
                 self._held.pop(row.id, None)
                 self._ended.pop(row.id, None)
+
+    def _drawn_as(self, formerly: str) -> str:
+        """Who a trace shows at work: one that took over from another host has a column of its own."""
+        host = formerly.partition("/")[0]
+        return self._parts.participant + (f"@{self.world.name}" if host and host != self.world.name else "")
+
+    def _note_resumed(self, formerly: str, steps: int) -> None:
+        host, name = formerly.partition("/")[0], self.world.name
+        if host:
+            spans.note(f"{name} takes over from {host}, whose lease ended, after {steps} steps", host=name, worker=host)
+        else:
+            spans.note(f"goes on after {steps} steps")
 
     async def _go_on(self, row: OperationRow, steps: list[StepRow]) -> None:
         kind = self.kinds.get(row.kind)

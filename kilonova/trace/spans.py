@@ -72,6 +72,10 @@ class Ring:
         self.spans: deque[Span] = deque(maxlen=size)
         self.sinks: list[Sink] = []
 
+    def keep(self, most: int) -> None:
+        """From now on keep this many only: who sends them on needs few, and thousands take megabytes."""
+        self.spans = deque(self.spans, maxlen=most)
+
     def add(self, span: Span) -> None:
         """Keep a finished span and hand it to the sinks."""
         self.spans.append(span)

@@ -8,12 +8,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import identity, placement, report
+from tests.bench import cluster, identity, placement, report, rpc
 from tests.bench.load import Driver
 from tests.bench.phases import IMAGE, ORDER, Bench, Result
 from tests.fake_cloud import FakeCloud, fake_cloud
 
-ALONE = {"placement": placement.measure, "identity": identity.measure}
+ALONE = {
+    "placement": placement.measure,
+    "identity": identity.measure,
+    "rpc": rpc.measure,
+    "cluster": cluster.measure,
+}
 
 
 async def measure(cloud: FakeCloud, chosen: list[str]) -> list[Result]:

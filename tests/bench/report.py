@@ -65,6 +65,13 @@ PROMISES = {
     "identity_page": Promise("100 users, by the beginning of their names", "CPU ms", 20),
     "identity_user": Promise("GET one user", "CPU ms", 1),
     "identity_all": Promise("GET all 10,000 users", "CPU ms", 500),
+    "process": Promise("the largest process of a cluster", "MiB PSS", 60),
+    "process_median": Promise("half of them are below", "MiB PSS", 60),
+    "process_above": Promise("how many are above 60 MiB", "processes", 0),
+    "rpc": Promise("calls between two processes, 32 at a time", "calls/s", 1500, "897", at_least=True),
+    "rpc_p99": Promise("99 of 100 within", "ms", 60),
+    "rpc_caller": Promise("one of them, at the caller", "CPU µs", 450, "566"),
+    "rpc_worker": Promise("the same, at the worker", "CPU µs", 450, "585"),
 }
 
 
@@ -91,17 +98,26 @@ def missed(results: Sequence[Result]) -> list[str]:
 def write(results: Sequence[Result], *, page: bool, section: str = "measured") -> Path:
     """output/bench/TIME.json, and with `page` the section's table in docs/benchmarks.md."""
     now = datetime.now(UTC)
-    ask = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False).stdout
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
     folder = ROOT / "output/bench"
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{now:%Y%m%d-%H%M%S}.json"
-    whole = {"commit": commit.strip(), "at": now.isoformat(), "machine": machine, "load": os.getloadavg()}
+    whole = {"commit": commit(), "at": now.isoformat(), "machine": machine, "load": os.getloadavg()}
     file.write_text(json.dumps({**whole, "results": [asdict(result) for result in results]}, indent=2))
     if page:
-        begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
-        before, _, rest = PAGE.read_text().partition(begin)
-        head = f"Measured {now:%Y-%m-%d} at {commit.strip()} on {machine}; load average {os.getloadavg()[0]:.1f}."
-        PAGE.write_text(f"{before}{begin}\n{head}\n\n{table(results)}\n{end}{rest.partition(end)[2]}")
+        head = f"Measured {now:%Y-%m-%d} at {commit()} on {machine}; load average {os.getloadavg()[0]:.1f}."
+        fill(PAGE, section, f"{head}\n\n{table(results)}")
     return file
+
+
+def commit() -> str:
+    """What was measured."""
+    ask = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def fill(page: Path, section: str, text: str) -> None:
+    """Write the text between a page's marks for the section."""
+    begin, end = f"<!-- {section}: begin -->", f"<!-- {section}: end -->"
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

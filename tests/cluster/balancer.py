@@ -19,11 +19,10 @@ its copies runs. Try again in a moment; operators find the reason in the logs of
 
 @dataclass(frozen=True)
 class Copy:
-    """One copy of an API on the balancer's machine: where it listens, and where it says whether it is ready."""
+    """One copy of an API on the balancer's machine."""
 
     name: str
     port: int
-    admin_port: int
 
 
 class Balancer(Service):
@@ -75,7 +74,7 @@ class Balancer(Service):
 
 
 def settings(address: str, copies: Mapping[str, Sequence[Copy]], directory: Path) -> str:
-    """haproxy.cfg: a copy that says on its admin port that it is leaving gets nothing new."""
+    """haproxy.cfg: a copy that says that it is leaving gets nothing new."""
     mounts = [mount for mount in copies if mount != "metadata"]
     lines = [
         "global\n  maxconn 2000\n  user haproxy\n  group haproxy",
@@ -87,9 +86,6 @@ def settings(address: str, copies: Mapping[str, Sequence[Copy]], directory: Path
         f"frontend metadata\n  bind {address}:{METADATA_PORT} ssl crt {directory}/pair.pem\n  default_backend metadata",
     ]
     for mount, servers in copies.items():
-        lines += [f"backend {mount}\n  balance roundrobin\n  option httpchk GET /readyz"]
-        lines += [
-            f"  server {one.name} 127.0.0.1:{one.port} check port {one.admin_port} inter 500ms fall 1 rise 1"
-            for one in servers
-        ]
+        lines += [f"backend {mount}\n  balance roundrobin\n  option httpchk GET /healthcheck"]
+        lines += [f"  server {one.name} 127.0.0.1:{one.port} check inter 500ms fall 2 rise 1" for one in servers]
     return "\n".join(lines) + "\n"

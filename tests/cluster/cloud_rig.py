@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openstack
 
 from kilonova.cli.ca import write_public
@@ -47,6 +48,7 @@ class Cluster:
         self.user = unprivileged()
         self.processes: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         self.own: dict[str, Path] = {}  # hosts that joined: their settings file
+        self.admin_ports: dict[tuple[str, str], int] = {}
         self.config = directory / "cluster.toml"
         self.config.write_text(self._settings())
 
@@ -131,10 +133,13 @@ key = "{self.directory}/ca/node0.key"
     def _spawn(self, name: str, host: str, *more: str) -> subprocess.Popen[bytes]:
         words = ["service", name, "--config", str(self.config_of(host)), "--host", host, *more]
         command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "kilonova.cli.main", *words]
+        self.admin_ports[name, host] = free_port()
+        admin = {"KILONOVA_CLUSTER_ADMIN_PORT": str(self.admin_ports[name, host])}
         with (self.directory / f"{name}.{host}.log").open("ab") as log:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
+                env=os.environ | admin,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -143,6 +148,23 @@ key = "{self.directory}/ca/node0.key"
     def log(self, name: str, host: str) -> str:
         """The end of what a process said."""
         return (self.directory / f"{name}.{host}.log").read_text(errors="replace")[-3000:]
+
+    def handled(self, name: str, host: str, topic: str, verb: str) -> int:
+        """How many messages of a topic a process has handled, as its metrics say."""
+        url = f"http://127.0.0.1:{self.admin_ports[name, host]}/metrics"
+        line = f'kilonova_bus_messages_total{{outcome="handled",topic="{topic}",verb="{verb}"}} '
+        lines = httpx.get(url, timeout=10).text.splitlines()
+        return sum(int(float(one.removeprefix(line))) for one in lines if one.startswith(line))
+
+    def pause(self, *services: tuple[str, str]) -> None:
+        """SIGSTOP: they hang."""
+        for one in services:
+            self.processes[one].send_signal(signal.SIGSTOP)
+
+    def go_on(self, *services: tuple[str, str]) -> None:
+        """SIGCONT."""
+        for one in services:
+            self.processes[one].send_signal(signal.SIGCONT)
 
     def leave(self, name: str, host: str) -> None:
         """SIGTERM, and wait."""

@@ -35,6 +35,7 @@ WORKERS = ("conductor", "scheduler", "network-worker", "volume-scheduler", "imag
 NETWORK_AGENTS = ("l2-agent", "l3-agent", "dhcp-agent", "metadata-agent", "volume-agent")
 COMPUTE_AGENTS = ("l2-agent", "compute-agent")
 READY_SECONDS = 240
+BARE = "import sys; sys.modules.update(rich=None, pygments=None); from kilonova.cli.main import main; sys.exit(main())"
 # A child that is to die with its parent dies with the parent's thread: one that lives to the end starts them all.
 _starter = ThreadPoolExecutor(1, thread_name_prefix="machines-starter")
 
@@ -47,6 +48,7 @@ class Shape:
     hosts: int = 3
     copies: int = 2
     database: str = "postgresql"
+    bare: bool = False  # processes find no package that only tests need
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Machines:
 
     def _copies(self) -> dict[str, list[Copy]]:
         return {
-            mount: [Copy(p.host, p.port, p.admin_port) for p in self.programs.values() if p.service == api]
+            mount: [Copy(p.host, p.port) for p in self.programs.values() if p.service == api]
             for api, mount in APIS.items()
         }
 
@@ -175,6 +177,9 @@ authority_key = "{self.directory}/ca.key"
 [cluster.endpoints]
 metadata = "{self.balancer.metadata_url}"
 
+[compute]
+cpu_allocation_ratio = 16.0
+
 [network]
 underlay_mtu = 1550
 """
@@ -185,7 +190,8 @@ underlay_mtu = 1550
 
     def command(self, node: Node, *words: str) -> list[str]:
         """`kilonova WORDS --config FILE` on a machine."""
-        return node.inside(sys.executable, "-m", "kilonova.cli.main", *words, "--config", str(self.settings_file(node)))
+        program = ["-c", BARE] if self.shape.bare else ["-m", "kilonova.cli.main"]
+        return node.inside(sys.executable, *program, *words, "--config", str(self.settings_file(node)))
 
     def run(self, node: Node, *words: str, check: bool = True) -> str:
         """The same, to its end; what it printed."""

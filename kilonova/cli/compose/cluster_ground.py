@@ -15,13 +15,14 @@ from kilonova.cli.compose.traces import send_traces
 from kilonova.cli.encryption import Encryption, database_url, encryption_of
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
-from kilonova.db.database import Database
+from kilonova.db.database import Database, probe
 from kilonova.db.migrations import ensure_current, missing
-from kilonova.db.server import ServerDatabase, probe
 from kilonova.http.client import HttpTransport
 from kilonova.network.settings import NetworkSettings
 from kilonova.trace.collect import Batcher
 from kilonova.trace.spans import RING
+
+SPANS_KEPT = 200
 
 
 class ClusterGround(Ground):
@@ -35,6 +36,7 @@ class ClusterGround(Ground):
         self.tls = self.encryption.tls
         super().__init__(LiveWorld(host), host, settings, secrets, Path(self.cluster.directory))
         self.name = name
+        self.leaving = False
         self.closing: list[Callable[[], Awaitable[None]]] = []  # run first to last when the process ends
         self._buses: dict[str, AmqpBus] = {}
         self._transports: dict[str, HttpTransport] = {}
@@ -57,6 +59,8 @@ class ClusterGround(Ground):
         return await self._server(service).read(missing, migrations)
 
     def _server(self, service: str) -> Database:
+        from kilonova.db.server import ServerDatabase  # agents have no database server, and need not load one
+
         template = self.cluster.database
         if "{service}" not in template:
             raise invalid(
@@ -100,11 +104,13 @@ class ClusterGround(Ground):
 
     def send_traces(self, sender: str) -> None:
         """Cast this process's spans to the collector, in the name of one that it has on the bus anyway."""
+        RING.keep(SPANS_KEPT)
         self._batcher = send_traces(self.world, self.bus(sender))
 
     async def problems(self) -> list[str]:
         """What keeps this process from being ready."""
-        found = [f"no broker for {sender}" for sender, bus in self._buses.items() if not bus.is_up]
+        found = ["it is leaving"] if self.leaving else []
+        found += [f"no broker for {sender}" for sender, bus in self._buses.items() if not bus.is_up]
         for name, db in self.databases.items():
             try:
                 await db.read(probe)

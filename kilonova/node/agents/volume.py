@@ -154,6 +154,7 @@ class VolumeWorker:
         """Take no more messages; volumes stay."""
         if self._subscription is not None:
             await self._subscription.close()
+        await self.steps.close()
 
     async def report(self) -> None:
         """Tell the scheduler what the backend has."""

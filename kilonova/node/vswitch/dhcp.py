@@ -11,8 +11,6 @@ import shutil
 import signal
 from pathlib import Path
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from kilonova.base.faults import Fault, unavailable
 from kilonova.base.world import World
 from kilonova.network.contract import WantedDhcp
@@ -21,6 +19,7 @@ from kilonova.node.vswitch.linux import LinuxVirtualSwitch
 from kilonova.node.vswitch.metadata_proxy import MetadataProxy
 from kilonova.node.vswitch.names import Names
 from kilonova.node.vswitch.namespace import NamespaceThreads
+from kilonova.node.vswitch.netlink import NetlinkError
 
 log = logging.getLogger(__name__)
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from typing import Any, Final
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
 from kilonova.node.vswitch import namespace
+from kilonova.node.vswitch.netlink import IPRoute, NetlinkError
 
 _TUNSETIFF, _TUNSETPERSIST, _TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
 _IFF_TAP, _IFF_NO_PI, _IFF_VNET_HDR = 0x2, 0x1000, 0x4000

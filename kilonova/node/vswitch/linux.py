@@ -6,8 +6,6 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from kilonova.base.faults import Fault, invalid
 from kilonova.network.contract import Vtep, WantedL2, WantedPort
 from kilonova.node.vswitch import namespace as netns
@@ -15,6 +13,7 @@ from kilonova.node.vswitch.filters import PortAt, PortFilters
 from kilonova.node.vswitch.links import FLOOD, LEG, Links
 from kilonova.node.vswitch.names import Names
 from kilonova.node.vswitch.namespace import NamespaceThreads
+from kilonova.node.vswitch.netlink import NetlinkError
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterable
 from ipaddress import ip_address
 
-from pyroute2.netlink.exceptions import NetlinkError
-
 from kilonova.base.faults import Fault, unavailable
 from kilonova.base.world import World
 from kilonova.network.contract import WantedRouter
@@ -20,6 +18,7 @@ from kilonova.node.vswitch.linux import LinuxVirtualSwitch
 from kilonova.node.vswitch.metadata_proxy import MetadataProxy
 from kilonova.node.vswitch.names import Names
 from kilonova.node.vswitch.namespace import NamespaceThreads
+from kilonova.node.vswitch.netlink import NetlinkError
 from kilonova.node.vswitch.router_rules import METADATA_PORT, routes, rules, table_name
 
 log = logging.getLogger(__name__)

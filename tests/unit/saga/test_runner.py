@@ -22,6 +22,8 @@ from kilonova.saga.runner import Parts, Runner
 from kilonova.saga.seal import Sealer
 from kilonova.sim.loop import run
 from kilonova.sim.world import SimWorld
+from kilonova.trace import spans
+from kilonova.trace.tenant import without_hosts
 
 SEALER = Sealer([Sealer.new_key()])
 
@@ -77,9 +79,10 @@ class Bench:
         parts = Parts(world, db, bus, self.journal, SEALER, Target("bench", "runner"), "runner")
         return world, Runner(parts, self.diary, [self.kind])
 
-    async def begin(self, **args: Any) -> str:
+    async def begin(self, traceparent: str = "", **args: Any) -> str:
         now = self.api.clock.now()
         row = OperationRow(self.api.ids.uuid(), "work", 1, "r", args, "u", "p", "req", now, sealed=SEALER.seal({}))
+        row.traceparent = traceparent
         await self.db.write(self.journal.insert, row)
         return row.id
 
@@ -119,6 +122,40 @@ def test_a_resumed_flow_sees_what_its_steps_returned_and_does_them_once() -> Non
         assert (await bench.row(id_)).sealed is None  # its secrets are erased
         assert bench.diary.lines == ["take port", "take volume"]
         assert seen == [("port no 1", "volume no 2")]
+
+    run(main(), 1)
+
+
+def test_a_takeover_stands_in_the_trace_in_a_column_of_its_own() -> None:
+    worlds: list[SimWorld] = []
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        await op.step("a port", take, "port", undo=give_back)
+        await op.write("noted", nothing)
+        if len(worlds) == 1:
+            worlds[0].crash()
+            await worlds[0].seam()
+        with spans.span("placement", "claim"):
+            await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        context = spans.begin("api", request_id="req")
+        for _ in range(2):
+            world, runner = bench.runner()
+            worlds.append(world)
+            runner.start()
+            if len(worlds) == 1:
+                with spans.within(context):
+                    await bench.begin(traceparent=f"00-{context.trace_id}-{'1' * 16}-01")
+            await bench.api.clock.sleep(60)
+        mine = [span for span in spans.RING.spans if span.trace_id == context.trace_id]
+        note = next(span for span in mine if span.kind == "note" and "takes over" in span.name)
+        assert note.name == "runner2 takes over from runner1, whose lease ended, after 2 steps"
+        assert note.target == "runner@runner2"
+        assert next(span for span in mine if span.name == "claim").source == "runner@runner2"
+        shown = {one.name for one in without_hosts(mine)}
+        assert "(host) takes over from (host), whose lease ended, after 2 steps" in shown
 
     run(main(), 1)
 

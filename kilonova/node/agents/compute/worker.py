@@ -48,6 +48,7 @@ class ComputeWorker:
             await self._subscription.close()
         if self.agent.relay is not None:
             await self.agent.relay.close()
+        await self.steps.close()
         await self.agent.machine.hypervisor.close()
 
     async def report(self) -> None:
