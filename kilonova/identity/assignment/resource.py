@@ -13,7 +13,6 @@ from kilonova.identity.assignment import store as assignment_store
 from kilonova.identity.assignment.effective import Effect, effects
 from kilonova.identity.assignment.store import Assignment, Named, Names
 from kilonova.identity.project import store as project_store
-from kilonova.identity.role import store as role_store
 from kilonova.identity.rules import ANYWHERE, READER_OR_DOMAIN_READER, rule
 
 if TYPE_CHECKING:
@@ -101,10 +100,7 @@ async def _effects(service: IdentityService, request: Request[Any]) -> list[Effe
     """Of one user when one is asked for: only what concerns it is read, however many others there are."""
     user_id = request.query.get("user.id") or ""
     wanted: dict[str, Any] = {"inherited": True} if _INHERITED in request.query else {}
-    given = await service.db.read(assignment_store.listed, wanted, user_id)
-    pairs, inherits = await service.db.read(role_store.pairs), any(one.inherited for one in given)
-    wider = await service.db.read(assignment_store.read_wider, pairs, user_id, inherits)
-    return effects(given, wider)
+    return effects(*await service.db.read(assignment_store.in_effect, wanted, user_id))
 
 
 def _in_domain(one: Assignment, domain_id: str, names: Names) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, read
+from kilonova.identity.role.store import pairs
 from kilonova.identity.schema import (
     application_credentials,
     assignments,
@@ -98,47 +101,71 @@ def role_ids(connection: Connection, like: Assignment) -> list[str]:
     return list(connection.scalars(found))
 
 
-def listed(connection: Connection, wanted: dict[str, object], user_id: str = "") -> list[Assignment]:
+_COLUMNS = tuple(assignments.c[name] for name in Assignment.__struct_fields__)
+_ORDER = (assignments.c.actor_id, assignments.c.scope_id, assignments.c.role_id)
+_OF_USER = Statement(sa.select(*_COLUMNS).where(by(sa.bindparam("user_id"))).order_by(*_ORDER))
+
+
+def listed(connection: Connection, wanted: dict[str, Any], user_id: str = "") -> list[Assignment]:
     """As given, with these column values; with `user_id` those of the user and of the groups it is in."""
-    found = sa.select(assignments).where(*(assignments.c[name] == value for name, value in wanted.items()))
-    if user_id:
-        found = found.where(by(user_id))
-    rows = connection.execute(found.order_by(assignments.c.actor_id, assignments.c.scope_id, assignments.c.role_id))
-    return [Assignment(**row._mapping) for row in rows]
+    if not user_id:
+        return [Assignment(*row) for row in read(connection, _COLUMNS, wanted, order=_ORDER)]
+    found = (Assignment(*row) for row in _OF_USER.all(connection, user_id=user_id))
+    return [one for one in found if all(getattr(one, name) == value for name, value in wanted.items())]
 
 
-def read_wider(
-    connection: Connection, implied: Iterable[tuple[str, str]], user_id: str = "", tree: bool = True
-) -> Wider:
-    """Memberships (of one user), implications, and the tree of projects when it is needed."""
+def _below() -> Statement:
+    """Projects below :tops, each with what is right above it."""
+    columns = (projects.c.id, projects.c.parent_id)
+    right_below = sa.select(*columns).where(projects.c.parent_id.in_(sa.bindparam("tops", expanding=True)))
+    tree = right_below.cte("tree", recursive=True)
+    return Statement(sa.select(tree.union(sa.select(*columns).join(tree, projects.c.parent_id == tree.c.id))))
+
+
+_BELOW = _below()
+_HIDDEN = Statement(sa.select(roles.c.id).where(roles.c.domain_id != ""))
+
+
+def in_effect(connection: Connection, wanted: dict[str, Any], user_id: str = "") -> tuple[list[Assignment], Wider]:
+    """Assignments as given, and what turns them into those in effect: memberships, implied roles, projects below.
+
+    Of one user only what concerns it is read, however many others there are.
+    """
+    given = listed(connection, wanted, user_id)
+    columns, mine = (memberships.c.group_id, memberships.c.user_id), {"user_id": user_id} if user_id else {}
     members: dict[str, list[str]] = {}
-    joined = sa.select(memberships)
-    if user_id:
-        joined = joined.where(memberships.c.user_id == user_id)
-    for row in connection.execute(joined):
-        members.setdefault(row.group_id, []).append(row.user_id)
+    for group_id, member_id in read(connection, columns, mine):
+        members.setdefault(group_id, []).append(member_id)
     below: dict[str, list[str]] = {}
-    if tree:
-        for row in connection.execute(sa.select(projects.c.id, projects.c.parent_id)):
-            below.setdefault(row.parent_id, []).append(row.id)
-    hidden = connection.scalars(sa.select(roles.c.id).where(roles.c.domain_id != ""))
-    return Wider(members, list(implied), below, frozenset(hidden))
+    for tops in _pieces({one.scope_id for one in given if one.inherited}):
+        for id_, parent_id in _BELOW.all(connection, tops=tops):
+            below.setdefault(parent_id, []).append(id_)
+    return given, Wider(members, pairs(connection), below, frozenset(_HIDDEN.scalars(connection)))
 
 
 def read_names(connection: Connection, found: list[Assignment]) -> Names:
-    """Names of the users, groups, roles, projects and domains in `found`: one query for each kind."""
+    """Names of the users, groups, roles, projects and domains in `found`."""
+    of_users = _rows(connection, users, {one.actor_id for one in found if one.actor == "user"})
+    of_groups = _rows(connection, groups, {one.actor_id for one in found if one.actor == "group"})
+    of_projects = _rows(connection, projects, {one.scope_id for one in found if one.scope == "project"})
+    of_roles = _rows(connection, roles, {one.role_id for one in found})
+    around = {row[2] for rows in (of_users, of_groups, of_projects, of_roles) for row in rows}
+    around |= {one.scope_id for one in found if one.scope == "domain"}
+    named = {id_: name for id_, name, _ in _rows(connection, domains, around)}
 
-    def named(table: sa.Table, ids: set[str]) -> dict[str, Named]:
-        rows = sa.select(table.c.id, table.c.name, table.c.domain_id).where(table.c.id.in_(ids))
-        return {
-            row.id: Named(row.name, row.domain_id, known.get(row.domain_id, "")) for row in connection.execute(rows)
-        }
+    def known(rows: list[tuple[Any, ...]]) -> dict[str, Named]:
+        return {id_: Named(name, domain_id, named.get(domain_id, "")) for id_, name, domain_id in rows}
 
-    known = {row.id: row.name for row in connection.execute(sa.select(domains.c.id, domains.c.name))}
-    return Names(
-        named(users, {one.actor_id for one in found if one.actor == "user"}),
-        named(groups, {one.actor_id for one in found if one.actor == "group"}),
-        named(projects, {one.scope_id for one in found if one.scope == "project"}),
-        named(roles, {one.role_id for one in found}),
-        known,
-    )
+    return Names(known(of_users), known(of_groups), known(of_projects), known(of_roles), named)
+
+
+def _rows(connection: Connection, table: sa.Table, ids: set[str]) -> list[tuple[Any, ...]]:
+    """(id, name, id of its domain) of the rows with these ids."""
+    columns = (table.c.id, table.c.name, table.c.get("domain_id", table.c.id))
+    return [row for piece in _pieces(ids) for row in read(connection, columns, {"id": piece})]
+
+
+def _pieces(ids: set[str]) -> Iterator[list[str]]:
+    """The ids by the thousand: databases take some ten thousand values in one statement."""
+    whole = sorted(ids)
+    return (whole[at : at + 1000] for at in range(0, len(whole), 1000))

@@ -218,10 +218,3 @@ def federation_of(connection: Connection, user_id: str) -> FederationRef | None:
     mine = sa.select(federated_memberships.c.group_id).where(federated_memberships.c.user_id == user_id)
     of = [GroupId(id_) for id_ in connection.scalars(mine.order_by(federated_memberships.c.group_id))]
     return FederationRef(ProviderRef(row.provider_id), ProtocolRef(row.protocol_id), of)
-
-
-def is_federated(connection: Connection, user_id: str) -> bool:
-    """Whether the user came from a provider."""
-    return (
-        connection.execute(sa.select(federated_users).where(federated_users.c.user_id == user_id)).first() is not None
-    )

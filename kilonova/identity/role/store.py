@@ -8,6 +8,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement
 from kilonova.identity import store
 from kilonova.identity.schema import implications, roles
 
@@ -28,9 +29,12 @@ def implied(connection: Connection, prior_id: str) -> list[Role]:
     return store.listed(connection, roles, Role, ids=ids)
 
 
-def pairs(connection: Connection) -> list[tuple[str, str]]:
+_PAIRS = Statement(sa.select(implications.c.prior_id, implications.c.implied_id))
+
+
+def pairs(connection: Connection) -> list[tuple[Any, ...]]:
     """Every (prior, implied)."""
-    return [(row.prior_id, row.implied_id) for row in connection.execute(sa.select(implications))]
+    return _PAIRS.all(connection)
 
 
 def imply(connection: Connection, prior_id: str, implied_id: str) -> None:

@@ -6,35 +6,40 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, read
 from kilonova.identity.contract import AccessRuleRef, ApplicationCredentialRef, OAuthRef, TrustRef, UserId, UserRef
 from kilonova.identity.schema import access_rules, application_credentials, oauth_access_tokens, trusts
 from kilonova.identity.token.payload import Payload
-from kilonova.identity.token.roles_store import closure, roles_of
+from kilonova.identity.token.roles_store import RoleGraph, roles_of
 from kilonova.identity.token.worth_store import Worth, read_user
 
+_MINE = application_credentials.c
+_CREDENTIAL = Statement(
+    sa.select(_MINE.name, _MINE.role_ids, _MINE.unrestricted, _MINE.expires_at, _MINE.access_rule_ids).where(
+        _MINE.id == sa.bindparam("id"), _MINE.user_id == sa.bindparam("user_id")
+    )
+)
 
-def by_credential(connection: Connection, worth: Worth, credential_id: str) -> Worth | None:
+
+def by_credential(connection: Connection, worth: Worth, credential_id: str, graph: RoleGraph) -> Worth | None:
     """`worth` with the roles that the application credential of its user has too; None when there is none such."""
-    table = application_credentials
-    found = connection.execute(
-        sa.select(table).where(table.c.id == credential_id, table.c.user_id == worth.user.id)
-    ).first()
+    found = _CREDENTIAL.first(connection, id=credential_id, user_id=worth.user.id)
     if found is None:
         return None
-    allowed = closure(connection, found.role_ids)
-    credential = ApplicationCredentialRef(found.id, found.name, not found.unrestricted)
-    if found.access_rule_ids:
-        rules = _rules(connection, found.access_rule_ids)
-        credential = msgspec.structs.replace(credential, access_rules=rules)
+    name, role_ids, unrestricted, expires_at, access_rule_ids = found
+    allowed = graph.reached(role_ids)
+    credential = ApplicationCredentialRef(credential_id, name, not unrestricted)
+    if access_rule_ids:
+        credential = msgspec.structs.replace(credential, access_rules=_rules(connection, access_rule_ids))
     return msgspec.structs.replace(
         worth,
         roles=tuple(role for role in worth.roles if role.id in allowed),
         credential=credential,
-        delegated_until=found.expires_at,
+        delegated_until=expires_at,
     )
 
 
-def by_access_token(connection: Connection, worth: Worth, access_token_id: str) -> Worth | None:
+def by_access_token(connection: Connection, worth: Worth, access_token_id: str, graph: RoleGraph) -> Worth | None:
     """`worth` with the roles that its user lent to an OAuth1 consumer and still has; None when that was taken back."""
     table = oauth_access_tokens
     row = connection.execute(
@@ -42,7 +47,7 @@ def by_access_token(connection: Connection, worth: Worth, access_token_id: str) 
     ).first()
     if row is None or worth.project is None or worth.project.id != row.project_id:
         return None
-    allowed = closure(connection, row.role_ids)
+    allowed = graph.reached(row.role_ids)
     return msgspec.structs.replace(
         worth,
         roles=tuple(role for role in worth.roles if role.id in allowed),
@@ -53,11 +58,11 @@ def by_access_token(connection: Connection, worth: Worth, access_token_id: str) 
 
 def _rules(connection: Connection, ids: list[str]) -> list[AccessRuleRef]:
     table = access_rules.c
-    found = sa.select(table.id, table.path, table.method, table.service).where(table.id.in_(ids))
-    return [AccessRuleRef(**row._mapping) for row in connection.execute(found.order_by(table.id))]
+    found = read(connection, (table.id, table.path, table.method, table.service), {"id": ids}, order=(table.id,))
+    return [AccessRuleRef(*row) for row in found]
 
 
-def by_trust(connection: Connection, worth: Worth, payload: Payload) -> Worth | None:
+def by_trust(connection: Connection, worth: Worth, payload: Payload, graph: RoleGraph) -> Worth | None:
     """`worth` with the roles that the trust delegates; None when the trust is gone or its trustor lost any of them.
 
     Of trusts that were redelegated, the roles are the first trustor's; all users on the way must be enabled.
@@ -69,10 +74,10 @@ def by_trust(connection: Connection, worth: Worth, payload: Payload) -> Worth | 
     people, first = _people(connection, row)
     if worth.user.id != user_id or people is None:
         return None
-    held = roles_of(connection, first, "project", row.project_id)
+    held = roles_of(connection, first, "project", row.project_id, graph)
     if not set(row.role_ids) <= {role.id for role in held}:
         return None
-    delegated = closure(connection, row.role_ids)
+    delegated = graph.reached(row.role_ids)
     trust = TrustRef(row.id, bool(row.impersonation), UserId(row.trustor_user_id), UserId(row.trustee_user_id))
     if row.redelegated_trust_id:
         trust = msgspec.structs.replace(

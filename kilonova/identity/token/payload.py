@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 ScopeKind = Literal["", "project", "domain", "system"]
-_SCOPES: tuple[ScopeKind, ...] = ("", "project", "domain", "system")
+SCOPES: tuple[ScopeKind, ...] = ("", "project", "domain", "system")
 _METHODS = ("password", "token", "application_credential", "totp", "external", "ec2credential", "oauth1", "mapped")
 _VERSION = 1
 _HEX = frozenset("0123456789abcdef")
@@ -37,7 +37,7 @@ def pack(payload: Payload) -> bytes:
         [
             _VERSION,
             _packed_id(payload.user_id),
-            _SCOPES.index(payload.scope),
+            SCOPES.index(payload.scope),
             _packed_id(payload.scope_id),
             bits,
             _micros(payload.issued_at),
@@ -58,7 +58,7 @@ def unpack(raw: bytes) -> Payload | None:
     _, user_id, scope, scope_id, bits, issued, expires, audit_ids, credential_id, *more = values
     return Payload(
         _unpacked_id(user_id),
-        _SCOPES[scope],
+        SCOPES[scope],
         _unpacked_id(scope_id),
         tuple(method for index, method in enumerate(_METHODS) if bits >> index & 1),
         _moment(issued),

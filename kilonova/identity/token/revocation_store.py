@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement
 from kilonova.identity.schema import revocations
 from kilonova.identity.token.payload import Payload
 
@@ -32,6 +33,14 @@ def revoke(
     )
 
 
+_SINCE = Statement(
+    sa.select(revocations.c.kind, revocations.c.value).where(
+        revocations.c.value.in_(sa.bindparam("values", expanding=True)),
+        revocations.c.revoked_at >= sa.bindparam("issued_at"),
+    )
+)
+
+
 def is_revoked(connection: Connection, payload: Payload, user_ids: set[str], domain_ids: set[str]) -> bool:
     """Whether any revocation concerns the token: the users in whose name it speaks, their domains, its scope."""
     concerned = {
@@ -42,11 +51,8 @@ def is_revoked(connection: Connection, payload: Payload, user_ids: set[str], dom
     }
     if payload.scope == "project":
         concerned.add(("project", payload.scope_id))
-    found = sa.select(revocations.c.kind, revocations.c.value).where(
-        revocations.c.value.in_(sorted({value for _, value in concerned})),
-        revocations.c.revoked_at >= payload.issued_at,
-    )
-    return any((row.kind, row.value) in concerned for row in connection.execute(found))
+    values = list({value for _, value in concerned})
+    return not concerned.isdisjoint(_SINCE.all(connection, values=values, issued_at=payload.issued_at))
 
 
 def listed(connection: Connection, since: datetime | None) -> list[Revocation]:

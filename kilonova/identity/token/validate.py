@@ -30,20 +30,31 @@ from kilonova.identity.settings import IdentitySettings
 from kilonova.identity.token import authorization_store
 from kilonova.identity.token.keys import KeyRing
 from kilonova.identity.token.payload import Payload, pack, unpack
-from kilonova.identity.token.revocation_store import is_revoked
+from kilonova.identity.token.roles_store import RoleGraph, read_graph
 from kilonova.identity.token.worth_store import Worth
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Validated(msgspec.Struct):
-    """A token that was good when it was looked at. `full` and `short` are its JSON with and without the catalog."""
+    """A token that was good when it was looked at. `full` and `short` are its JSON with and without the catalog.
+
+    `version`: how much of all changes is in it at least; more than that must not be promised of it.
+    """
 
     payload: Payload
     info: TokenInfo
     caller: Caller
     full: bytes
     short: bytes
+    version: int
+
+
+class _Common(msgspec.Struct, frozen=True):
+    """What is the same for all tokens of a version: the catalog's templates, and what roles imply."""
+
+    templates: Templates
+    graph: RoleGraph
 
 
 class Tokens:
@@ -58,7 +69,7 @@ class Tokens:
         self._version = -1
         self._checked_at = float("-inf")
         self._changes = 0
-        self._templates: Templates | None = None
+        self._common: _Common | None = None
 
     def forget(self) -> None:
         """This process changed what tokens may be worth: look at the version before the next answer."""
@@ -75,7 +86,7 @@ class Tokens:
                 self._checked_at = now
             if version != self._version:
                 self._known.clear()
-                self._templates = None
+                self._common = None
                 self._keys.forget()
                 self._version = version
         return self._version
@@ -120,18 +131,19 @@ class Tokens:
             raise unauthenticated(inside="the token has expired")
 
     async def _look(self, token: str, payload: Payload, version: int) -> Validated:
-        worth, templates, catalog = await self._db.read(_read_all, payload, self._templates)
+        worth, common, catalog = await self._db.read(_read_all, payload, self._common)
         if version == self._version:
-            self._templates = templates
+            self._common = common
         if worth is None:
             raise unauthenticated(inside="the token is revoked, or its user, scope or last role is gone")
         if worth.delegated_until is not None and worth.delegated_until <= self._world.clock.now():
             raise unauthenticated(inside="the application credential or trust has expired")
         info = describe(payload, worth, catalog)
-        if templates is not None and templates.providers:
-            info = msgspec.structs.replace(info, service_providers=templates.providers)
+        if common.templates.providers:
+            info = msgspec.structs.replace(info, service_providers=common.templates.providers)
         short = msgspec.structs.replace(info, catalog=UNSET)
-        return Validated(payload, info, caller_of(info, token), _encode(TokenBody(info)), _encode(TokenBody(short)))
+        caller = caller_of(info, token)
+        return Validated(payload, info, caller, _encode(TokenBody(info)), _encode(TokenBody(short)), version)
 
 
 def _key(token: str) -> bytes:
@@ -139,20 +151,18 @@ def _key(token: str) -> bytes:
 
 
 def _read_all(
-    connection: Connection, payload: Payload, templates: Templates | None
-) -> tuple[Worth | None, Templates | None, list[CatalogService]]:
-    """What the token is worth, and its catalog; the catalog's templates are read once for all tokens."""
-    worth = authorization_store.read_worth(connection, payload)
-    if worth is None or is_revoked(connection, payload, worth.user_ids, worth.domain_ids):
-        return None, templates, []
-    if templates is None:
-        templates = read_templates(connection)
-    if not payload.scope:
-        return worth, templates, []
+    connection: Connection, payload: Payload, common: _Common | None
+) -> tuple[Worth | None, _Common, list[CatalogService]]:
+    """What the token is worth, and its catalog; what is common to all tokens is read once."""
+    common = common or _Common(read_templates(connection), read_graph(connection))
+    worth = authorization_store.read_worth(connection, payload, common.graph)
+    if worth is None or not payload.scope:
+        return worth, common, []
     only: set[str] = set()
-    if templates.is_filtered and payload.scope == "project":
+    if common.templates.is_filtered and payload.scope == "project":
         only = {one.id for one in endpoints_of(connection, payload.scope_id)}
-    return worth, templates, [kept for service in templates.services if (kept := _limited(service, only)).endpoints]
+    services = common.templates.services
+    return worth, common, [kept for service in services if (kept := _limited(service, only)).endpoints]
 
 
 def _limited(service: CatalogService, only: set[str]) -> CatalogService:

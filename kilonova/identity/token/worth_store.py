@@ -1,4 +1,4 @@
-"""SQL that reads whom and where a token is about, as long as they are enabled; and what it is worth."""
+"""What a token is worth, and SQL that reads a user as long as it is enabled."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_micros
+from kilonova.db.statements import Statement
 from kilonova.identity.contract import (
     ApplicationCredentialRef,
     DomainRef,
@@ -18,7 +19,7 @@ from kilonova.identity.contract import (
     TrustRef,
     UserRef,
 )
-from kilonova.identity.schema import domains, projects, users
+from kilonova.identity.schema import domains, users
 
 
 class Worth(msgspec.Struct, frozen=True):
@@ -50,38 +51,17 @@ class Worth(msgspec.Struct, frozen=True):
         return found
 
 
+_USER = Statement(
+    sa.select(users.c.name, users.c.password_expires_at, domains.c.id, domains.c.name)
+    .join(domains, domains.c.id == users.c.domain_id)
+    .where(users.c.id == sa.bindparam("user_id"), users.c.enabled, domains.c.enabled)
+)
+
+
 def read_user(connection: Connection, user_id: str) -> UserRef | None:
     """The user, when it and its domain are enabled."""
-    found = (
-        sa.select(
-            users.c.id,
-            users.c.name,
-            users.c.password_expires_at,
-            domains.c.id.label("domain_id"),
-            domains.c.name.label("domain_name"),
-        )
-        .join(domains, domains.c.id == users.c.domain_id)
-        .where(users.c.id == user_id, users.c.enabled, domains.c.enabled)
-    )
-    row = connection.execute(found).first()
+    row = _USER.first(connection, user_id=user_id)
     if row is None:
         return None
-    expires_at = iso_micros(row.password_expires_at) if row.password_expires_at else None
-    return UserRef(row.id, row.name, DomainRef(row.domain_id, row.domain_name), expires_at)
-
-
-def read_project(connection: Connection, project_id: str) -> ProjectRef | None:
-    """The project, when it and its domain are enabled."""
-    found = (
-        sa.select(projects.c.id, projects.c.name, domains.c.id.label("domain_id"), domains.c.name.label("domain_name"))
-        .join(domains, domains.c.id == projects.c.domain_id)
-        .where(projects.c.id == project_id, projects.c.enabled, domains.c.enabled)
-    )
-    row = connection.execute(found).first()
-    return ProjectRef(row.id, row.name, DomainRef(row.domain_id, row.domain_name)) if row else None
-
-
-def read_domain(connection: Connection, domain_id: str) -> DomainRef | None:
-    """The domain, when it is enabled."""
-    row = connection.execute(sa.select(domains).where(domains.c.id == domain_id, domains.c.enabled)).first()
-    return DomainRef(row.id, row.name) if row else None
+    name, expires_at, domain_id, domain_name = row
+    return UserRef(user_id, name, DomainRef(domain_id, domain_name), expires_at and iso_micros(expires_at))
