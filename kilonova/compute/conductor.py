@@ -48,6 +48,7 @@ from kilonova.compute.server.snapshot import KIND as CREATE_IMAGE
 from kilonova.compute.server.soft_delete import KINDS as SOFT_DELETE
 from kilonova.compute.server.start_stop import KINDS as START_STOP
 from kilonova.compute.server.suspend import KINDS as SUSPEND
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import says
 from kilonova.placement.contract import Inventory
@@ -267,7 +268,7 @@ def compare_guests(
 
 
 def _moves_here(connection: Connection, server_id: str, host: str) -> bool:
-    running = store.unfinished_operations(connection, server_id)
+    running = unfinished_operations(connection, server_id)
     return any(journal.has_step_on(connection, operation_id, host) for operation_id, _ in running)
 
 

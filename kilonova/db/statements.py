@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
-from typing import Any
+from functools import cache, cached_property
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -26,22 +26,36 @@ Core = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 Convert = Callable[[Any], Any]
 
 
+class _OneMore:
+    """What `ONE_MORE` is."""
+
+
+ONE_MORE: Final = _OneMore()  # as a value of `update`: what the column holds, and one
+
+
 class Statement:
     """A statement whose values come later, by the names of its `sa.bindparam`s; an `expanding` one takes a list."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._expanding = tuple(
-            name for name, bound in core.compile().binds.items() if bound.expanding and bound.required
-        )
         self._texts: dict[tuple[int, ...], _Text] = {}
+
+    @cached_property
+    def _expanding(self) -> tuple[str, ...]:
+        """Found at the first use: a process begins with hundreds of statements, and runs some of them."""
+        return tuple(name for name, bound in self._core.compile().binds.items() if bound.expanding and bound.required)
 
     def all(self, connection: Connection, /, **values: Any) -> list[tuple[Any, ...]]:
         """Every row, its columns in the statement's order."""
         if connection.dialect.name != "sqlite":
             return [tuple(row) for row in connection.execute(self._core, values)]
         text = self._text(connection.dialect, values)
-        return text.rows(_run(connection, text.sql, text.arguments(values)))
+        return text.rows(self._run(connection, text, values))
+
+    def as_stored(self, connection: Connection, /, **values: Any) -> list[tuple[Any, ...]]:
+        """Every row as the driver gives it, nothing converted: for SQLite, whose columns all are hashable then."""
+        text = self._text(connection.dialect, values)
+        return self._run(connection, text, values).fetchall()
 
     def first(self, connection: Connection, /, **values: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -65,8 +79,31 @@ class Statement:
         """`change` with the values in a mapping."""
         if connection.dialect.name != "sqlite":
             return connection.execute(self._core, dict(values)).rowcount
-        text = self._text(connection.dialect, values)
-        return _run(connection, text.sql, text.arguments(values)).rowcount
+        return self._run(connection, self._text(connection.dialect, values), values).rowcount
+
+    def change_each(self, connection: Connection, several: Sequence[Mapping[str, Any]]) -> None:
+        """`change_by` for each mapping."""
+        if connection.dialect.name != "sqlite":
+            connection.execute(self._core, [dict(values) for values in several])
+            return
+        for values in several:
+            self.change_by(connection, values)
+
+    def inserted(self, connection: Connection, values: Mapping[str, Any]) -> int:
+        """The number that the database gave the row that this inserts."""
+        if connection.dialect.name != "sqlite":
+            key = connection.execute(self._core, dict(values)).inserted_primary_key
+            return int(key[0]) if key else 0
+        return self._run(connection, self._text(connection.dialect, values), values).lastrowid or 0
+
+    @staticmethod
+    def _run(connection: Connection, text: _Text, values: Mapping[str, Any]) -> sqlite3.Cursor:
+        raw: Any = connection.connection.driver_connection
+        arguments = text.arguments(values)
+        try:
+            return raw.execute(text.sql, arguments)  # type: ignore[no-any-return]
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(text.sql, arguments, error, sqlite3.Error, dialect=connection.dialect) from error
 
     def _text(self, dialect: Dialect, values: Mapping[str, Any]) -> _Text:
         """The SQL for these values: each length of an expanded list has a text of its own."""
@@ -132,14 +169,6 @@ def conversions(columns: Sequence[Any], dialect: Dialect) -> tuple[tuple[int, Co
     return tuple((at, convert) for at, convert in by_place if convert is not None)
 
 
-def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> sqlite3.Cursor:
-    raw: Any = connection.connection.driver_connection
-    try:
-        return raw.execute(sql, arguments)  # type: ignore[no-any-return]
-    except sqlite3.Error as error:
-        raise DBAPIError.instance(sql, list(arguments), error, sqlite3.Error, dialect=connection.dialect) from error
-
-
 # ── rows by the names of their columns
 
 
@@ -162,22 +191,25 @@ def insert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -
     _insert(table, tuple(values)).change_by(connection, values)
 
 
-def insert_all(connection: Connection, table: sa.Table, rows: Iterable[Mapping[str, Any]]) -> None:
+def insert_all(connection: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write new rows that name the same columns."""
-    for row in rows:
-        insert(connection, table, row)
+    if rows:
+        _insert(table, tuple(rows[0])).change_each(connection, rows)
+
+
+def insert_numbered(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> int:
+    """Write a new row of a table whose key the database counts up; the number it got."""
+    return _insert(table, tuple(values)).inserted(connection, values)
 
 
 def update(connection: Connection, table: sa.Table, where: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """Write `values` to the rows whose columns equal `where`; how many there were. Compare-and-set is this.
+    """Write `values` (ONE_MORE counts up) to the rows whose columns equal `where`; how many there were.
 
-    A value may be an expression (`table.c.revision + 1`); then Core makes the statement anew.
+    Compare-and-set is this.
     """
-    if any(isinstance(value, sa.ClauseElement) for value in values.values()):
-        same = [table.c[name] == value for name, value in where.items()]
-        return connection.execute(table.update().where(*same).values(dict(values))).rowcount
-    statement = _update(table, tuple(where), tuple(values))
-    return statement.change_by(connection, {**values, **{f"where_{name}": value for name, value in where.items()}})
+    statement = _update(table, tuple(where), tuple((name, value is ONE_MORE) for name, value in values.items()))
+    bound = {name: value for name, value in values.items() if value is not ONE_MORE}
+    return statement.change_by(connection, bound | {f"where_{name}": value for name, value in where.items()})
 
 
 def delete(connection: Connection, table: sa.Table, **where: Any) -> int:
@@ -205,8 +237,11 @@ def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
 
 
 @cache
-def _update(table: sa.Table, where: tuple[str, ...], names: tuple[str, ...]) -> Statement:
-    values = {name: sa.bindparam(name, type_=table.c[name].type) for name in names}
+def _update(table: sa.Table, where: tuple[str, ...], names: tuple[tuple[str, bool], ...]) -> Statement:
+    values = {
+        name: table.c[name] + 1 if one_more else sa.bindparam(name, type_=table.c[name].type)
+        for name, one_more in names
+    }
     return Statement(table.update().where(*_equal(table, where)).values(values))
 
 

@@ -7,6 +7,7 @@ Step states: running → finished | failed; then undone, or kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -122,6 +123,7 @@ class Journal:
             sa.Column("finished_at", Timestamp()),
         )
 
+        self._moves: dict[tuple[str, ...], Statement] = {}  # by the columns they set
         self._of_id, self._steps_of, self._on_host, self._lease, self._touch_mine = self._statements()
 
     def _statements(self) -> tuple[Statement, ...]:
@@ -318,10 +320,18 @@ class Journal:
             raise Superseded(operation_id)
 
     def _guarded(self, connection: Connection, operation_id: str, epoch: int, values: dict[str, Any]) -> None:
-        o = self.operations
-        mine = o.update().where(o.c.id == operation_id, o.c.epoch == epoch, o.c.state.in_(UNFINISHED))
-        if not connection.execute(mine.values(**values)).rowcount:
+        statement = self._moves.get(tuple(values))
+        if statement is None:
+            statement = self._moves[tuple(values)] = self._move_of(values)
+        if not statement.change(connection, operation=operation_id, held=epoch, **values):
             raise Superseded(operation_id)
+
+    def _move_of(self, names: Iterable[str]) -> Statement:
+        """Sets these columns of an operation that is still held and has not ended."""
+        o = self.operations
+        mine = o.c.id == sa.bindparam("operation"), o.c.epoch == sa.bindparam("held"), o.c.state.in_(UNFINISHED)
+        new = {name: sa.bindparam(name, type_=o.c[name].type) for name in names}
+        return Statement(o.update().where(*mine).values(new))
 
     def _alive(self, now: datetime) -> dict[str, Any]:
         return {"lease_until": now + timedelta(seconds=self.lease_seconds), "updated_at": now}

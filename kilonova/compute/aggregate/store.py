@@ -15,6 +15,7 @@ from kilonova.base.faults import conflict, invalid, not_found
 from kilonova.compute.host import store as compute_hosts
 from kilonova.compute.schema import metadata
 from kilonova.compute.server.store import servers
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
 
 ZONE = "availability_zone"
@@ -88,14 +89,16 @@ def get(connection: Connection, aggregate_id: int) -> Aggregate:
     return one
 
 
+_ZONES = Statement(
+    sa.select(hosts.c.host, values.c.value)
+    .join(values, values.c.aggregate_id == hosts.c.aggregate_id)
+    .where(values.c.key == ZONE)
+)
+
+
 def zones_by_host(connection: Connection) -> dict[str, str]:
     """host → availability zone, of the hosts that an aggregate puts into one."""
-    found = (
-        sa.select(hosts.c.host, values.c.value)
-        .join(values, values.c.aggregate_id == hosts.c.aggregate_id)
-        .where(values.c.key == ZONE)
-    )
-    return dict(connection.execute(found).tuples().all())
+    return dict(_ZONES.all(connection))
 
 
 # ── writing

@@ -15,6 +15,7 @@ from kilonova.compute import contract
 from kilonova.compute.schema import metadata
 from kilonova.db.database import says
 from kilonova.db.listing import Page, paged
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Text, Timestamp
 
 
@@ -102,16 +103,20 @@ def no_such(flavor_id: str) -> Fault:
     return Fault(Kind.NOT_FOUND, f"Flavor {flavor_id[:255]} could not be found.", code="FlavorNotFound")
 
 
-def usable_by(project_id: str) -> sa.ColumnElement[bool]:
+def usable_by(project_id: str | sa.BindParameter[str]) -> sa.ColumnElement[bool]:
     """Public flavors, and the private ones that the project was given."""
     given = sa.select(flavor_access.c.flavor_id).where(flavor_access.c.project_id == project_id)
     return sa.or_(flavors.c.is_public.is_(True), flavors.c.id.in_(given))
 
 
+_BY_ID = sa.select(flavors).where(flavors.c.id == sa.bindparam("id"))
+_ANY = Statement(_BY_ID)
+_MINE = Statement(_BY_ID.where(usable_by(sa.bindparam("project"))))
+
+
 def get(connection: Connection, flavor_id: str, project_id: str, *, admin: bool) -> Flavor:
     """The flavor, when the project may use it or an admin asks; else NOT_FOUND."""
-    found = sa.select(flavors).where(flavors.c.id == flavor_id)
-    row = connection.execute(found if admin else found.where(usable_by(project_id))).first()
+    row = _ANY.first(connection, id=flavor_id) if admin else _MINE.first(connection, id=flavor_id, project=project_id)
     if row is None:
         raise no_such(flavor_id)
     return Flavor(*row)

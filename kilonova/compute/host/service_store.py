@@ -16,6 +16,7 @@ from kilonova.compute.host import store as hosts
 from kilonova.compute.host.store import Host
 from kilonova.compute.schema import metadata
 from kilonova.compute.server.store import servers
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
 
 BINARY = "nova-compute"
@@ -70,15 +71,18 @@ services = sa.Table(
 )
 
 
+_DISABLED = Statement(sa.select(services.c.host, services.c.disabled_reason).where(services.c.disabled.is_(True)))
+_FORCED_DOWN = Statement(sa.select(services.c.host).where(services.c.forced_down.is_(True)))
+
+
 def disabled(connection: Connection) -> dict[str, str]:
     """The hosts that get no new servers, with the reason an operator gave."""
-    found = sa.select(services.c.host, services.c.disabled_reason).where(services.c.disabled.is_(True))
-    return {row.host: row.disabled_reason or "" for row in connection.execute(found)}
+    return {host: reason or "" for host, reason in _DISABLED.all(connection)}
 
 
 def forced_down(connection: Connection) -> set[str]:
     """The hosts that count as down, whatever they report."""
-    return set(connection.scalars(sa.select(services.c.host).where(services.c.forced_down.is_(True))))
+    return set(_FORCED_DOWN.scalars(connection))
 
 
 def without_service(connection: Connection) -> list[str]:

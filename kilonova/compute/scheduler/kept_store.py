@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.compute.schema import metadata
+from kilonova.db.statements import insert_all
 from kilonova.db.types import Id, Name, Text, Timestamp
 
 decisions = sa.Table(
@@ -31,7 +32,7 @@ decisions = sa.Table(
 
 def insert(connection: Connection, new: Sequence[dict[str, Any]]) -> None:
     """They are there."""
-    connection.execute(sa.insert(decisions), new)
+    insert_all(connection, decisions, new)
 
 
 def rows(connection: Connection, about: str, project_id: str, limit: int) -> Sequence[Any]:

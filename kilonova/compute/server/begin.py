@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -12,6 +12,7 @@ from kilonova.compute.core import Compute
 from kilonova.compute.schema import journal
 from kilonova.compute.server import states, store
 from kilonova.compute.server.store import Server
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Request
 from kilonova.saga.journal import OperationRow
@@ -48,7 +49,7 @@ def new_operation(
 
 @says(lambda _id, action, row, _admin: f"servers: task_state for {action}; operation {row.kind} recorded")
 def _take(connection: Connection, server_id: str, action: str, row: OperationRow, admin: bool) -> Server:
-    running = store.unfinished_operations(connection, server_id) if states.ACTIONS[action].interrupts else []
+    running = unfinished_operations(connection, server_id) if states.ACTIONS[action].interrupts else []
     server = store.take(connection, server_id, action, row, admin=admin)
     row.args["host"] = server.host
     if over := [one for one, _ in running if journal.supersede(connection, one, row.created_at)]:
@@ -128,7 +129,17 @@ async def load(compute: Compute, request: Request[Any], *, rule: str = "") -> Se
     return server
 
 
-def visible(request: Request[Any], server: Server) -> None:
+class Owned(Protocol):
+    """A server, in whatever form."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def project_id(self) -> str: ...
+
+
+def visible(request: Request[Any], server: Owned) -> None:
     """NOT_FOUND when the server is another project's and the caller no admin: its existence is not told."""
     if server.project_id != request.caller.project_id and not request.allows(ADMIN):
         raise store.no_such(server.id)

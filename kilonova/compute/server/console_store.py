@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.compute.schema import metadata
+from kilonova.db.statements import delete
 from kilonova.db.types import Id, Name, Timestamp
 
 tokens = sa.Table(
@@ -39,7 +40,7 @@ def use_up(connection: Connection, hashed: str, now: datetime) -> tuple[str, str
 
 def drop_of(connection: Connection, server_id: str) -> None:
     """The server's tokens open nothing any more."""
-    connection.execute(tokens.delete().where(tokens.c.server_id == server_id))
+    delete(connection, tokens, server_id=server_id)
 
 
 def drop_expired(connection: Connection, now: datetime) -> int:

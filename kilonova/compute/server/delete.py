@@ -15,6 +15,7 @@ from kilonova.compute.server.hold import release_claim, release_volumes
 from kilonova.compute.server.insist import insist
 from kilonova.compute.server.soft_delete import may_be_soft, soft_delete
 from kilonova.compute.server.store import Server
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
@@ -85,7 +86,7 @@ def _begin_if_soft_deleted(connection: Connection, server_id: str, row: Operatio
 def _begin(connection: Connection, server_id: str, row: OperationRow, admin: bool) -> bool:
     """False when a delete is already under way."""
     server = store.get(connection, server_id, lock=True)
-    running = store.unfinished_operations(connection, server_id)
+    running = unfinished_operations(connection, server_id)
     if any(kind == "delete" for _, kind in running):
         states.check("delete", server.now(), admin=admin)
         return False

@@ -20,6 +20,7 @@ from kilonova.compute.schema import journal, metadata
 from kilonova.compute.server.store import servers
 from kilonova.db.database import says
 from kilonova.db.listing import Page, paged
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
 from kilonova.saga.journal import UNFINISHED
 
@@ -100,9 +101,12 @@ def get(connection: Connection, migration_id: str) -> Migration:
     return Migration(*row)
 
 
+_OPEN_OF = Statement(sa.select(M.id).where(M.server_id == sa.bindparam("server"), M.status.in_(OPEN)))
+
+
 def open_ids(connection: Connection, server_id: str) -> list[str]:
     """Ids under which placement may hold the server's old claims."""
-    return list(connection.scalars(sa.select(M.id).where(M.server_id == server_id, M.status.in_(OPEN))))
+    return _OPEN_OF.scalars(connection, server=server_id)
 
 
 def may_hold_room(connection: Connection, consumer: str) -> bool:
@@ -173,12 +177,16 @@ def set_status(connection: Connection, migration_id: str, status: str, now: date
     connection.execute(mine.values(status=status, updated_at=now))
 
 
+_MINE = sa.update(migrations).where(M.server_id == sa.bindparam("server"))
+_NOW: sa.BindParameter[datetime] = sa.bindparam("now", type_=M.updated_at.type)
+_CLOSE_DONE = Statement(_MINE.where(M.status.in_((FINISHED, CONFIRMING))).values(status=CONFIRMED, updated_at=_NOW))
+_CLOSE_OPEN = Statement(_MINE.where(M.status.in_(OPEN)).values(status=ERROR, updated_at=_NOW))
+
+
 def close_of(connection: Connection, server_id: str, now: datetime) -> None:
     """The server is deleted: what waited for its user's word counts as confirmed, the rest has failed."""
-    mine = migrations.update().where(M.server_id == server_id)
-    done = mine.where(M.status.in_((FINISHED, CONFIRMING)))
-    connection.execute(done.values(status=CONFIRMED, updated_at=now))
-    connection.execute(mine.where(M.status.in_(OPEN)).values(status=ERROR, updated_at=now))
+    _CLOSE_DONE.change(connection, server=server_id, now=now)
+    _CLOSE_OPEN.change(connection, server=server_id, now=now)
 
 
 def set_flavor(connection: Connection, server_id: str, flavor: dict[str, Any], now: datetime) -> None:

@@ -12,6 +12,7 @@ from kilonova.compute.core import Compute
 from kilonova.compute.schema import journal
 from kilonova.compute.server import addresses, states, store
 from kilonova.compute.server.begin import load, new_operation
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
@@ -38,7 +39,7 @@ async def reset(compute: Compute, request: Request[ResetState]) -> Answer:
 @says(lambda _id, row: f"servers: vm_state = {row.args['state']}, task_state = None; what ran is cancelled")
 def _reset(connection: Connection, server_id: str, row: OperationRow) -> None:
     why = conflict("An operator reset the server's state while this ran.")
-    for operation_id, kind in store.unfinished_operations(connection, server_id):
+    for operation_id, kind in unfinished_operations(connection, server_id):
         if kind == "delete":
             raise conflict(f"Instance {server_id} is being deleted.", hint="It goes on until the server is gone.")
         journal.cancel(connection, operation_id, why, row.created_at)

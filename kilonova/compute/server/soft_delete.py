@@ -17,6 +17,7 @@ from kilonova.compute.schema import journal
 from kilonova.compute.server import migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.store import Server
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
@@ -51,7 +52,7 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
     """False when it is deleted, softly or not, or about to be."""
     server = store.get(connection, server_id, lock=True)
     states.check("delete", server.now(), admin=admin)
-    running = store.unfinished_operations(connection, server_id)
+    running = unfinished_operations(connection, server_id)
     if server.vm_state == states.SOFT_DELETED or any(kind in ("delete", "softDelete") for _, kind in running):
         return False
     store.take(connection, server_id, "delete", row, admin=admin)

@@ -12,14 +12,15 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, not_found
 from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
-from kilonova.compute.schema import journal, metadata
+from kilonova.compute.schema import metadata
 from kilonova.compute.server import states
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
-from kilonova.db.statements import Statement, delete, insert_all, update
+from kilonova.db.statements import ONE_MORE, Statement, delete, insert_all, update
 from kilonova.db.statements import insert as insert_row
 from kilonova.db.types import Id, Name, Text, Timestamp
 from kilonova.network.contract import PortBinding, PortRequest
-from kilonova.saga.journal import UNFINISHED, OperationRow, Superseded
+from kilonova.saga.journal import OperationRow, Superseded
 
 
 class Server(msgspec.Struct):
@@ -206,6 +207,13 @@ _DEVICES = Statement(sa.select(devices.c.mapping).where(devices.c.server_id == _
 _TAGS = Statement(sa.select(tags.c.tag).where(tags.c.server_id == _OF_SERVER).order_by(tags.c.tag))
 _SPEC = Statement(sa.select(specs.c.spec).where(specs.c.server_id == _OF_SERVER))
 _HOST = Statement(sa.select(servers.c.host).where(servers.c.id == _OF_SERVER))
+_DELETED_AT = Statement(sa.select(servers.c.deleted_at).where(servers.c.id == _OF_SERVER))
+_REPLACE_PORTS = Statement(
+    sa.update(servers)
+    .where(servers.c.id == _OF_SERVER, servers.c.deleted_at.is_(None))
+    .where(servers.c.ports_revision == sa.bindparam("seen"))
+    .values(ports=sa.bindparam("told", type_=servers.c.ports.type), ports_revision=servers.c.ports_revision + 1)
+)
 
 
 def find(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server | None:
@@ -409,13 +417,13 @@ def set_ports(
 
 def ports_as(ports: list[PortBinding]) -> dict[str, Any]:
     """The columns to write for these ports."""
-    return {"ports": msgspec.to_builtins(ports), "ports_revision": servers.c.ports_revision + 1}
+    return {"ports": msgspec.to_builtins(ports), "ports_revision": ONE_MORE}
 
 
 def replace_ports(connection: Connection, server_id: str, revision: int, ports: list[PortBinding]) -> bool:
     """Write the server's ports if nobody did since `revision`; whether that was so."""
-    unchanged = (servers.c.id == server_id, servers.c.ports_revision == revision, servers.c.deleted_at.is_(None))
-    return connection.execute(servers.update().where(*unchanged).values(**ports_as(ports))).rowcount > 0
+    told = msgspec.to_builtins(ports)
+    return _REPLACE_PORTS.change(connection, server=server_id, seen=revision, told=told) > 0
 
 
 def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
@@ -438,19 +446,12 @@ def connect_devices(connection: Connection, server_id: str, connected: list[Bloc
 def unplace(connection: Connection, server_id: str) -> None:
     """No host has the server, so it has no addresses."""
     values = {"host": "", "node": "", "availability_zone": "", **ports_as([])}
-    connection.execute(servers.update().where(servers.c.id == server_id).values(**values))
+    update(connection, servers, {"id": server_id}, values)
 
 
 def host_of(connection: Connection, server_id: str) -> str:
     """The host that has the server; "" when none has."""
     return _HOST.scalar(connection, server=server_id) or ""
-
-
-def unfinished_operations(connection: Connection, server_id: str) -> list[tuple[str, str]]:
-    """(id, kind) of the operations on a server that have not ended, stuck ones too."""
-    o = journal.operations.c
-    found = sa.select(o.id, o.kind).where(o.resource_id == server_id, o.state.in_((*UNFINISHED, "superseded")))
-    return [(row[0], row[1]) for row in connection.execute(found.order_by(o.created_at))]
 
 
 def may_hold_room(connection: Connection, server_id: str) -> bool:
@@ -468,7 +469,7 @@ def hide(connection: Connection, server_id: str, operation_id: str, now: datetim
 
 def end_deleted(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:
     """Deleted: the record stays for lists that ask for changes, without anything that it held."""
-    kept = connection.scalar(sa.select(servers.c.deleted_at).where(servers.c.id == server_id)) or now
+    kept = _DELETED_AT.scalar(connection, server=server_id) or now
     values = {"vm_state": states.DELETED, "deleted_at": kept, "terminated_at": kept, "task_state": ""}
     values |= {"operation_id": "", **ports_as([]), "user_data": "", "power_state": "nostate", "locked": False}
     owned(connection, server_id, operation_id, now, values)

@@ -14,6 +14,8 @@ from kilonova.compute.contract import GroupSpec
 from kilonova.compute.quota import store as quota
 from kilonova.compute.schema import metadata
 from kilonova.compute.server.store import servers
+from kilonova.db import statements
+from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
 
 AFFINITY, ANTI_AFFINITY = "affinity", "anti-affinity"
@@ -117,10 +119,13 @@ def join(connection: Connection, group_id: str, project_id: str, server_id: str)
 
 def leave(connection: Connection, server_id: str) -> None:
     """The server is a member of none."""
-    connection.execute(members.delete().where(members.c.server_id == server_id))
+    statements.delete(connection, members, server_id=server_id)
 
 
 # ── where its servers are
+
+
+_GROUP_OF = Statement(sa.select(members.c.group_id).where(members.c.server_id == sa.bindparam("server")))
 
 
 def spec_of(connection: Connection, server_id: str, *, lock: bool = False) -> GroupSpec | None:
@@ -128,8 +133,8 @@ def spec_of(connection: Connection, server_id: str, *, lock: bool = False) -> Gr
 
     With `lock` nobody else places a member until the unit ends.
     """
-    mine = sa.select(members.c.group_id).where(members.c.server_id == server_id).scalar_subquery()
-    return _spec(connection, mine, server_id, lock=lock)
+    group_id = _GROUP_OF.scalar(connection, server=server_id)
+    return None if group_id is None else _spec(connection, group_id, server_id, lock=lock)
 
 
 def spec_of_group(connection: Connection, group_id: str) -> GroupSpec | None:
@@ -137,7 +142,7 @@ def spec_of_group(connection: Connection, group_id: str) -> GroupSpec | None:
     return _spec(connection, group_id, "", lock=False)
 
 
-def _spec(connection: Connection, group_id: object, but: str, *, lock: bool) -> GroupSpec | None:
+def _spec(connection: Connection, group_id: str, but: str, *, lock: bool) -> GroupSpec | None:
     found = sa.select(groups.c.id, groups.c.policy, groups.c.max_server_per_host).where(groups.c.id == group_id)
     row = connection.execute(found.with_for_update() if lock else found).first()
     if row is None:

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import Statement, insert_all
 from kilonova.placement.change import store as changes
 from kilonova.placement.provider import store as providers
 from kilonova.placement.schema import allocation, consumer, inventory
@@ -55,40 +56,57 @@ class Book(msgspec.Struct, frozen=True):
 
 _CONSUMER = tuple(consumer.c[name] for name in Consumer.__struct_fields__)
 _BOOK = tuple(inventory.c[name] for name in Book.__struct_fields__)
-_USE = (
+_IDS: sa.BindParameter[list[str]] = sa.bindparam("ids", expanding=True)
+_CONSUMERS = sa.select(*_CONSUMER).where(consumer.c.id.in_(_IDS)).order_by(consumer.c.id)
+_FIND, _LOCK = Statement(_CONSUMERS), Statement(_CONSUMERS.with_for_update())
+_HELD = Statement(
+    sa.select(allocation.c.consumer_id, allocation.c.provider_id, allocation.c.resource_class, allocation.c.used).where(
+        allocation.c.consumer_id.in_(_IDS)
+    )
+)
+_BOOKS = Statement(
+    sa.select(inventory.c.provider_id, inventory.c.resource_class, *_BOOK).where(inventory.c.provider_id.in_(_IDS))
+)
+_USE = Statement(
     sa.update(inventory)
     .where(inventory.c.provider_id == sa.bindparam("at"), inventory.c.resource_class == sa.bindparam("of"))
-    .values(used=sa.bindparam("now_used"))
+    .values(used=sa.bindparam("now_used", type_=inventory.c.used.type))
 )
-_LET_GO = sa.delete(allocation).where(
-    allocation.c.consumer_id == sa.bindparam("by"),
-    allocation.c.provider_id == sa.bindparam("at"),
-    allocation.c.resource_class == sa.bindparam("of"),
+_LET_GO = Statement(
+    sa.delete(allocation).where(
+        allocation.c.consumer_id == sa.bindparam("by"),
+        allocation.c.provider_id == sa.bindparam("at"),
+        allocation.c.resource_class == sa.bindparam("of"),
+    )
 )
-_UPDATE_CONSUMER = (
+_UPDATE_CONSUMER = Statement(
     sa.update(consumer)
     .where(consumer.c.id == sa.bindparam("by"))
-    .values({name: sa.bindparam(f"new_{name}") for name in Consumer.__struct_fields__ if name != "id"})
+    .values(
+        {
+            name: sa.bindparam(f"new_{name}", type_=consumer.c[name].type)
+            for name in Consumer.__struct_fields__
+            if name != "id"
+        }
+    )
 )
+_FORGET = Statement(sa.delete(consumer).where(consumer.c.id.in_(_IDS)))
 
 
 def consumers(connection: Connection, ids: Iterable[str], *, lock: bool = False) -> dict[str, Consumer]:
     """Those that exist, by id."""
     found: dict[str, Consumer] = {}
     for some in _parts(ids):
-        query = sa.select(*_CONSUMER).where(consumer.c.id.in_(some)).order_by(consumer.c.id)
-        rows = connection.execute(query.with_for_update() if lock else query).all()
+        rows = (_LOCK if lock else _FIND).all(connection, ids=some)
         found |= {row[0]: Consumer(*row) for row in rows}
     return found
 
 
 def held(connection: Connection, owners: Iterable[str]) -> Rows:
     """What consumers hold."""
-    columns = (allocation.c.consumer_id, allocation.c.provider_id, allocation.c.resource_class, allocation.c.used)
     found: Rows = {}
     for some in _parts(owners):
-        rows = connection.execute(sa.select(*columns).where(allocation.c.consumer_id.in_(some))).all()
-        found |= {(row[0], row[1], row[2]): row[3] for row in rows}
+        found |= {(row[0], row[1], row[2]): row[3] for row in _HELD.all(connection, ids=some)}
     return found
 
 
@@ -96,9 +114,7 @@ def books(connection: Connection, provider_ids: Iterable[str]) -> dict[Key, Book
     """All inventories of providers."""
     found: dict[Key, Book] = {}
     for some in _parts(provider_ids):
-        query = sa.select(inventory.c.provider_id, inventory.c.resource_class, *_BOOK)
-        rows = connection.execute(query.where(inventory.c.provider_id.in_(some))).all()
-        found |= {(row[0], row[1]): Book(*row[2:]) for row in rows}
+        found |= {(row[0], row[1]): Book(*row[2:]) for row in _BOOKS.all(connection, ids=some)}
     return found
 
 
@@ -106,22 +122,21 @@ def write(connection: Connection, before: Rows, after: Rows) -> None:
     """`after` is held in place of `before`."""
     gone = sorted(key for key, used in before.items() if after.get(key) != used)
     if gone:
-        connection.execute(_LET_GO, [{"by": by, "at": at, "of": of} for by, at, of in gone])
+        _LET_GO.change_each(connection, [{"by": by, "at": at, "of": of} for by, at, of in gone])
     new = [(*key, used) for key, used in after.items() if before.get(key) != used]
-    if new:
-        names = ("consumer_id", "provider_id", "resource_class", "used")
-        connection.execute(sa.insert(allocation), [dict(zip(names, row, strict=True)) for row in new])
+    names = ("consumer_id", "provider_id", "resource_class", "used")
+    insert_all(connection, allocation, [dict(zip(names, row, strict=True)) for row in new])
 
 
 def write_consumers(connection: Connection, new: list[Consumer], known: list[Consumer], gone: list[str]) -> None:
     """Make new consumers, change known ones, forget those that hold nothing any more."""
     for some in _parts(gone):
-        connection.execute(sa.delete(consumer).where(consumer.c.id.in_(some)))
+        _FORGET.change(connection, ids=some)
     if new:
         with met_another("consumer generation conflict - another request made the consumer at the same time"):
-            connection.execute(sa.insert(consumer), [msgspec.structs.asdict(one) for one in new])
+            insert_all(connection, consumer, [msgspec.structs.asdict(one) for one in new])
     if known:
-        connection.execute(_UPDATE_CONSUMER, [_renamed(one) for one in known])
+        _UPDATE_CONSUMER.change_each(connection, [_renamed(one) for one in known])
 
 
 def use(
@@ -137,7 +152,7 @@ def use(
     """
     if used:
         rows = [{"at": at, "of": of, "now_used": amount} for (at, of), amount in sorted(used.items())]
-        connection.execute(_USE, rows)
+        _USE.change_each(connection, rows)
     latest: dict[str, tuple[int, dict[str, int]]] = {
         id_: (one.generation + (id_ in taken_of), {}) for id_, one in locked.items()
     }

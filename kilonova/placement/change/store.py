@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import invalid
+from kilonova.db.statements import Statement, insert_numbered
 from kilonova.placement.contract import Changes, Inventory, ProviderBooks, Used
 from kilonova.placement.schema import change, inventory, provider, provider_aggregate, provider_trait
 
@@ -73,10 +74,18 @@ def record(
     entries += [(id_, generation, amounts) for id_, (generation, amounts) in sorted((used or {}).items())]
     if not entries:
         return
-    made = connection.execute(sa.insert(change).values(body=msgspec.json.encode(entries).decode()))
-    number = made.inserted_primary_key[0] if made.inserted_primary_key else 0
+    number = insert_numbered(connection, change, {"body": msgspec.json.encode(entries).decode()})
     if number % PRUNED_EVERY == 0:
         connection.execute(sa.delete(change).where(change.c.sequence <= number - KEPT))
+
+
+_NUMBER = change.c.sequence
+_SEEN: sa.BindParameter[int] = sa.bindparam("seen")
+_SINCE = Statement(
+    sa.select(_NUMBER, sa.case((_NUMBER == _SEEN, ""), else_=change.c.body))
+    .where(sa.or_(_NUMBER >= _SEEN, _NUMBER.in_(sa.bindparam("gaps", expanding=True))))
+    .order_by(_NUMBER)
+)
 
 
 def since(connection: Connection, position: str, now: datetime) -> Changes:
@@ -84,10 +93,7 @@ def since(connection: Connection, position: str, now: datetime) -> Changes:
     if not position:
         return _everything(connection, now)
     at = Position.parse(position)
-    number = change.c.sequence
-    body = sa.case((number == at.seen, ""), else_=change.c.body)
-    wanted = sa.or_(number >= at.seen, number.in_([n for n, _ in at.gaps])) if at.gaps else number >= at.seen
-    rows = connection.execute(sa.select(number, body).where(wanted).order_by(number)).all()
+    rows = _SINCE.all(connection, seen=at.seen, gaps=[n for n, _ in at.gaps])
     if at.seen and not any(row[0] == at.seen for row in rows):
         return _everything(connection, now)
     rows = [row for row in rows if row[0] != at.seen]

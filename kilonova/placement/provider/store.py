@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, invalid, not_found
+from kilonova.db.statements import Statement
 from kilonova.placement.candidate.wanted import Wanted
 from kilonova.placement.change import store as changes
 from kilonova.placement.provider.matching_store import matches
@@ -46,6 +47,15 @@ _COLUMNS = (
 )
 
 
+_THESE = provider.c.id.in_(sa.bindparam("ids", expanding=True))
+_LOCKED = Statement(sa.select(*_COLUMNS).where(_THESE).order_by(provider.c.id).with_for_update())
+_RAISE = Statement(
+    sa.update(provider)
+    .where(_THESE)
+    .values(generation=provider.c.generation + 1, updated_at=sa.bindparam("now", type_=provider.c.updated_at.type))
+)
+
+
 def missing(provider_id: str) -> Fault:
     """404 for a provider."""
     return not_found("Resource provider", provider_id[:64])
@@ -70,8 +80,8 @@ def locked(connection: Connection, provider_ids: Iterable[str]) -> dict[str, Pro
     ids = sorted(provider_ids)
     found: dict[str, Provider] = {}
     for start in range(0, len(ids), _AT_ONCE):
-        query = sa.select(*_COLUMNS).where(provider.c.id.in_(ids[start : start + _AT_ONCE])).order_by(provider.c.id)
-        found |= {row[0]: Provider(*row) for row in connection.execute(query.with_for_update()).all()}
+        rows = _LOCKED.all(connection, ids=ids[start : start + _AT_ONCE])
+        found |= {row[0]: Provider(*row) for row in rows}
     return found
 
 
@@ -95,8 +105,7 @@ def bump(connection: Connection, provider_ids: Iterable[str], now: datetime) -> 
 def raise_generation(connection: Connection, provider_ids: list[str], now: datetime) -> None:
     """The next generation of providers that this unit has locked; mirrors are told by the caller."""
     for start in range(0, len(provider_ids), _AT_ONCE):
-        query = sa.update(provider).where(provider.c.id.in_(provider_ids[start : start + _AT_ONCE]))
-        connection.execute(query.values(generation=provider.c.generation + 1, updated_at=now))
+        _RAISE.change(connection, ids=provider_ids[start : start + _AT_ONCE], now=now)
 
 
 def matching(connection: Connection, wanted: Wanted, name: str | None, provider_id: str | None) -> list[Provider]:

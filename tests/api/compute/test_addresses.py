@@ -13,6 +13,7 @@ from kilonova.compute.flavor import store as flavors
 from kilonova.compute.flavor.store import Flavor
 from kilonova.compute.reconcile import addresses
 from kilonova.compute.server import store
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.network.client import NetworkClient
 from kilonova.network.contract import PortRequest, ServerNics
@@ -99,7 +100,7 @@ async def _server(town: Town) -> str:
     body = {"name": "s", "flavorRef": "1", "imageRef": IMAGE, "networks": [{"uuid": network_id}]}
     answer = await town.compute.as_("member", VERSION).post("/v2.1/servers", {"server": body}, 202)
     server_id = str(answer["server"]["id"])
-    [(operation_id, _)] = await compute.db.read(store.unfinished_operations, server_id)
+    [(operation_id, _)] = await compute.db.read(unfinished_operations, server_id)
     await compute.db.write(store.place, server_id, operation_id, ("node1", "node1", "nova"))
     nics = ServerNics(server_id, "s", PROJECT, "nova", "node1", (PortRequest(network_id=network_id),), ("default",))
     ports = await compute.peers.networks.bind("served", "op/bind", nics)
