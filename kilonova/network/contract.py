@@ -124,6 +124,13 @@ class DhcpHost(msgspec.Struct, frozen=True):
     options: tuple[tuple[str, str], ...] = ()
 
 
+class Lease(msgspec.Struct, frozen=True):
+    """A fixed lease, with the network whose DHCP server gives it."""
+
+    network_id: str
+    host: DhcpHost
+
+
 class WantedDhcp(msgspec.Struct, frozen=True):
     """A DHCP server for one network. Metadata is reached at 169.254.169.254 in it when no router serves it."""
 
@@ -198,6 +205,11 @@ class Plugin(Protocol):
         ...
 
     @rpc.call(60)
+    async def wanted_leases(self, host: str, port_ids: list[str]) -> list[Lease]:
+        """What the DHCP servers of `host` say to these ports; to one that is not answered they say nothing."""
+        ...
+
+    @rpc.call(60)
     async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
         """Routers for `host`; a router asked for and not answered must go."""
         ...
@@ -238,7 +250,9 @@ class DhcpAgent(Protocol):
     """Served on `dhcp_agent.HOST`."""
 
     @rpc.cast
-    async def dhcp_changed(self, network_ids: list[str]) -> None: ...
+    async def dhcp_changed(self, network_ids: list[str], ports: dict[str, list[str]] | None = None) -> None:
+        """The DHCP servers of these networks changed: fetch and build. Of those in `ports` only these leases did."""
+        ...
 
 
 # ── what a host's machinery must be able to do; adapters: node/vswitch/linux.py, node/vswitch/fake.py

@@ -85,9 +85,11 @@ class NetworkService:
             l2: contract.L2Agent = rpc.client(contract.L2Agent, self.bus, to)
             ports, networks = changes.ports.get(host, ()), changes.members.get(host, ())
             await l2.l2_changed(sorted(ports), sorted(networks))
-        for host, network_ids in sorted(changes.dhcp.items()):
+        for host in sorted(changes.dhcp.keys() | changes.leases.keys()):
             to = Target(contract.EXCHANGE, contract.DHCP_TOPIC, host)
-            await rpc.client(contract.DhcpAgent, self.bus, to).dhcp_changed(sorted(network_ids))
+            whole = changes.dhcp.get(host, set())
+            leases = {one: sorted(ids) for one, ids in sorted(changes.leases[host].items()) if one not in whole}
+            await rpc.client(contract.DhcpAgent, self.bus, to).dhcp_changed(sorted(whole | leases.keys()), leases)
         for host, router_ids in sorted(changes.routers.items()):
             to = Target(contract.EXCHANGE, contract.L3_TOPIC, host)
             await rpc.client(contract.L3Agent, self.bus, to).routers_changed(sorted(router_ids))

@@ -15,11 +15,14 @@ _rules = schema.rules
 _groups = schema.port_groups
 
 
-def tell_dhcp(work: Work, network_id: str) -> None:
-    """The DHCP server of the network must learn something."""
+def tell_dhcp(work: Work, network_id: str, port_id: str = "") -> None:
+    """The DHCP server of the network must learn something; with a port, only what it says to that port."""
     where = {"network_id": network_id, "device_owner": "network:dhcp"}
     for host in {host for (host,) in read(work.connection, (_ports.c.host,), where) if host}:
-        work.changes.dhcp[host].add(network_id)
+        if port_id:
+            work.changes.leases[host][network_id].add(port_id)
+        else:
+            work.changes.dhcp[host].add(network_id)
 
 
 _OTHER_HOSTS = Statement(

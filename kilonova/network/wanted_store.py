@@ -185,7 +185,8 @@ def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domai
     ids = {server.network_id for server in servers}
     wanted = {port.id: port for port in wanted_ports(connection, servers)}
     subnets = _subnets(connection, ids)
-    leases = _leases(connection, list(ids)) if ids else {}
+    rows = read(connection, _TOLD, {"network_id": list(ids)}) if ids else ()
+    hosts = _leases(rows, _BY_NETWORK.all(connection, ids=list(ids)) if ids else ())
     made = []
     for server in servers:
         of_network = [subnet for subnet in subnets.values() if subnet.network_id == server.network_id]
@@ -194,7 +195,7 @@ def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domai
                 network_id=server.network_id,
                 port=wanted[server.id],
                 subnets=tuple(_wanted_subnet(subnet) for subnet in of_network),
-                hosts=tuple(leases.get(server.network_id, ())),
+                hosts=tuple(hosts.get(server.network_id, ())),
                 domain=domain,
                 revision=server.revision,
             )
@@ -202,28 +203,33 @@ def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domai
     return made
 
 
-_ADDRESSES = Statement(
-    sa.select(_taken.c.port_id, _taken.c.address)
-    .where(_taken.c.network_id.in_(sa.bindparam("networks", expanding=True)))
-    .order_by(_taken.c.place, _taken.c.address)
-)
+_ADDRESSES = sa.select(_taken.c.port_id, _taken.c.address).order_by(_taken.c.place, _taken.c.address)
+_BY_NETWORK = Statement(_ADDRESSES.where(_taken.c.network_id.in_(sa.bindparam("ids", expanding=True))))
+_BY_PORT = Statement(_ADDRESSES.where(_taken.c.port_id.in_(sa.bindparam("ids", expanding=True))))
+_TOLD = tuple(_ports.c[name] for name in ("id", "network_id", "device_owner", "mac", "dns_name", "dhcp_options"))
 
 
-def _leases(connection: Connection, network_ids: list[str]) -> dict[str, list[contract.DhcpHost]]:
+def leases(connection: Connection, host: str, port_ids: list[str]) -> list[contract.Lease]:
+    """What DHCP servers of the host say to these ports, and only to those that are on their networks."""
+    found = _leases(read(connection, _TOLD, {"id": port_ids}), _BY_PORT.all(connection, ids=port_ids))
+    served = {"host": host, "device_owner": "network:dhcp", "network_id": list(found)}
+    networks = sorted({id_ for (id_,) in read(connection, (_ports.c.network_id,), served)}) if found else []
+    return [contract.Lease(id_, one) for id_ in networks for one in found[id_]]
+
+
+def _leases(rows: Iterable[Any], addresses: Iterable[Any]) -> dict[str, list[contract.DhcpHost]]:
     """Network id → what its DHCP server says to whom. A network may have thousands: whole ports would be dear."""
-    addresses: dict[str, list[str]] = {}
-    for port_id, address in _ADDRESSES.all(connection, networks=network_ids):
-        addresses.setdefault(port_id, []).append(address)
-    leases: dict[str, list[contract.DhcpHost]] = {}
-    c = _ports.c
-    columns = (c.id, c.network_id, c.device_owner, c.mac, c.dns_name, c.dhcp_options)
-    for id_, network_id, owner, mac, name, options in read(connection, columns, {"network_id": network_ids}):
-        if owner in ("network:floatingip", "network:dhcp") or not (held := addresses.get(id_)):
+    held: dict[str, list[str]] = {}
+    for port_id, address in addresses:
+        held.setdefault(port_id, []).append(address)
+    made: dict[str, list[contract.DhcpHost]] = {}
+    for id_, network_id, owner, mac, name, options in rows:
+        if owner in ("network:floatingip", "network:dhcp") or not (mine := held.get(id_)):
             continue
-        hostname = name or "host-" + held[0].replace(".", "-").replace(":", "-")
+        hostname = name or "host-" + mine[0].replace(".", "-").replace(":", "-")
         told = tuple((str(option), str(value)) for option, value, _ in options)
-        leases.setdefault(network_id, []).append(contract.DhcpHost(id_, mac, tuple(held), hostname, told))
-    return leases
+        made.setdefault(network_id, []).append(contract.DhcpHost(id_, mac, tuple(mine), hostname, told))
+    return made
 
 
 def _wanted_subnet(subnet: Subnet) -> contract.WantedSubnet:

@@ -26,6 +26,7 @@ class Changes:
     ports: Told = field(default_factory=_told)
     members: Told = field(default_factory=_told)  # networks whose VTEPs or groups changed for that host
     dhcp: Told = field(default_factory=_told)
+    leases: defaultdict[str, Told] = field(default_factory=lambda: defaultdict(_told))  # host → network → ports
     routers: Told = field(default_factory=_told)
     events: bool = False  # compute has something to hear: the outbox holds it
 

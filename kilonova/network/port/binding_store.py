@@ -63,7 +63,7 @@ def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> N
     """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
     that send it frames, and hosts that filter by a group it is in."""
     if not port.device_owner.startswith("network:floatingip"):
-        told_store.tell_dhcp(work, port.network_id)
+        told_store.tell_dhcp(work, port.network_id, "" if port.device_owner == "network:dhcp" else port.id)
     if not port.host and not old_host:
         return
     for host in {port.host, old_host} - {""}:

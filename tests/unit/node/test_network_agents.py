@@ -13,7 +13,16 @@ from kilonova.base.world import LiveWorld
 from kilonova.bus import rpc
 from kilonova.bus.contract import Handler, Message, Target
 from kilonova.network import contract
-from kilonova.network.contract import AgentReport, Segment, WantedDhcp, WantedL2, WantedPort, WantedRouter
+from kilonova.network.contract import (
+    AgentReport,
+    DhcpHost,
+    Lease,
+    Segment,
+    WantedDhcp,
+    WantedL2,
+    WantedPort,
+    WantedRouter,
+)
 from kilonova.node.agents.dhcp import DhcpAgent
 from kilonova.node.agents.frame import AgentSettings
 from kilonova.node.agents.l2 import L2Agent
@@ -54,6 +63,7 @@ class Network:
     def __init__(self) -> None:
         self.ports: dict[str, WantedPort] = {}
         self.asked: list[tuple[Any, Any]] = []
+        self.dhcp_asked: list[Any] = []
         self.up: set[str] = set()
         self.failures: list[str] = []
         self.reports: list[AgentReport] = []
@@ -72,8 +82,15 @@ class Network:
         return WantedL2(ports=tuple(self.ports[id_] for id_ in port_ids if id_ in self.ports), gone_ports=gone)
 
     async def wanted_dhcp(self, host: str, network_ids: list[str] | None) -> list[WantedDhcp]:
+        self.dhcp_asked.append(network_ids)
         nets = sorted({port.network_id for port in self.ports.values()})
-        return [WantedDhcp(n, port(f"dhcp-{n}"), (), ()) for n in nets if network_ids is None or n in network_ids]
+        leases = tuple(DhcpHost(id_, one.mac, ("10.0.0.9",), id_) for id_, one in self.ports.items())
+        return [WantedDhcp(n, port(f"dhcp-{n}"), (), leases) for n in nets if network_ids is None or n in network_ids]
+
+    async def wanted_leases(self, host: str, port_ids: list[str]) -> list[Lease]:
+        self._fail("wanted_leases")
+        found = [self.ports[id_] for id_ in port_ids if id_ in self.ports]
+        return [Lease(one.network_id, DhcpHost(one.id, one.mac, ("10.0.0.9",), one.id)) for one in found]
 
     async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
         return [WantedRouter(id_, True, ()) for id_ in ("r1", "r2") if router_ids is None or id_ == "r1"]
@@ -190,6 +207,31 @@ async def test_l3_and_dhcp_drop_what_was_asked_for_and_not_answered(
     await until(lambda: not servers.servers and set(routers.routers) == {"r1"})
     await dhcp.close()
     await l3.close()
+
+
+async def test_dhcp_fetches_the_leases_that_changed_and_not_the_whole_network(
+    world: LiveWorld, bus: DirectBus, network: Network
+) -> None:
+    def told() -> set[str]:
+        return {host.port_id for server in servers.servers.values() for host in server.hosts}
+
+    network.ports = {"p1": port("p1"), "p2": port("p2")}
+    network.failures = ["wanted_leases"]
+    servers = FakeDhcpServers()
+    agent = DhcpAgent(world, bus, "h1", servers, FAST)
+    await agent.start()
+    await until(lambda: told() == {"p1", "p2"})
+
+    network.ports = {"p2": network.ports["p2"], "p3": port("p3")}
+    casts: contract.DhcpAgent = rpc.client(contract.DhcpAgent, bus, Target("neutron", "dhcp_agent", "h1"))
+    await casts.dhcp_changed(["net"], {"net": ["p1", "p3"]})
+    await until(lambda: told() == {"p2", "p3"})
+    assert network.dhcp_asked == [None], "the network was not fetched again, also after a failure"
+
+    await casts.dhcp_changed(["other"], {"other": ["p9"]})
+    await until(lambda: network.dhcp_asked == [None, ["other"]])
+    assert told() == {"p2", "p3"}, "of a network that it does not serve it asks everything, and nothing is there"
+    await agent.close()
 
 
 async def test_resync_repairs_what_no_message_told(world: LiveWorld, bus: DirectBus, network: Network) -> None:
