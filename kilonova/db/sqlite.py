@@ -34,6 +34,7 @@ from kilonova.trace.spans import current, span
 P = ParamSpec("P")
 T = TypeVar("T")
 BATCH_MAXIMUM = 64
+CHECKPOINT_COMMITS = 256  # of a file whose commits do not wait for the disk
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
@@ -61,12 +62,18 @@ def sqlite_engine(path: str, **options: Any) -> sa.Engine:
 
 
 class SqliteDatabase:
-    """One SQLite file. Must be opened and used from one running event loop."""
+    """One SQLite file. Must be opened and used from one running event loop.
+
+    Without `survives_power_cut` a commit does not wait for the disk: it outlives this process however that ends, but
+    the last ones may be gone after a power cut. For what then has nothing to say any more, as a host's ledger.
+    """
 
     dialect = "sqlite"
 
-    def __init__(self, name: str, path: Path, clock: Clock) -> None:
+    def __init__(self, name: str, path: Path, clock: Clock, *, survives_power_cut: bool = True) -> None:
         self.name = name
+        self._waits_for_disk = survives_power_cut
+        self._commits = 0
         self.path = path
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -138,11 +145,13 @@ class SqliteDatabase:
         """Take what waits and open a transaction for it, at once or, when another process holds the lock, later."""
         if self._writer is None:
             self._writer = self._engine.connect()
+            _raw(self._writer).execute("PRAGMA busy_timeout=0")
+            if not self._waits_for_disk:
+                _raw(self._writer).execute("PRAGMA synchronous=NORMAL")
+                _raw(self._writer).execute("PRAGMA wal_autocheckpoint=0")  # that does wait: see _commit
         self._batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAXIMUM))]
-        raw = _raw(self._writer)
         try:
-            raw.execute("PRAGMA busy_timeout=0")
-            raw.execute("BEGIN IMMEDIATE")
+            _raw(self._writer).execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             self._orders.put((self._begin_patiently, self._run_batch))
         else:
@@ -151,7 +160,10 @@ class SqliteDatabase:
     def _begin_patiently(self) -> None:
         raw = _raw(self._writer)
         raw.execute(f"PRAGMA busy_timeout={LOCK_PATIENCE_MILLISECONDS}")
-        raw.execute("BEGIN IMMEDIATE")
+        try:
+            raw.execute("BEGIN IMMEDIATE")
+        finally:
+            raw.execute("PRAGMA busy_timeout=0")
 
     def _run_batch(self, refused: BaseException | None) -> None:
         """Run the batch's units in the open transaction and have it committed."""
@@ -159,23 +171,31 @@ class SqliteDatabase:
             self._settle([(done, None, _operational(refused, self.path)) for _, done in self._batch])
             return
         raw = _raw(self._writer)
+        alone = len(self._batch) == 1  # what fails alone takes the transaction with it: it needs no savepoint
         outcomes: list[_Outcome] = []
         for work, done in self._batch:
-            raw.execute("SAVEPOINT unit")
             try:
+                if not alone:
+                    raw.execute("SAVEPOINT unit")
                 outcomes.append((done, work(), None))
-                raw.execute("RELEASE unit")
+                if not alone:
+                    raw.execute("RELEASE unit")
             except BaseException as error:
                 told = _operational(error, self.path)
-                if (
-                    not raw.in_transaction
-                ):  # SQLite itself rolls back when the disk is full: nothing of the batch is kept
+                if alone and raw.in_transaction:
+                    raw.execute("ROLLBACK")
+                if not raw.in_transaction:  # SQLite itself rolls back when the disk is full: nothing is kept
                     self._settle([(one, None, told) for _, one in self._batch])
                     return
                 outcomes.append((done, None, told))
                 raw.execute("ROLLBACK TO unit")
                 raw.execute("RELEASE unit")
-        self._orders.put((self._commit, partial(self._committed, outcomes)))
+        self._commits += 1
+        committed = partial(self._committed, outcomes)
+        if self._waits_for_disk or self._commits % CHECKPOINT_COMMITS == 0:
+            self._orders.put((self._commit, committed))
+        else:
+            committed(_failure_of(self._commit))
 
     def _commit(self) -> None:
         raw = _raw(self._writer)
@@ -185,6 +205,8 @@ class SqliteDatabase:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
+        if not self._waits_for_disk and self._commits % CHECKPOINT_COMMITS == 0:
+            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _committed(self, outcomes: list[_Outcome], failed: BaseException | None) -> None:
         if failed is not None:
@@ -209,11 +231,7 @@ class SqliteDatabase:
     def _commit_forever(self) -> None:
         while (order := self._orders.get()) is not None:
             act, then = order
-            failed: BaseException | None = None
-            try:
-                act()
-            except BaseException as error:  # the edge of the thread: it is told to every caller of the batch
-                failed = error
+            failed = _failure_of(act)
             try:
                 self._loop.call_soon_threadsafe(then, failed)
             except RuntimeError:  # the loop is gone: nobody waits any more
@@ -232,6 +250,15 @@ class SqliteDatabase:
             if connection is not None:
                 connection.close()
         self._engine.dispose()
+
+
+def _failure_of(act: Callable[[], None]) -> BaseException | None:
+    """What doing it raised: it is told to every caller of the batch."""
+    try:
+        act()
+    except BaseException as error:
+        return error
+    return None
 
 
 def _raw(connection: Connection | None) -> Any:

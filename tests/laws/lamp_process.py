@@ -159,7 +159,7 @@ async def act(part: Part) -> None:
     directory = Path(part.directory)
     bus = DeadlyBus(world, [part.broker_url], f"room.{part.name}", DerivedKeys(SECRET))
     bus.directory = directory
-    ledger = SqliteDatabase("ledger", directory / "ledger.sqlite", world.clock)
+    ledger = SqliteDatabase("ledger", directory / "ledger.sqlite", world.clock, survives_power_cut=False)
     room: Any = MachineRoom(world, directory, part.work_seconds)
     server = StepServer(world, bus, ledger, lamp.LampHost, room, progress_seconds=0.4)
     await server.start(part.name)

@@ -111,7 +111,7 @@ class Ground(ABC):
     def ledger(self, name: str) -> SqliteDatabase:
         """An agent's own ledger, on this machine's disk wherever the services keep theirs."""
         path = self.directory / "db" / f"ledger-{name}.sqlite"
-        return SqliteDatabase(f"ledger-{name}", path, self.world.clock)
+        return SqliteDatabase(f"ledger-{name}", path, self.world.clock, survives_power_cut=False)
 
     def compute_settings(self) -> ComputeSettings:
         """Compute's settings with where consoles are and the metadata secret."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sqlalchemy import Connection
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind, conflict
 from kilonova.db.database import DatabaseAway
-from kilonova.db.sqlite import SqliteDatabase
+from kilonova.db.sqlite import CHECKPOINT_COMMITS, SqliteDatabase
 
 metadata = sa.MetaData()
 parent = sa.Table("parent", metadata, sa.Column("id", sa.Integer, primary_key=True))
@@ -26,9 +28,9 @@ child = sa.Table(
 )
 
 
-@pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[SqliteDatabase]:
-    made = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+@pytest.fixture(params=[True, False], ids=["survives a power cut", "does not"])
+async def db(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SqliteDatabase]:
+    made = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock(), survives_power_cut=request.param)
     await made.write(metadata.create_all)
     yield made
     await made.close()
@@ -59,6 +61,55 @@ async def test_a_unit_that_fails_is_rolled_back_alone(db: SqliteDatabase) -> Non
     kept = [number for number in range(1, 31) if number % 3]
     assert [one for one in outcomes if not isinstance(one, Fault)] == kept
     assert await db.read(everything) == kept
+
+
+async def test_a_unit_that_fails_with_nobody_beside_it_leaves_nothing_and_the_next_is_kept(db: SqliteDatabase) -> None:
+    for number in range(1, 5):
+        if number % 2:
+            with pytest.raises(Fault, match="may not be"):
+                await db.write(add_and_fail, number)
+        else:
+            await db.write(add, number)
+    assert await db.read(everything) == [2, 4]
+
+
+async def test_the_log_of_commits_that_do_not_wait_for_the_disk_does_not_grow_for_ever(tmp_path: Path) -> None:
+    db = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock(), survives_power_cut=False)
+    await db.write(metadata.create_all)
+    log = tmp_path / "test.sqlite-wal"
+    for number in range(CHECKPOINT_COMMITS):
+        await db.write(add, number)
+    once = log.stat().st_size
+    for number in range(CHECKPOINT_COMMITS, 4 * CHECKPOINT_COMMITS):
+        await db.write(add, number)
+    assert log.stat().st_size < 2 * once
+    await db.close()
+
+
+_WRITER = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from kilonova.base.clock import SystemClock
+from kilonova.db.sqlite import SqliteDatabase
+
+async def main():
+    db = SqliteDatabase("test", Path(sys.argv[1]), SystemClock(), survives_power_cut=False)
+    await db.write(lambda connection: connection.exec_driver_sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)"))
+    for number in range(5):
+        await db.write(lambda connection: connection.exec_driver_sql(f"INSERT INTO parent VALUES ({number})"))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_committed_outlives_a_process_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "killed.sqlite"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", _WRITER, str(path))
+    assert await process.wait() == -signal.SIGKILL
+    left = SqliteDatabase("test", path, SystemClock())
+    assert await left.read(everything) == [0, 1, 2, 3, 4]
+    await left.close()
 
 
 async def test_a_commit_that_fails_fails_every_unit_in_it(db: SqliteDatabase) -> None:
