@@ -1,32 +1,35 @@
-"""A page of servers as bytes. How a server looks is remembered by everything that its look is made of: the row as the
-driver gave it, what stands beside it, who looks, and the microversion. So nothing remembered can be out of date.
+"""Servers as bytes: a page of them, or one. How a server looks is remembered by everything that its look is made of:
+the row as the driver gave it, what stands beside it, who looks, and the microversion. So nothing remembered can be out
+of date.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.engine import Dialect
 
 from kilonova.compute.host import store as hosts
 from kilonova.compute.server import views
 from kilonova.compute.server.listing_store import Filters, as_text, beside, narrowed_page
-from kilonova.compute.server.store import ServerFault, as_server, servers
+from kilonova.compute.server.store import ServerFault, as_server, no_such, servers
 from kilonova.db.database import bulky, says
 from kilonova.db.listing import Page
-from kilonova.db.statements import conversions
+from kilonova.db.statements import Statement, conversions
 
 REMEMBERED = 4000
-_ID, _HOST = list(servers.c).index(servers.c.id), list(servers.c).index(servers.c.host)
+_ID, _HOST, _PROJECT, _USER = (servers.c.keys().index(name) for name in ("id", "host", "project_id", "user_id"))
 _JSON = [place for place, column in enumerate(servers.c) if isinstance(column.type, sa.JSON)]
 _encode = msgspec.json.Encoder().encode
 
 Drawn = tuple[str, msgspec.Raw]
+Draw = Callable[[views.Version, views.Shown], dict[str, Any]]
 Beside = tuple[tuple[str, ...], tuple[tuple[str, bool], ...], ServerFault | None, bool]  # …, whether its host is up
 
 
@@ -42,17 +45,70 @@ def page_in_bytes(
     ids = [row[_ID] for row in rows]
     tagged, volumes, failed, _ = beside(connection, ids)
     alive = hosts.alive(connection, since)
-    convert = conversions(tuple(as_text()), connection.dialect) if raw else ()
-    entry = _remembered if raw else _entry  # server databases hand JSON over as objects, which nothing can be found by
+    convert = _conversions(connection.dialect) if raw else ()
     made = []
     for id_, row in zip(ids, rows, strict=True):
         known = (tuple(tagged.get(id_, ())), tuple(volumes.get(id_, ())), failed.get(id_), row[_HOST] in alive)
-        made.append((id_, entry(row, convert, known, eyes, version)))
+        made.append((id_, Kept(row, convert, known).drawn(views.detail, eyes, version)))
     return made
 
 
+_NOT_DELETED = (servers.c.id == sa.bindparam("id"), servers.c.deleted_at.is_(None))
+_ONE_AS_TEXT = Statement(sa.select(*as_text()).where(*_NOT_DELETED))
+
+
+@says("servers: read one")
+def one_as_kept(connection: Connection, server_id: str, since: datetime) -> Kept:
+    """The server as its row has it, with what stands beside it; NOT_FOUND when there is none."""
+    sqlite = connection.dialect.name == "sqlite"
+    rows = (_ONE_AS_TEXT.as_stored if sqlite else _ONE_AS_TEXT.all)(connection, id=server_id)
+    if not rows:
+        raise no_such(server_id)
+    tagged, volumes, failed, _ = beside(connection, [server_id])
+    is_up = rows[0][_HOST] in hosts.alive(connection, since)
+    known = (tuple(tagged.get(server_id, ())), tuple(volumes.get(server_id, ())), failed.get(server_id), is_up)
+    return Kept(rows[0], _conversions(connection.dialect) if sqlite else (), known)
+
+
+@cache
+def _conversions(dialect: Dialect) -> tuple[tuple[int, Any], ...]:
+    return conversions(tuple(as_text()), dialect)
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """A server's row as the database holds it, how it is read, and what stands beside it."""
+
+    row: tuple[Any, ...]
+    convert: tuple[tuple[int, Any], ...]  # empty: the database handed values over as they are
+    beside: Beside
+
+    @property
+    def id(self) -> str:
+        """The server's."""
+        return str(self.row[_ID])
+
+    @property
+    def project_id(self) -> str:
+        """Whose it is."""
+        return str(self.row[_PROJECT])
+
+    def target(self) -> dict[str, Any]:
+        """What policy rules look at."""
+        return {"project_id": self.project_id, "user_id": self.row[_USER]}
+
+    def drawn(self, draw: Draw, eyes: views.Eyes, version: views.Version) -> msgspec.Raw:
+        """How it looks. Server databases hand JSON over as objects, by which nothing can be found again."""
+        entry = _remembered if self.convert else _entry
+        return entry(self.row, self.convert, self.beside, draw, eyes, version)
+
+
 def _entry(
-    row: tuple[Any, ...], convert: tuple[tuple[int, Any], ...], known: Beside, eyes: views.Eyes, version: views.Version
+    row: tuple[Any, ...],
+    convert: tuple[tuple[int, Any], ...],
+    known: Beside,
+    draw: Draw,
+    eyes: views.Eyes,
+    version: views.Version,
 ) -> msgspec.Raw:
     values = list(row)
     for place, to in convert:
@@ -63,7 +119,7 @@ def _entry(
     tagged, volumes, fault, is_up = known
     shown = views.shown_as(as_server(values), eyes, lambda _: is_up)
     shown.tags, shown.volumes, shown.fault = list(tagged), list(volumes), fault
-    return msgspec.Raw(_encode(views.detail(version, shown)))
+    return msgspec.Raw(_encode(draw(version, shown)))
 
 
 _remembered = lru_cache(REMEMBERED)(_entry)

@@ -15,7 +15,7 @@ from kilonova.compute.server import listing_store, store, views
 from kilonova.compute.server.begin import ADMIN as IS_ADMIN
 from kilonova.compute.server.begin import load, visible
 from kilonova.compute.server.create_checks import checked_ip
-from kilonova.compute.server.detail_store import page_in_bytes
+from kilonova.compute.server.detail_store import one_as_kept, page_in_bytes
 from kilonova.compute.server.list_query import SORTABLE, filters_from
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text
 from kilonova.compute.server.store import Server
@@ -79,8 +79,13 @@ def _alive_since(compute: Compute) -> datetime:
 
 async def show(compute: Compute, request: Request[Any]) -> dict[str, Any]:
     """GET /servers/{id}."""
-    shown = await load_shown(compute, request)
-    return {"server": views.one(request.version, shown)}
+    if request.version >= (2, 100):
+        return {"server": views.one(request.version, await load_shown(compute, request))}
+    kept = await compute.db.read(one_as_kept, request.path["server_id"], _alive_since(compute))
+    visible(request, kept)
+    target = kept.target()
+    request.enforce(target)
+    return {"server": kept.drawn(views.one, eyes_of(request, target), request.version)}
 
 
 async def load_shown(compute: Compute, request: Request[Any]) -> views.Shown:
