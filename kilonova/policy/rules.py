@@ -66,6 +66,7 @@ class Policy:
             if rule.name in self._scopes:
                 raise faults.bug(f"policy rule {rule.name} is declared twice")
             self._scopes[rule.name] = rule.scopes
+        self._overrides: dict[str, Any] = {}  # those in force
         self._table = self._compiled({})
         if overrides:
             self.override(overrides)
@@ -76,7 +77,8 @@ class Policy:
         Raises INVALID, with `data["rule"]` naming the culprit, when one cannot be read or refers to what does not
         exist; then the policy stays as it was.
         """
-        self._table = self._compiled(overrides)
+        if dict(overrides) != self._overrides:
+            self._table, self._overrides = self._compiled(overrides), dict(overrides)
 
     @property
     def warnings(self) -> tuple[str, ...]:
