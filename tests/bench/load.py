@@ -65,11 +65,11 @@ class Driver:
         made = await self.ask("POST", "/compute/v2.1/servers", {"server": wanted})
         return str(made["server"]["id"])
 
-    async def boot(self, name: str) -> str:
-        """A server that is ACTIVE."""
+    async def boot(self, name: str, *, pause_seconds: float = 0.05) -> str:
+        """A server that is ACTIVE, asked for its state after every pause."""
         server_id = await self.create(name)
         while True:
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause_seconds)
             status = (await self.ask("GET", f"/compute/v2.1/servers/{server_id}"))["server"]["status"]
             if status == "ACTIVE":
                 return server_id
