@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     command("restart", "restart the control plane; guests and traffic go on", "restart")
     status = command("status", "what runs, and how it is", "status")
     status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--config", type=Path, default=None, help="of a cluster: its settings file")
     env = command("env", "print shell lines that point the openstack client here", "environment")
     env.add_argument("--member", action="store_true", help="as the member of the default project, not the admin")
     command("first-server", "boot a first server the way a user would, and show how to ssh in", "first_server")
