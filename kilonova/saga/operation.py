@@ -4,7 +4,8 @@ same transaction; `finish` is the last write. On resume the flow runs again and 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
@@ -15,7 +16,8 @@ from kilonova.base.faults import Fault
 from kilonova.base.signatures import parameters_of, result_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Target
-from kilonova.saga.journal import OperationRow, StepRow
+from kilonova.db.database import DatabaseAway
+from kilonova.saga.journal import OperationRow, Parked, StepRow
 from kilonova.trace import spans
 
 if TYPE_CHECKING:
@@ -129,10 +131,12 @@ class Operation(Generic[S]):
         if isinstance(act, HostVerb):
             row.host = act.target.host
         if known is None:
-            await self._runner.begin_step(self.row, self._kind, row, shows)
+            with _parking():
+                await self._runner.begin_step(self.row, self._kind, row, shows)
         spans.note(title, where=_where(act))
         self._seen.append(row)
-        await self._runner.perform(self.row, row, act, args, patience_seconds)
+        with _parking():
+            await self._runner.perform(self.row, row, act, args, patience_seconds)
         return cast(T, self._remembered(row, result_type))
 
     async def write(
@@ -152,12 +156,14 @@ class Operation(Generic[S]):
         row = self._new_row(title, name, index, args, undo)
         row.state = "finished"
         self._seen.append(row)
-        await self._runner.write_step(self.row, self._kind, row, unit, args, shows)
+        with _parking():
+            await self._runner.write_step(self.row, self._kind, row, unit, args, shows)
         return cast(T, self._remembered(row, result_type))
 
     async def finish(self, title: str, unit: Callable[..., Any], *args: Any) -> None:
         """The last write: the resource's end state and the operation's, in one transaction."""
-        await self._runner.finish(self.row, title, unit, args)
+        with _parking():
+            await self._runner.finish(self.row, title, unit, args)
         self.finished = True
 
     def mark(self) -> int:
@@ -166,13 +172,15 @@ class Operation(Generic[S]):
 
     async def undo_since(self, mark: int) -> None:
         """Undo the steps after `mark`, newest first: for a flow that tries the next host."""
-        for row in reversed(self._seen[mark:]):
-            await self._runner.undo_step(self.row, self._kind, row)
+        with _parking():
+            for row in reversed(self._seen[mark:]):
+                await self._runner.undo_step(self.row, self._kind, row)
         del self._seen[mark:]
 
     async def undo_superseded(self, operation_id: str) -> None:
         """Undo all of an operation that this one took the resource from."""
-        await self._runner.undo_superseded(self.row, operation_id)
+        with _parking():
+            await self._runner.undo_superseded(self.row, operation_id)
 
     def _next(self, name: str) -> tuple[StepRow | None, int]:
         index = self._counts.get(name, 0)
@@ -205,6 +213,16 @@ class Operation(Generic[S]):
             undo=described,
             undo_arity=arity,
         )
+
+
+@contextmanager
+def _parking() -> Iterator[None]:
+    """Our own database being away is no failure of the step: a flow that catches Faults, to try the next host, must
+    not take it for one and undo what stands."""
+    try:
+        yield
+    except DatabaseAway as away:
+        raise Parked(f"the database: {away!r}") from away
 
 
 def describe_undo(undo: Callable[..., Awaitable[Any]] | None) -> tuple[str, int]:

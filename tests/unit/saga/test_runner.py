@@ -253,6 +253,36 @@ def test_undo_since_leaves_what_came_before_and_the_flow_goes_on() -> None:
     run(main(), 1)
 
 
+def test_a_database_that_is_away_is_no_refusal_by_a_host() -> None:
+    """PostgreSQL killed amid builds left active servers without guests: flows took its absence for a host's refusal and
+    destroyed what ran; resumed, they heard from the host that it had been started."""
+    away = [DatabaseAway.of(unavailable("The cloud's database does not answer."))]
+
+    def end(connection: Connection) -> None:
+        if away:
+            raise away.pop()
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        for host in ("node1", "node2"):
+            mark = op.mark()
+            try:
+                await op.step("a start", take, f"start {host}", undo=give_back)
+                await op.finish("done", end)
+                return
+            except Fault:
+                await op.undo_since(mark)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        id_ = await bench.begin()
+        bench.runner()[1].start()
+        await bench.api.clock.sleep(60)
+        assert (await bench.row(id_)).state == "done"
+        assert set(bench.diary.lines) == {"take start node1"}
+
+    run(main(), 1)
+
+
 def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_crash() -> None:
     """A flow that went on to the next host must not, resumed, believe that the first one did it."""
     worlds: list[SimWorld] = []
