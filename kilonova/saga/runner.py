@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 UNDO_TRIES = 3
+RENEWED_TOGETHER = 25  # leases in one transaction: it must not meet the steps of hundreds of operations
 UNDOABLE = ("finished", "running", "failed")
 
 
@@ -168,10 +169,11 @@ class Runner(Generic[S]):
         while True:
             await self.world.clock.sleep(self.journal.lease_seconds / 3)
             try:
-                if held := dict(self._held):
-                    for lost in await self.db.write(self._renew, held):
+                held = dict(self._held)
+                while some := {one: held.pop(one) for one in list(held)[:RENEWED_TOGETHER]}:
+                    for lost in await self.db.write(self._renew, some):
                         task = self._tasks.get(lost)
-                        if task is not None and self._held.get(lost) == held[lost]:  # not ended, or begun anew, since
+                        if task is not None and self._held.get(lost) == some[lost]:  # not ended, or begun anew, since
                             task.cancel()
             except Exception as error:  # as above
                 log.warning("saga renew failed: %r", error)
