@@ -35,6 +35,11 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Message)
 
 
+def is_agent(sender: str) -> bool:
+    """Whether the sender of a message runs on a host: it speaks for itself, and must not be taken for a driver."""
+    return sender.partition(".")[0] in AGENT_TYPES
+
+
 class DerivedKeys(Mapping[str, bytes]):
     """Every key of a deployment, each derived from one secret; only the control plane may hold it."""
 
@@ -121,7 +126,7 @@ def kept_seconds(message: Message) -> float:
 
 def key_name(message: Message) -> str:
     """The name of the key that both ends of `message` hold."""
-    if message.sender.partition(".")[0] in AGENT_TYPES:
+    if is_agent(message.sender):
         return message.sender
     if message.type in AGENT_TYPES:
         return f"{message.type}.{message.host}" if message.host else message.type

@@ -16,7 +16,7 @@ from kilonova.cli.ca import expiring
 from kilonova.cli.compose.cluster_ground import ClusterGround
 from kilonova.cli.encryption import plain_connections
 from kilonova.cli.settings import CloudSettings, ClusterSettings, read_settings
-from kilonova.cli.state import State, secrets_of
+from kilonova.cli.state import State, is_loopback, secrets_of
 from kilonova.cli.status import ask_admin
 from kilonova.compute.schema import journal as server_journal
 from kilonova.image.schema import journal as image_journal
@@ -66,8 +66,11 @@ def _cloud(state: State) -> int:
         print(f"cloud    {problem}")
     if seen["stuck"]:
         print(f"cloud    {seen['stuck']} operation(s) are stuck: an undo keeps failing; they are tried again")
+    listen = state.choices().listen
+    if open_ := not is_loopback(listen.rpartition(":")[0]):
+        print(f"tls      {listen} is not encrypted, and other machines reach it: put a proxy with TLS there")
     print(f"cloud    process {pid}, {seen['memory_mb']} MB, {seen['unfinished']} operations under way")
-    return len(seen["problems"]) + (1 if seen["stuck"] else 0)
+    return len(seen["problems"]) + (1 if seen["stuck"] else 0) + open_
 
 
 async def _cluster(options: argparse.Namespace) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kilonova.base.faults import conflict, invalid
 from kilonova.cli.settings import ClusterSettings
+from kilonova.cli.state import is_loopback
 from kilonova.pki.authority import Authority
 from kilonova.pki.contexts import Tls
 
@@ -45,14 +45,6 @@ def read_authority(certificate: Path, key: Path) -> Authority:
             f"There is no authority in {key.parent} that can be read: {error.strerror}.",
             hint="Make one with `kilonova ca init`, or name its --directory.",
         ) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether what goes to this host name or address stays in the machine. A name is trusted only when it says so."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host in ("localhost", "")
 
 
 def database_url(template: str) -> tuple[str, bool]:

@@ -25,9 +25,8 @@ from kilonova.base.faults import Fault, Kind, conflict, invalid, unavailable
 from kilonova.base.settings import fill, read_file
 from kilonova.cli.compose.admission import Kept, senders_of
 from kilonova.cli.compose.cluster import parts_of
-from kilonova.cli.encryption import is_loopback
 from kilonova.cli.settings import CloudSettings
-from kilonova.cli.state import write_private
+from kilonova.cli.state import is_loopback, write_private
 from kilonova.http.client import Reply, fault_from
 from kilonova.identity.host.join import AUTHORITY_PATH, PATH
 from kilonova.pki.authority import certificate_request, fingerprint

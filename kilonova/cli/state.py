@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import ipaddress
 import os
 import re
 import secrets as randomness
@@ -194,6 +195,14 @@ def listen_address(text: str) -> tuple[str, int]:
     if not port.isdigit() or not 0 < int(port) < 65536 or (colon and not host):
         raise invalid(f"--listen {text!r} is not HOST:PORT.", hint="For example --listen 127.0.0.1:7774.")
     return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what goes to this host name or address stays in the machine. A name is trusted only when it says so."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host in ("localhost", "")
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -28,6 +28,7 @@ from kilonova.cli.state import (
     State,
     default_directory,
     free_port,
+    is_loopback,
     listen_address,
     port_is_free,
 )
@@ -165,6 +166,11 @@ async def _serve(state: State, choices: Choices, told: Callable[[str], None], re
         gc.enable()
         write_files(state, choices, state.secrets())
         told(f"up: {base_url(choices)}")
+        if not is_loopback(choices.listen.rpartition(":")[0]):
+            told(
+                f"NOT ENCRYPTED: whoever listens on the way to {choices.listen} reads passwords and tokens; put a proxy"
+            )
+            told("               with TLS in front of a loopback address (docs/guide/one-machine.md)")
         if ready_fd >= 0:
             os.write(ready_fd, b"READY\n")
             os.close(ready_fd)

@@ -17,6 +17,7 @@ from kilonova.base.clock import iso_seconds
 from kilonova.base.faults import forbidden, not_found
 from kilonova.bus import rpc
 from kilonova.bus.contract import Subscription, Target
+from kilonova.bus.signing import is_agent
 from kilonova.bus.steps import StepDriver
 from kilonova.compute.contract import (
     COMPUTE_TOPIC,
@@ -103,9 +104,11 @@ class ComputeConductor:
     # ── operations
 
     async def build_instances(self, operation_id: str) -> None:
+        _check_control()
         await self.runner.wake(operation_id)
 
     async def run_operation(self, operation_id: str) -> None:
+        _check_control()
         await self.runner.wake(operation_id)
 
     # ── what a host may know
@@ -152,6 +155,7 @@ class ComputeConductor:
         return await self.compute.db.read(_to_run, host)
 
     async def check_console(self, token: str) -> tuple[str, str] | None:
+        _check_control()
         hashed = hashlib.sha256(token.encode()).hexdigest()
         return await self.compute.db.write(console_store.use_up, hashed, self.compute.world.clock.now())
 
@@ -161,6 +165,13 @@ def _check_sender(host: str) -> None:
     if rpc.sender() != f"{COMPUTE_TOPIC}.{host}":
         log.warning("refused: %r asked as host %r", rpc.sender(), host)
         raise forbidden("A host may ask about itself only.")
+
+
+def _check_control() -> None:
+    """What starts operations and opens consoles comes from the control plane, never from a host."""
+    if is_agent(rpc.sender()):
+        log.warning("refused: %r spoke as the control plane", rpc.sender())
+        raise forbidden("A host may not ask for that.")
 
 
 # ── units

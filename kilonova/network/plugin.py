@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from kilonova.base.faults import forbidden
 from kilonova.bus import rpc
-from kilonova.bus.signing import AGENT_TYPES
+from kilonova.bus.signing import is_agent
 from kilonova.network import wanted_store
 from kilonova.network.agent import store as agents
-from kilonova.network.contract import AgentReport, Lease, WantedDhcp, WantedL2, WantedRouter
+from kilonova.network.contract import L2_TOPIC, AgentReport, Lease, WantedDhcp, WantedL2, WantedRouter
 from kilonova.network.port import binding_store
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class PluginService:
         await self._network.change(binding_store.reported, host, up, down)
 
     async def find_device(self, network_id: str, router_id: str, ip: str) -> tuple[str, str] | None:
+        if rpc.sender().partition(".")[0] == L2_TOPIC:  # every host has one; addresses are not its to ask
+            raise forbidden("Only a network node's agents may ask who has an address.", code="NotYourHost")
         return await self._network.db.read(wanted_store.device, network_id, router_id, ip)
 
     async def report_state(self, report: AgentReport) -> None:
@@ -54,6 +56,5 @@ class PluginService:
 
 def _only_own(host: str) -> None:
     """An agent speaks for its own host; the control plane may ask for any."""
-    kind, _, sender_host = rpc.sender().partition(".")
-    if kind in AGENT_TYPES and sender_host != host:
+    if is_agent(rpc.sender()) and rpc.sender().partition(".")[2] != host:
         raise forbidden("A host may only ask about itself.", code="NotYourHost")

@@ -12,7 +12,7 @@ from kilonova.base.faults import Fault, Kind, forbidden, unavailable
 from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Target
-from kilonova.bus.signing import AGENT_TYPES
+from kilonova.bus.signing import is_agent
 from kilonova.bus.steps import DoStep, StepDone, StepStatus
 
 log = logging.getLogger(__name__)
@@ -25,8 +25,7 @@ Key = tuple[str, str, int]
 
 def only_drivers_or(host: str) -> None:
     """FORBIDDEN when an agent is heard that is not of this host: what a host says is about its own steps."""
-    type_, _, speaking = rpc.sender().partition(".")
-    if type_ in AGENT_TYPES and speaking != host:
+    if is_agent(rpc.sender()) and rpc.sender().partition(".")[2] != host:
         log.warning("refused: %r speaks of a step of host %r", rpc.sender(), host)
         raise forbidden("A host may speak of its own steps only.")
 

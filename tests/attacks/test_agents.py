@@ -7,13 +7,20 @@ from typing import Any
 import pytest
 
 from kilonova.base.caller import Caller
+from kilonova.base.faults import Fault, Kind
 from kilonova.block_storage.client import VolumeClient
 from kilonova.block_storage.contract import Connector
+from kilonova.bus import rpc
+from kilonova.bus.contract import Message, Target
+from kilonova.bus.memory import MemoryBus
+from kilonova.compute.conductor import ComputeConductor
 from kilonova.http.app import App
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.identity.callers import beside_service, caller_of
 from kilonova.identity.contract import DomainRef, ProjectRef, RoleRef, TokenInfo, UserRef
+from kilonova.network.contract import EXCHANGE, PLUGIN_TOPIC, Plugin
 from tests.api.block_storage.test_volumes_api import cloud as volume_cloud
+from tests.api.compute.support import compute_api
 from tests.api.network.cloud import Cloud
 from tests.api.support import api_client
 from tests.laws.storage import Storage
@@ -174,3 +181,42 @@ async def test_a_route_that_is_not_for_agents_refuses_before_it_does_anything(ne
     before = (await net.admin.get("/v2.0/networks"))["networks"]
     await agent.post("/v2.0/networks", {"network": {"name": "mine"}}, 403)
     assert (await net.admin.get("/v2.0/networks"))["networks"] == before
+
+
+# ── the bus
+
+
+async def test_only_a_network_nodes_agents_may_ask_who_has_an_address(net: Cloud) -> None:
+    port = await bound(net, "node1")
+    asked = (port["network_id"], "", port["fixed_ips"][0]["ip_address"])
+    for sender, answered in (("metadata_agent.net9", True), ("l3_agent.net9", True), ("l2_agent.node2", False)):
+        bus = MemoryBus(net.world, net.broker, sender)
+        plugin = rpc.client(Plugin, bus, Target(EXCHANGE, PLUGIN_TOPIC))
+        if answered:
+            assert (await plugin.find_device(*asked) or ("",))[0] == SERVER
+        else:
+            with pytest.raises(Fault) as told:
+                await plugin.find_device(*asked)
+            assert told.value.kind is Kind.FORBIDDEN
+        await bus.close()
+
+
+async def test_a_host_starts_no_operation_and_opens_no_console() -> None:
+    async with compute_api() as api:
+        conductor = ComputeConductor(api.compute)
+        for sender in ("compute.node1", "l2_agent.node1", "cinder-volume.node1@files"):
+            heard = Message("id", "nova", "conductor", "", 1, "m", {}, "call", sender, 0.0)
+            with rpc.handling(heard):
+                for ask in (
+                    conductor.check_console("token"),
+                    conductor.run_operation("operation"),
+                    conductor.build_instances("operation"),
+                    conductor.server_for_host("node2", SERVER),
+                    conductor.servers_to_run("node2"),
+                    conductor.guests_seen("node2", [], full=True),
+                ):
+                    with pytest.raises(Fault) as told:
+                        await ask
+                    assert told.value.kind is Kind.FORBIDDEN
+        with rpc.handling(Message("id", "nova", "conductor", "", 1, "m", {}, "call", "consoleauth", 0.0)):
+            assert await conductor.check_console("token") is None

@@ -167,7 +167,8 @@ async def _network_agent(kind: str, process: Process) -> None:
     agent = network_agent(kind, process.ground, process.ground.host, wires, settings)
     await agent.start()
     # Routers and DHCP servers pass guests' metadata requests on themselves: each process asks who is calling.
-    wires.proxy.find = agent.plugin.find_device
+    if kind != "l2":
+        wires.proxy.find = agent.plugin.find_device
     process.ground.closing.append(agent.close)
 
 

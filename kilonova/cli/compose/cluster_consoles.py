@@ -6,7 +6,7 @@ import asyncio
 
 from kilonova.base.faults import unavailable
 from kilonova.cli.compose.cluster_ground import ClusterGround
-from kilonova.cli.encryption import is_loopback
+from kilonova.cli.state import is_loopback
 from kilonova.compute.contract import Screen
 from kilonova.node.console_proxy import Connect, Stream
 
