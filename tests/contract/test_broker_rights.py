@@ -17,8 +17,9 @@ from kilonova.bus.amqp import AmqpBus
 from kilonova.bus.amqp_link import Access
 from kilonova.bus.broker_admin import BrokerAdmin
 from kilonova.bus.contract import Message, Target
+from kilonova.bus.envelope import request
 from kilonova.bus.rights import REPLIES_EXCHANGE, rights_of
-from kilonova.bus.signing import DerivedKeys, agent_keys
+from kilonova.bus.signing import CAST_KEPT_SECONDS, DerivedKeys, KeyRing, agent_keys
 from kilonova.cli.compose.admission import as_user
 from tests.services import RabbitMQ, trusting_tests
 
@@ -160,6 +161,47 @@ class Attempts:
     async def answer(self, channel: Any) -> None:
         exchange = await channel.get_exchange(REPLIES_EXCHANGE, ensure=False)
         await exchange.publish(aio_pika.Message(b"x"), self.name)
+
+
+async def test_forged_replayed_stale_and_altered_frames_do_nothing(rig: Rig) -> None:
+    """A106, past our own adapter: whatever bytes a host's user publishes where it may."""
+    mine = await rig.admit("node1")
+    heard: list[tuple[str, Any]] = []
+
+    async def note(message: Message) -> None:
+        heard.append((message.sender, message.args["n"]))
+
+    await rig.bus("conductor").serve("nova", "conductor", "", {"note": note})
+    world, keys = LiveWorld("attacker"), agent_keys(SECRET, "compute.node1")
+    ring = KeyRing("compute.node1", keys)
+
+    def said(n: int, sender: str = "compute.node1", seconds_ago: float = 0.0) -> Message:
+        made = request(world, sender, Target("nova", "conductor"), "note", {"n": n}, kind="cast", deadline_seconds=0.0)
+        made.sent_at -= seconds_ago
+        return made
+
+    good = ring.seal(said(1))
+    frames = [
+        good,
+        good,  # replayed
+        ring.seal(said(2, seconds_ago=2 * CAST_KEPT_SECONDS)),
+        good.replace(b'"n":1', b'"n":3'),
+        KeyRing("compute.node2", {"compute.node2": keys["compute.node1"]}).seal(said(4, "compute.node2")),
+        KeyRing("nova-api", {"control": keys["compute"]}).seal(said(5, "nova-api")),
+        b"",
+        b"\xff" * 200,
+        ring.seal(said(9)),
+    ]
+    connection = await aio_pika.connect(mine)
+    exchange = await (await connection.channel()).get_exchange("nova", ensure=False)
+    for frame in frames:
+        await exchange.publish(aio_pika.Message(frame), "conductor")
+    async with asyncio.timeout(10):
+        while ("compute.node1", 9) not in heard:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert heard == [("compute.node1", 1), ("compute.node1", 9)]
+    await connection.close()
+    await world.close()
 
 
 async def test_a_new_password_ends_what_the_old_one_opened(rig: Rig) -> None:
