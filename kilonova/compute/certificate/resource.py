@@ -54,9 +54,19 @@ async def _authority(compute: Compute) -> Authority:
     if row is None:
         now = compute.world.clock.now()
         made = await compute.world.blocking(new_authority, AUTHORITY_NAME, now)
-        sealed = compute.sealer.seal({"key": made.key})
-        row = await compute.db.write(store.keep, store.Row(store.USERS, made.certificate, sealed, now))
+        new = store.Row(store.USERS, made.certificate, compute.sealer.seal({"key": made.key}), now)
+        row = await _kept(compute, new)
     return Authority(row.certificate, str(compute.sealer.open(row.sealed)["key"]))
+
+
+async def _kept(compute: Compute, new: store.Row) -> store.Row:
+    try:
+        return await compute.db.write(store.keep, new)
+    except Fault as fault:
+        row = await compute.db.read(store.find) if fault.kind is Kind.EXISTS else None
+        if row is None:
+            raise
+        return row
 
 
 _RULE = "os_compute_api:os-certificates"

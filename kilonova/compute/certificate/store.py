@@ -7,7 +7,9 @@ from datetime import datetime
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
+from kilonova.base.faults import exists
 from kilonova.compute.schema import metadata
 from kilonova.db.types import Id, Text, Timestamp
 
@@ -40,8 +42,11 @@ def find(connection: Connection) -> Row | None:
 
 
 def keep(connection: Connection, row: Row) -> Row:
-    """This authority, or the one that another process kept first."""
+    """This authority, or the one that another process kept first; EXISTS when that happens at the same moment."""
     known = find(connection)
     if known is None:
-        connection.execute(authorities.insert().values(**msgspec.structs.asdict(row)))
+        try:
+            connection.execute(authorities.insert().values(**msgspec.structs.asdict(row)))
+        except IntegrityError:
+            raise exists("The authority was made a moment ago.") from None
     return known or row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 from cryptography import x509
@@ -53,3 +54,8 @@ async def test_an_operator_switches_it_off_and_the_answer_is_todays(api: Api) ->
     api.compute.settings = dataclasses.replace(api.compute.settings, certificates=False)
     await api.as_("member").post(URL, None, 410)
     await api.as_("member").get(f"{URL}/root", 410)
+
+
+async def test_many_who_ask_first_at_once_get_one_authority(api: Api) -> None:
+    roots = await asyncio.gather(*(api.as_("member").get(f"{URL}/root") for _ in range(8)))
+    assert len({one["certificate"]["data"] for one in roots}) == 1
