@@ -151,6 +151,8 @@ class Story:
             ("unpause_server", {"unpause": None}, "ACTIVE"),
             ("suspend_server", {"suspend": None}, "SUSPENDED"),
             ("resume_server", {"resume": None}, "ACTIVE"),
+            ("rescue_server", {"rescue": None}, "RESCUE"),
+            ("unrescue_server", {"unrescue": None}, "ACTIVE"),
             ("change_password", {"changePassword": {"adminPass": "another"}}, "ACTIVE"),
             ("trigger_crash_dump", {"trigger_crash_dump": None}, "ACTIVE"),
         ):

@@ -27,6 +27,7 @@ from kilonova.compute.contract import (
     Conductor,
     HostReport,
     Power,
+    Rescue,
     SeenGuest,
     ServerForHost,
     StepSecrets,
@@ -43,6 +44,7 @@ from kilonova.compute.server.password import KIND as CHANGE_PASSWORD
 from kilonova.compute.server.pause import KINDS as PAUSE
 from kilonova.compute.server.reboot import KIND as REBOOT
 from kilonova.compute.server.rebuild import KIND as REBUILD
+from kilonova.compute.server.rescue import KINDS as RESCUE
 from kilonova.compute.server.resize import KIND as RESIZE
 from kilonova.compute.server.resize_confirm import KINDS as RESIZE_CONFIRM
 from kilonova.compute.server.snapshot import KIND as CREATE_IMAGE
@@ -73,6 +75,7 @@ KINDS: tuple[Kind[Compute], ...] = (
     RESIZE,
     *RESIZE_CONFIRM,
     REBUILD,
+    *RESCUE,
     CREATE_IMAGE,
 )
 PROVIDER_REFRESH_SECONDS = 300.0
@@ -226,6 +229,7 @@ def as_host_sees(server: store.Server, mapping: list[BlockDevice], tagged: list[
         reservation_id=server.reservation_id,
         tags=tagged,
         trusted_certificates=server.trusted_certs or [],
+        rescue=msgspec.convert(server.rescue, Rescue | None),
     )
 
 
@@ -246,7 +250,9 @@ def _report(connection: Connection, said: HostReport, new_id: str, now: datetime
 def _to_run(connection: Connection, host: str) -> list[str]:
     rows = seen_store.on_host(connection, host)
     return [
-        row[0] for row in rows if row[1] in (states.ACTIVE, states.RESIZED) and row[3] == Power.RUNNING and not row[4]
+        row[0]
+        for row in rows
+        if row[1] in (states.ACTIVE, states.RESIZED, states.RESCUED) and row[3] == Power.RUNNING and not row[4]
     ]
 
 

@@ -45,6 +45,7 @@ from kilonova.compute.server import (
     pause,
     reboot,
     rebuild,
+    rescue,
     reset_state,
     resize,
     resize_confirm,
@@ -71,7 +72,7 @@ MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
 _POWER = (soft_delete, start_stop, reboot, pause, suspend, password, diagnostics, reset_state)
 _PLUG = (attach_volume, attach_interface, snapshot)
-_CHANGE = (resize, resize_confirm, rebuild, migrations)
+_CHANGE = (resize, resize_confirm, rebuild, rescue, migrations)
 _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, aggregate, services, hypervisors, scheduler)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from msgspec.structs import replace
 
 from kilonova.base.faults import bug
-from kilonova.compute.contract import BlockDevice, Disk, GuestSpec, Nic, ServerForHost
+from kilonova.compute.contract import BlockDevice, Disk, GuestSpec, Nic, Rescue, ServerForHost
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -34,6 +36,21 @@ def guest_spec(
         extra_specs=server.flavor.extra_specs,
         image_properties=server.image_properties,
     )
+
+
+def rescued_spec(spec: GuestSpec, rescue: Rescue, disks: Sequence[Disk]) -> GuestSpec:
+    """The guest booted from the first of `disks`; the second, if any, is the config drive instead of its own."""
+    boot, *config = disks
+    own = [replace(disk, boot_order=0) for disk in spec.disks if not (config and disk.target == config[0].target)]
+    if rescue.bus:
+        taken = {disk.target for disk in (*own, *config)}
+        kind = {"virtio": "vd", "ide": "hd"}.get(rescue.bus, "sd")
+        target = next(name for letter in LETTERS if (name := f"{kind}{letter}") not in taken)
+        boot = replace(boot, target=target, bus=rescue.bus, device=rescue.device, read_only=rescue.device == "cdrom")
+        return replace(spec, disks=(*own, *config, boot))
+    letters = iter(LETTERS[1:])
+    own = [replace(disk, target=f"vd{next(letters)}") if disk.target.startswith("vd") else disk for disk in own]
+    return replace(spec, disks=(boot, *own, *config))
 
 
 def _is_in(device: BlockDevice) -> bool:

@@ -85,6 +85,9 @@ def _disks(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
     for host in cloud.hosts.values():
         machine = host.machine
         told += [f"disks of {key} without a server on {host.name}" for key in machine.disks if key not in placed]
+        told += [
+            f"rescue disks of {key} on {host.name}" for key in machine.rescue_disks if not _is_rescued(placed, key)
+        ]
         told += [f"old disks of {key} on {host.name}" for key in machine.kept_disks if key not in waiting]
         counted = sum(machine.disk_gb_of.values()) + sum(gigabytes for _, gigabytes in machine.kept_disks.values())
         if machine.disk_gb_used != counted:
@@ -98,6 +101,10 @@ def _disks(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
             ):
                 told.append(f"guest {key} has {guest.spec.memory_mb} MB, its flavor {server.flavor['memory_mb']}")
     return told
+
+
+def _is_rescued(placed: dict[str, Server], server_id: str) -> bool:
+    return server_id in placed and placed[server_id].rescue is not None
 
 
 def _guests(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
@@ -148,7 +155,14 @@ def _hardware(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
         guest = cloud.hosts[server.host].machine.guests.get(server.id)
         if guest is not None:
             told += differs(server, cloud.devices(server.id), guest.spec)
+            if guest.power is Power.RUNNING and boots_from_rescue(guest.spec) != (server.rescue is not None):
+                told.append(f"the guest of {server.id} boots from {guest.spec.disks}, it is rescued: {server.rescue}")
     return told
+
+
+def boots_from_rescue(spec: GuestSpec) -> bool:
+    """Whether the disk that it boots from is the rescue disk."""
+    return any(disk.serial == "rescue" and disk.boot_order == 1 for disk in spec.disks)
 
 
 def differs(server: Server, devices: list[BlockDevice], spec: GuestSpec) -> list[str]:

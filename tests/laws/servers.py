@@ -78,8 +78,12 @@ STORIES: dict[str, tuple[tuple[str, Any], ...]] = {
     "confirmResize": (("resize", LARGER), ("confirmResize", None)),
     "revertResize": (("resize", LARGER), ("revertResize", None)),
     "rebuild": (("rebuild", FRESH),),
+    "rescue": (("rescue", None),),
+    "rescue when stopped": (("os-stop", None), ("rescue", {"rescue_image_ref": IMAGE})),
+    "unrescue": (("rescue", None), ("unrescue", None)),
     "delete": (("DELETE", None),),
 }
+STATUS = {"confirmResize": 204, "rescue": 200}
 
 
 async def do(door: Door, story: str) -> str:
@@ -91,7 +95,7 @@ async def do(door: Door, story: str) -> str:
         if action == "DELETE":
             await door.delete(server_id)
         else:
-            await door.act(server_id, action, 204 if action == "confirmResize" else 202, argument)
+            await door.act(server_id, action, STATUS.get(action, 202), argument)
         await door.cloud.settle()
     return server_id
 

@@ -124,6 +124,23 @@ def test_a_guest_lives_through_the_daily_verbs(cloud: Cloud) -> None:
     assert "books    balance" in doctor.stdout, doctor.stdout
 
 
+def test_a_rescued_guest_mends_its_own_root(cloud: Cloud) -> None:
+    """On the first test's server: the rescue system has the root as second disk, and what it writes there stays."""
+    address = first_address(cloud)
+    wait_for(cloud, address, "touch broken; sync")
+    client(cloud, "server", "rescue", "first")
+    until(cloud, "RESCUE", 90)
+    home = wait_for(cloud, address, "ls; lsblk -n -o NAME | head -20", 120)
+    assert "broken" not in home and "vda" in home and "vdb" in home
+    mend = "sudo mkdir -p /mnt/own && sudo mount /dev/vdb1 /mnt/own && sudo mv /mnt/own/home/cirros/broken"
+    wait_for(cloud, address, f"{mend} /mnt/own/home/cirros/mended && sudo umount /mnt/own")
+    client(cloud, "server", "unrescue", "first")
+    until(cloud, "ACTIVE", 90)
+    home = wait_for(cloud, address, "ls; lsblk -n -o NAME | head -20", 120)
+    assert "mended" in home and "broken" not in home and "vdb" not in home
+    assert "books    balance" in cloud.run("doctor", check=False).stdout
+
+
 def by_password(address: str) -> str:
     """Who the guest says it is to somebody with the password only."""
     quiet = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]

@@ -26,7 +26,7 @@ from kilonova.compute.contract.scheduling import (
     Scheduler,
     Short,
 )
-from kilonova.compute.contract.server import BlockDevice, Flavor, Power, ServerForHost, StepSecrets
+from kilonova.compute.contract.server import BlockDevice, Flavor, Power, Rescue, ServerForHost, StepSecrets
 
 EXCHANGE = "nova"
 CONDUCTOR_TOPIC = "conductor"
@@ -61,6 +61,7 @@ __all__ = [
     "Power",
     "Rejection",
     "RequestSpec",
+    "Rescue",
     "Scheduler",
     "Screen",
     "SeenGuest",

@@ -20,6 +20,22 @@ class ComputeHost(Protocol):
         """Fetch the record; check room; bring the image into the cache. Answers {"image_virtual_gb": n}."""
         ...
 
+    async def bring_image(self, server_id: str, image_id: str) -> None:
+        """Another image than the server's own is in the host's cache, for it."""
+        ...
+
+    async def rescue(self, server_id: str) -> Power:
+        """The guest, whatever it did, boots from the rescue disk that its record asks for."""
+        ...
+
+    async def unrescue(self, server_id: str) -> None:
+        """The guest is off, and has no rescue disk."""
+        ...
+
+    async def forget_rescue_disks(self, server_id: str) -> None:
+        """Of a guest that boots from its own disk: what it was rescued with is gone."""
+        ...
+
     async def bind_ports(self, server_id: str) -> list[PortBinding]:
         """Create or adopt each requested port, bound here."""
         ...

@@ -207,6 +207,15 @@ class LocalDisks(Protocol):
         """Root overlay, ephemeral, swap, config drive: made once, kept when there."""
         ...
 
+    async def rescue_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        """The disk that the server is rescued with, over a cached image, and a config drive with the password when it
+        has one: made once, kept when there."""
+        ...
+
+    async def drop_rescue_disks(self, server_id: str) -> None:
+        """Gone; not there is fine."""
+        ...
+
     async def drop_disks(self, server_id: str) -> None:
         """Gone, and what is kept of older ones too."""
         ...

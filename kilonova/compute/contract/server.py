@@ -59,6 +59,15 @@ class BlockDevice(msgspec.Struct):
     under_way: str = ""  # attaching | detaching: while an operation of its own brings or takes it
 
 
+class Rescue(msgspec.Struct, frozen=True):
+    """What a server is rescued with. Without `bus` the rescue disk takes the root's place and the root is second;
+    with it every disk stays where it is and the rescue disk, of that kind, comes last."""
+
+    image_id: str
+    device: str = ""  # disk | cdrom
+    bus: str = ""  # virtio | scsi | sata | ide
+
+
 class ServerForHost(msgspec.Struct):
     """Everything a host may know of a server that lives on it. Answered only to that host."""
 
@@ -87,6 +96,7 @@ class ServerForHost(msgspec.Struct):
     reservation_id: str = ""
     tags: list[str] = []
     trusted_certificates: list[str] = []  # that must stand behind its image's signature; none: the host's choice
+    rescue: Rescue | None = None  # while it is rescued
     secrets: StepSecrets | None = None  # of the step that asks, while its operation runs
 
 

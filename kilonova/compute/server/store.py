@@ -74,6 +74,7 @@ class Server(msgspec.Struct):
     deleted_at: datetime | None = None
     ports_revision: int = 0  # counts what was written to `ports`
     soft_deleted_at: datetime | None = None
+    rescue: dict[str, Any] | None = None  # with which image, while it is rescued
 
     def now(self) -> states.Now:
         """What decides what may be done to it."""
@@ -140,6 +141,7 @@ servers = sa.Table(
     sa.Column("deleted_at", Timestamp(), index=True),
     sa.Column("ports_revision", sa.Integer, nullable=False),
     sa.Column("soft_deleted_at", Timestamp()),
+    sa.Column("rescue", sa.JSON(none_as_null=True)),
     sa.Index("ix_server_task_state", "task_state", "host"),
     sqlite_autoincrement=True,
 )
@@ -361,9 +363,7 @@ def end(
 ) -> None:
     """The operation ended well: the state that the table says (or `values`), no task, no owner."""
     ended = states.ACTIONS[action].ends if action in states.ACTIONS else states.ACTIVE
-    moved: dict[str, Any] = {"task_state": "", "operation_id": "", "progress": 0}
-    if ended:
-        moved["vm_state"] = ended
+    moved = {"task_state": "", "operation_id": "", "progress": 0, **({"vm_state": ended} if ended else {})}
     owned(connection, server_id, operation_id, now, moved | values)
     delete(connection, faults, server_id=server_id)
 

@@ -44,6 +44,8 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
     _cpu(domain, spec, platform)
     devices = SubElement(domain, "devices")
     _text(devices, "emulator", platform.emulator)
+    if any(disk.bus == "scsi" for disk in spec.disks):
+        SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     for disk in spec.disks:
         _disk(devices, disk)
     for nic in spec.nics:

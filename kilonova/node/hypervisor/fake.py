@@ -70,6 +70,7 @@ class FakeMachine:
         self.images: dict[str, str] = {}  # image id → path
         self.disks: dict[str, list[Disk]] = {}  # server id → its disks
         self.disk_gb_of: dict[str, int] = {}
+        self.rescue_disks: set[str] = set()  # server ids that have some
         self.kept_disks: dict[str, tuple[list[Disk], int]] = {}  # server id → the disks it had before, GB
         self.disk_gb_used = 0
         self.snapshots: set[str] = set()  # files of snapshots that are under way

@@ -22,6 +22,7 @@ from kilonova.node.images.set_aside import copy_files, drop_all, forget, put_bac
 
 CONSOLE_LOG_MAX_BYTES: Final = 4 * MIB
 _FORMATTED: Final = ("ext2", "ext3", "ext4")
+_RESCUE_FILES: Final = ("disk.rescue", "disk.config.rescue")
 
 
 class FileLocalDisks:
@@ -43,6 +44,12 @@ class FileLocalDisks:
 
     async def ensure_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
         return await self._world.blocking(self._ensure_disks, server, admin_password)
+
+    async def rescue_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        return await self._world.blocking(self._rescue_disks, server, admin_password)
+
+    async def drop_rescue_disks(self, server_id: str) -> None:
+        await self._world.blocking(self._drop_rescue_disks, server_id)
 
     async def start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
         return await self._world.blocking(self._start_snapshot, server, image_id)
@@ -120,6 +127,27 @@ class FileLocalDisks:
             disks.append(Disk(str(path), "raw", "hdd", bus="ide", device="cdrom", read_only=True))
         self._once(place / "console.log", lambda path: path.touch())
         return disks
+
+    def _rescue_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        root, config = (self._servers / server.id / name for name in _RESCUE_FILES)
+        self._once(root, partial(self._make_rescue, server))
+        disks = [Disk(str(root), "qcow2", "vda", boot_order=1, serial="rescue")]
+        if server.config_drive:
+            self._once(config, partial(self._make_config_drive, server, admin_password))
+            disks.append(Disk(str(config), "raw", "hdd", bus="ide", device="cdrom", read_only=True))
+        return disks
+
+    def _make_rescue(self, server: ServerForHost, path: Path) -> None:
+        image_id = server.rescue.image_id if server.rescue else ""
+        image = self._cache.find(image_id)
+        if image is None:
+            raise conflict(f"Image {image_id} is not on this host.", hint="Fetch it first.")
+        require_room(self._servers, 0, f"the rescue of server {server.id}")
+        make_overlay(image.path, image.format, str(path), image.virtual_size_bytes)
+
+    def _drop_rescue_disks(self, server_id: str) -> None:
+        for name in _RESCUE_FILES:
+            (self._servers / server_id / name).unlink(missing_ok=True)
 
     def _once(self, path: Path, make: Callable[[Path], None]) -> None:
         if path.exists():

@@ -58,6 +58,16 @@ class FakeLocalDisks:
         await self._world.clock.sleep(0)
         return list(self._machine.disks[server.id])
 
+    async def rescue_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
+        await self._seam("rescue_disks")
+        self._machine.rescue_disks.add(server.id)
+        path = f"{self._directory}/servers/{server.id}/disk.rescue"
+        return [Disk(path, "qcow2", "vda", boot_order=1, serial="rescue")]
+
+    async def drop_rescue_disks(self, server_id: str) -> None:
+        await self._seam("drop_rescue_disks")
+        self._machine.rescue_disks.discard(server_id)
+
     async def resize_disks(self, server: ServerForHost) -> None:
         await self._seam("resize_disks")
         if server.id in self._machine.kept_disks:
@@ -117,6 +127,7 @@ class FakeLocalDisks:
         await self._seam("drop_disks")
         self._machine.disk_gb_used -= self._machine.kept_disks.pop(server_id, ([], 0))[1]
         self._machine.disks.pop(server_id, None)
+        self._machine.rescue_disks.discard(server_id)
         self._machine.passwords.pop(server_id, None)
         self._machine.disk_gb_used -= self._machine.disk_gb_of.pop(server_id, 0)
 

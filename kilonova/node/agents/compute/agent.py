@@ -8,17 +8,15 @@ operation outlives the user's), and asks the conductor for everything about a se
 from __future__ import annotations
 
 from kilonova.compute.contract import Screen
-from kilonova.node.agents.compute.build import BuildVerbs
 from kilonova.node.agents.compute.hot_plug import HotPlugVerbs
 from kilonova.node.agents.compute.inside import InsideVerbs
-from kilonova.node.agents.compute.power import PowerVerbs
-from kilonova.node.agents.compute.resize import ResizeVerbs
+from kilonova.node.agents.compute.rescue import RescueVerbs
 from kilonova.node.agents.compute.snapshot import SnapshotVerbs
 from kilonova.node.agents.compute.volumes import VolumeVerbs
 from kilonova.node.console_relay import ConsoleRelay
 
 
-class ComputeHostAgent(BuildVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, PowerVerbs, InsideVerbs, ResizeVerbs):
+class ComputeHostAgent(RescueVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, InsideVerbs):
     """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
 
     async def get_console_output(self, server_id: str, length: int | None) -> str:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from kilonova.base.faults import Fault
-from kilonova.compute.contract import Power
+from kilonova.compute.contract import Power, ServerForHost
 from kilonova.image.contract import NOT_ASKED, Trust
 from kilonova.node.agents.compute.ports import PortVerbs
 from kilonova.node.images.asked import AskedImage
@@ -22,11 +22,14 @@ class BuildVerbs(PortVerbs):
         server = await self._record(server_id)
         if not server.image_id:
             return {"image": ""}
-        trust = self.settings.trust
-        if server.trusted_certificates:
-            trust = Trust(True, tuple(server.trusted_certificates))
-        await self._bring_image(await self._token(), server.image_id, trust)
+        await self._bring_image(await self._token(), server.image_id, self._trust(server))
         return {"image": server.image_id}
+
+    def _trust(self, server: ServerForHost) -> Trust:
+        """What an image must prove before the server runs from it."""
+        if server.trusted_certificates:
+            return Trust(True, tuple(server.trusted_certificates))
+        return self.settings.trust
 
     async def _bring_image(self, token: str, image_id: str, trust: Trust) -> None:
         """The image is in this host's cache, the caller may have it, and it has proven what it must."""

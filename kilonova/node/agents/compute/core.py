@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -20,6 +20,7 @@ from kilonova.compute.contract import (
     CONDUCTOR_TOPIC,
     EXCHANGE,
     Conductor,
+    Disk,
     GuestSpec,
     Hypervisor,
     LocalDisks,
@@ -28,7 +29,7 @@ from kilonova.compute.contract import (
 )
 from kilonova.image.contract import NOT_ASKED, MadeImages, Trust
 from kilonova.network.contract import Networks, VirtualSwitch
-from kilonova.node.guest_spec import guest_spec
+from kilonova.node.guest_spec import guest_spec, rescued_spec
 from kilonova.node.ledger import current_step, in_step
 
 T = TypeVar("T")
@@ -84,9 +85,10 @@ class HostCore:
         self._locks: dict[str, asyncio.Lock] = {}
         self._builds = asyncio.Semaphore(settings.parallel_builds)
 
-    def _spec(self, server: ServerForHost, local: list[Any]) -> GuestSpec:
+    def _spec(self, server: ServerForHost, local: list[Disk], rescue: Sequence[Disk] = ()) -> GuestSpec:
         console = self.machine.disks.console_path(server.id)
-        return guest_spec(server, local, self.machine.switch.tap_name, console, self.settings.prefix)
+        spec = guest_spec(server, local, self.machine.switch.tap_name, console, self.settings.prefix)
+        return rescued_spec(spec, server.rescue, rescue) if server.rescue and rescue else spec
 
     def _event(self, port_id: str) -> asyncio.Event:
         if len(self._plugged) > 10_000:  # events of ports that no server here waits for any more

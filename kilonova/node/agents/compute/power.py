@@ -28,8 +28,11 @@ class PowerVerbs(PortVerbs):
         async with self._lock(server.id):
             server = await self._record(server.id)  # what was plugged or unplugged since counts
             local = await self.machine.disks.ensure_disks(server, "")
+            rescue = []
+            if server.rescue is not None:
+                rescue = await self.machine.disks.rescue_disks(server, (await self._secrets()).admin_password)
             with spans.span("libvirt", "start the guest", host=self.host):
-                return (await self.machine.hypervisor.ensure_started(self._spec(server, local))).power
+                return (await self.machine.hypervisor.ensure_started(self._spec(server, local, rescue))).power
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:
         async with self._lock(server_id):
