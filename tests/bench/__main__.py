@@ -8,13 +8,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.bench import cluster, guests, identity, placement, report, rpc
+from tests.bench import cluster, guests, identity, placement, report, rpc, scheduler
 from tests.bench.load import Driver
 from tests.bench.phases import IMAGE, ORDER, Bench, Result
 from tests.fake_cloud import FakeCloud, fake_cloud
 
 ALONE = {
     "placement": placement.measure,
+    "scheduler": scheduler.measure,
     "identity": identity.measure,
     "rpc": rpc.measure,
     "cluster": cluster.measure,

@@ -11,9 +11,9 @@ import numpy as np
 
 from kilonova.compute.contract import Destination, Rejection, RequestSpec
 from kilonova.compute.scheduler.explain import Shortage, room_words, short_of
-from kilonova.compute.scheduler.filters import Filter
-from kilonova.compute.scheduler.room import Allocations, needs_of, with_room
+from kilonova.compute.scheduler.room import Allocations, with_room
 from kilonova.compute.scheduler.rules import Rules
+from kilonova.compute.scheduler.shapes import Shape
 from kilonova.compute.scheduler.table import HostTable, Integers, Numbers
 from kilonova.placement.mirror.columns import Mask
 
@@ -22,70 +22,61 @@ _BEST_SHOWN: Final = 10
 _REASONS_KEPT: Final = 1000  # hosts that are explained one by one
 
 
-class Chosen(msgspec.Struct, frozen=True):
-    """A host that may take the server, with its weight and what it would give."""
-
-    row: int
-    weight: float
-    destination: Destination
-
-
 class Decision(msgspec.Struct, frozen=True):
     """Hosts in order of preference (as many as may be needed), and how many were left after each filter."""
 
-    order: list[Chosen]
+    order: list[tuple[int, float]]  # (row, weight)
     counts: list[tuple[str, int]]
     masks: list[tuple[str, Mask]]  # who was left after each, kept for reasons
     snapshot: int
+    allocations: dict[int, Allocations]  # row → what it would give, when that comes from several providers
+
+    def destinations(self, table: HostTable, spec: RequestSpec, most: int) -> list[Destination]:
+        """The first hosts, with what each would give."""
+        found = []
+        for row, _ in self.order[:most]:
+            state = table.states[row]
+            given = self.allocations.get(row, {})
+            found.append(Destination(state.host, state.node, state.provider_id, spec.resources, given))
+        return found
 
 
-def decide(rules: Rules, table: HostTable, spec: RequestSpec, dice: random.Random) -> Decision:
-    """Filters in their order, then weights. Equal hosts come in random order."""
-    room = with_room(table, needs_of(spec, rules.settings))
+def decide(
+    rules: Rules, table: HostTable, spec: RequestSpec, dice: random.Random, shape: Shape | None = None
+) -> Decision:
+    """Filters in their order, then weights. Equal hosts come in random order. `shape`: known of such requests."""
+    shape = shape or Shape(rules, table, spec)
+    room = with_room(table, shape.needs, spread=shape.spread)
     mask = room.mask
     counts, masks = [(ROOM, int(np.count_nonzero(mask)))], [(ROOM, mask)]
-    for one in rules.filters:
+    for one in shape.asking:
         if not counts[-1][1]:
             break
-        left = _left(one, table, spec, mask)
+        left = shape.left(one, table, spec, mask)
         if left is not mask:
             masks.append((one.name, left))
             mask = left
             counts.append((one.name, int(np.count_nonzero(mask))))
-        elif one.asks(spec):
+        else:
             counts.append((one.name, counts[-1][1]))
     rows: Integers = np.flatnonzero(mask)
-    weights = _weights(rules, table, spec, rows)
-    order = [
-        Chosen(row, weight, _destination(table, row, spec, room.allocations.get(row, {})))
-        for row, weight in _best(rows, weights, rules, dice)
-    ]
-    return Decision(order, counts, masks, table.mirror.snapshot)
+    weights = _weights((rules, shape), table, spec, rows)
+    order = _best(rows, weights, rules, dice)
+    return Decision(order, counts, masks, table.mirror.snapshot, room.allocations)
 
 
-def _left(one: Filter, table: HostTable, spec: RequestSpec, mask: Mask) -> Mask:
-    if not one.asks(spec):
-        return mask
-    if one.leaves is not None:
-        found = one.leaves(table, spec)
-        return mask if found is None else mask & found
-    left = mask.copy()
-    for row in np.flatnonzero(mask).tolist():
-        if one.refuses(table.state(row), spec):
-            left[row] = False
-    return left
-
-
-def _weights(rules: Rules, table: HostTable, spec: RequestSpec, rows: Integers) -> Numbers:
+def _weights(by: tuple[Rules, Shape], table: HostTable, spec: RequestSpec, rows: Integers) -> Numbers:
     total = np.zeros(len(rows))
     if len(rows) < 2:
         return total
+    rules, shape = by
+    everybody = len(rows) == len(table)
     for one, multiplier in rules.weighers:
         if one.column is not None:
-            column = one.column(table, spec)
+            column = shape.column(one, table, spec)
             if column is None:
                 continue
-            raw = column[rows]
+            raw = column if everybody else column[rows]
         else:
             raw = np.array([one.weigh(table.state(row), spec) for row in rows.tolist()], dtype=np.float64)
         lowest, highest = raw.min(), raw.max()
@@ -101,8 +92,8 @@ def _best(rows: Integers, weights: Numbers, rules: Rules, dice: random.Random) -
     places: Sequence[int]
     if size > wanted:
         turn = dice.randrange(size)  # among equal ones chance decides, not the order of the table
-        turned = np.roll(weights, turn)
-        places = ((np.argpartition(-turned, wanted - 1)[:wanted] - turn) % size).tolist()
+        turned = np.concatenate((weights[turn:], weights[:turn]))
+        places = ((np.argpartition(turned, size - wanted)[size - wanted :] + turn) % size).tolist()
     else:
         places = range(size)
     found = sorted(((float(weights[place]), dice.random(), int(rows[place])) for place in places), reverse=True)
@@ -111,11 +102,6 @@ def _best(rows: Integers, weights: Numbers, rules: Rules, dice: random.Random) -
         first = order.pop(dice.randrange(min(rules.settings.host_subset_size, len(order))))
         order.insert(0, first)
     return order
-
-
-def _destination(table: HostTable, row: int, spec: RequestSpec, allocations: Allocations) -> Destination:
-    state = table.states[row]
-    return Destination(state.host, state.node, state.provider_id, spec.resources, allocations)
 
 
 # ── what is said of it
@@ -144,9 +130,9 @@ def rejections(rules: Rules, table: HostTable, spec: RequestSpec, decision: Deci
 def lacking(rules: Rules, table: HostTable, spec: RequestSpec) -> tuple[Shortage | None, str]:
     """What is missing: room, as (the most that is free on one of the hosts that all filters would let stay, ROOM);
     or else (None, the filter that leaves no host however much room there is)."""
-    willing = table.all()
-    for one in rules.filters:
-        willing = _left(one, table, spec, willing)
+    willing, shape = table.all(), Shape(rules, table, spec)
+    for one in shape.asking:
+        willing = shape.left(one, table, spec, willing)
         if not willing.any():
             return None, one.name
     if not willing.any():  # no host at all
@@ -156,9 +142,10 @@ def lacking(rules: Rules, table: HostTable, spec: RequestSpec) -> tuple[Shortage
 
 def fits_somewhere(rules: Rules, table: HostTable, spec: RequestSpec) -> bool:
     """Whether a host would take it now."""
-    mask = with_room(table, needs_of(spec, rules.settings)).mask
-    for one in rules.filters:
+    shape = Shape(rules, table, spec)
+    mask = with_room(table, shape.needs, spread=shape.spread).mask
+    for one in shape.asking:
         if not mask.any():
             return False
-        mask = _left(one, table, spec, mask)
+        mask = shape.left(one, table, spec, mask)
     return bool(mask.any())

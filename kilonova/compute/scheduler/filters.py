@@ -30,6 +30,7 @@ class Filter(msgspec.Struct, frozen=True):
     """A named question. `tells` says to a tenant, without naming hosts, why nothing was left.
 
     `leaves` answers for all hosts at once; None there: nobody is refused. `asks`: whether the request concerns it.
+    `lasting`: what `leaves` answers depends on what hosts and request are, not on which servers came meanwhile.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Filter(msgspec.Struct, frozen=True):
     tells: Callable[[RequestSpec], str]
     leaves: Leaves | None = None
     asks: Callable[[RequestSpec], bool] = lambda _: True
+    lasting: bool = False
 
 
 def _compute(host: HostState, _spec: RequestSpec) -> str:
@@ -268,7 +270,8 @@ COUNTING: Final = frozenset({"NumInstancesFilter", "AggregateNumInstancesFilter"
 
 def known_filters(limits: Limits | None = None) -> dict[str, Filter]:
     """Every filter of ours by its name, with these limits."""
-    return {one.name: one for one in (*_OWN, *_MACHINES, *_AGGREGATES, *_limited(limits or Limits()))}
+    lasting = (msgspec.structs.replace(one, lasting=True) for one in (*_OWN, *_MACHINES, *_AGGREGATES))
+    return {one.name: one for one in (*lasting, *_limited(limits or Limits()))}
 
 
 DEFAULT_FILTERS: Final = (

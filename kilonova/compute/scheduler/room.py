@@ -79,10 +79,10 @@ def _more_traits(spec: RequestSpec, settings: SchedulerSettings) -> set[str]:
     return made
 
 
-def with_room(table: HostTable, needs: Needs) -> Room:
-    """The hosts that can give it now. One pass over all when each gives it from its own provider."""
+def with_room(table: HostTable, needs: Needs, *, spread: bool) -> Room:
+    """The hosts that can give it now. One pass over all when each gives it from its own provider (not `spread`)."""
     mirror = table.mirror
-    if needs.parts or _spread(mirror, needs):
+    if spread:
         return _searched(table, needs)
     fits = mirror.alive().copy()
     for name, amount in needs.resources.items():
@@ -94,9 +94,9 @@ def with_room(table: HostTable, needs: Needs) -> Room:
     return Room(table.by_slot(fits), {})
 
 
-def _spread(mirror: Mirror, needs: Needs) -> bool:
-    """Whether a class or a trait hangs on other providers than roots, so that trees must be searched."""
-    if mirror.sharing:
+def is_spread(mirror: Mirror, needs: Needs) -> bool:
+    """Whether parts are asked for, or a class or trait hangs on other providers than roots: trees must be searched."""
+    if mirror.sharing or needs.parts:
         return True
     below = mirror.roots != np.arange(mirror.size)
     if not below.any():

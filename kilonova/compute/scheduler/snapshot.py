@@ -13,6 +13,7 @@ from kilonova.compute.scheduler.decide import Decision, decide, fits_somewhere, 
 from kilonova.compute.scheduler.explain import Shortage, smaller
 from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.scheduler.rules import Rules
+from kilonova.compute.scheduler.shapes import Shapes
 from kilonova.compute.scheduler.state import HostsView
 from kilonova.compute.scheduler.table import HostTable
 from kilonova.placement.contract import Changes
@@ -40,6 +41,7 @@ class Snapshot:
         self._rules = rules
         self._keeper = Keeper(changes)
         self.table = HostTable()
+        self._shapes = Shapes(rules)
         self._taken: list[tuple[str, int, int]] = []  # (class, slot, amount) promised within `pending`
 
     @property
@@ -79,13 +81,13 @@ class Snapshot:
     def decide(self, spec: RequestSpec, dice: random.Random) -> Try:
         """Where the server may go, or why nowhere."""
         table = self.table
-        made: Decision = decide(self._rules, table, spec, dice)
+        made: Decision = decide(self._rules, table, spec, dice, self._shapes.of(table, spec))
         refused = [] if made.order else rejections(self._rules, table, spec, made)
         short, emptied_by = (None, "") if made.order else lacking(self._rules, table, spec)
         return Try(
-            [one.destination for one in made.order],
+            made.destinations(table, spec, max(1, self._rules.settings.max_attempts)),
             made.counts,
-            [(one.destination.host, one.weight) for one in made.order[:10]],
+            [(table.states[row].host, weight) for row, weight in made.order[:10]],
             made.snapshot,
             len(table),
             refused,

@@ -33,6 +33,8 @@ class HostTable:
         self._providers: dict[str, int] = {}
         self._alike: dict[str, tuple[list[HostState], Integers]] = {}
         self.slots: Integers = np.zeros(0, dtype=np.int64)
+        self._strange: Mask = np.zeros(0, dtype=np.bool_)  # hosts that placement does not know
+        self._any_strange = False
         self.servers: Integers = self.slots
         self.building: Integers = self.slots
         self._known_slots: tuple[int, int] = (-1, -1)
@@ -51,6 +53,8 @@ class HostTable:
             self.mirror, self._known_slots = mirror, shape
             slots = [mirror.slots.get(state.provider_id, NOWHERE) for state in self.states]
             self.slots = np.array(slots, dtype=np.int64)
+            self._strange = self.slots < 0
+            self._any_strange = bool(self._strange.any())
 
     def _make(self, view: HostsView) -> None:
         self.view_version, self.counts_version = view.version, -1
@@ -83,7 +87,9 @@ class HostTable:
         """A mask of providers as one of hosts; hosts that placement does not know are out."""
         if not len(mask):
             return np.zeros(len(self.states), dtype=np.bool_)
-        found: Mask = mask[self.slots] & (self.slots >= 0)
+        found: Mask = mask[self.slots]
+        if self._any_strange:
+            found &= ~self._strange
         return found
 
     def row_of(self, provider_id: str) -> int | None:
@@ -96,7 +102,8 @@ class HostTable:
         if column is None:
             return np.zeros(len(self.states))
         left = column.free(self.mirror.size)[self.slots].astype(np.float64)
-        left[self.slots < 0] = 0
+        if self._any_strange:
+            left[self._strange] = 0
         return left
 
     def counted(self, column: Integers) -> Numbers:

@@ -7,7 +7,7 @@ that came since are read, and the hosts are put together again only when what th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -54,6 +54,8 @@ class DatabaseHosts:
         self._heard: dict[str, _Heard] = {}
         self._said: object = None  # what operators said when the hosts were put together
         self._up: frozenset[str] = frozenset()
+        self._up_until = datetime.min.replace(tzinfo=UTC)
+        self._forced: set[str] = set()
         self._followed: datetime | None = None
         self._due = {"follow": 0.0, "count": 0.0, "whole": 0.0}
         self._view = HostsView(0, ())
@@ -79,13 +81,16 @@ class DatabaseHosts:
 
     def _look(self, connection: Connection) -> HostsView:
         now, clock = self._world.clock.now(), self._world.clock.monotonic()
-        changed = False
-        if clock >= self._due["follow"]:
+        changed, heard = False, clock >= self._due["follow"]
+        if heard:
             changed = self._follow(connection, now, clock)
         disabled, down = service_store.disabled(connection), service_store.forced_down(connection)
         said = (disabled, down, store.aggregates_mark(connection))
-        since = now - self._down
-        up = frozenset(name for name, one in self._heard.items() if one.reported_at >= since and name not in down)
+        if heard or down != self._forced or now > self._up_until:
+            self._forced = down
+            up = self._alive(now - self._down, down)
+        else:
+            up = self._up
         if changed or said != self._said or up != self._up:
             self._said, self._up = said, up
             states = self._put_together(connection, disabled)
@@ -94,6 +99,13 @@ class DatabaseHosts:
             self._due["count"] = clock + COUNT_SECONDS
             self._count(connection)
         return self._view
+
+    def _alive(self, since: datetime, down: set[str]) -> frozenset[str]:
+        """The hosts that are up, and until when that holds if none of them reports."""
+        up = {name: one.reported_at for name, one in self._heard.items() if one.reported_at >= since}
+        up = {name: reported_at for name, reported_at in up.items() if name not in down}
+        self._up_until = min(up.values(), default=datetime.max.replace(tzinfo=UTC) - self._down) + self._down
+        return frozenset(up)
 
     def _follow(self, connection: Connection, now: datetime, clock: float) -> bool:
         """Whether a host came, went, or tells something else of itself."""

@@ -32,6 +32,7 @@ class Weigher(msgspec.Struct, frozen=True):
     weigh: Weigh
     multiplier: float = 1.0
     column: Column | None = None
+    lasting: bool = False  # what `column` answers depends on what hosts and request are, not on which servers came
 
 
 def _near(policy: str) -> tuple[Weigh, Column]:
@@ -90,15 +91,17 @@ def known_weighers(ratios: dict[str, float] | None = None, properties: dict[str,
         Weigher("IoOpsWeigher", lambda host, _: host.building, -1.0, lambda t, _: t.counted(t.building)),
         Weigher("NumInstancesWeigher", lambda host, _: host.servers, 0.0, lambda t, _: t.counted(t.servers)),
         # what a user asked for counts more than how full hosts are
-        Weigher("ServerGroupSoftAffinityWeigher", together, 10.0, together_all),
-        Weigher("ServerGroupSoftAntiAffinityWeigher", apart, -10.0, apart_all),
+        Weigher("ServerGroupSoftAffinityWeigher", together, 10.0, together_all, lasting=True),
+        Weigher("ServerGroupSoftAntiAffinityWeigher", apart, -10.0, apart_all, lasting=True),
         Weigher("MetricsWeigher", metrics(ratios or {}), 1.0 if ratios else 0.0),
         Weigher("PCIWeigher", pci, 1.0, lambda table, spec: table.each("pci", lambda h: repr(h.pci_pools),
-                                                                      lambda h: pci(h, spec))),
+                                                                      lambda h: pci(h, spec)), lasting=True),
         Weigher("BuildFailureWeigher", lambda host, _: host.failed_builds, -1_000_000.0,
-                lambda table, _: table.each("failed", lambda h: h.failed_builds, lambda h: h.failed_builds)),
+                lambda table, _: table.each("failed", lambda h: h.failed_builds, lambda h: h.failed_builds),
+                lasting=True),
         Weigher("HypervisorVersionWeigher", lambda host, _: host.hypervisor_version, 1.0,
-                lambda table, _: table.each("version", lambda h: h.hypervisor_version, lambda h: h.hypervisor_version)),
+                lambda table, _: table.each("version", lambda h: h.hypervisor_version, lambda h: h.hypervisor_version),
+                lasting=True),
         Weigher("ImagePropertiesWeigher", image_properties(properties or {}), 1.0 if properties else 0.0),
     )  # fmt: skip
     return {one.name: one for one in made}

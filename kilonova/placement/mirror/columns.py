@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from kilonova.placement.contract import Inventory
 
 Mask = NDArray[np.bool_]
 Integers = NDArray[np.int64]
+
+_AMOUNTS_KEPT: Final = 256  # of a class: flavors are few
 
 
 def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
@@ -23,7 +25,7 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 class Column:
     """Capacity and use of one class by slot; zero capacity and `has` False where a provider has none."""
 
-    __slots__ = ("capacity", "has", "max_unit", "min_unit", "step_size", "used")
+    __slots__ = ("_allows", "capacity", "has", "max_unit", "min_unit", "step_size", "used")
 
     def __init__(self, size: int) -> None:
         self.has: Mask = np.zeros(size, dtype=np.bool_)
@@ -32,14 +34,17 @@ class Column:
         self.min_unit: Integers = np.ones(size, dtype=np.int64)
         self.max_unit: Integers = np.zeros(size, dtype=np.int64)
         self.step_size: Integers = np.ones(size, dtype=np.int64)
+        self._allows: dict[int, Mask] = {}  # amount → who gives so much in one piece at all
 
     def grow(self, size: int) -> None:
         """Room for `size` slots."""
-        for name in self.__slots__:
+        self._allows.clear()
+        for name in ("capacity", "has", "max_unit", "min_unit", "step_size", "used"):
             setattr(self, name, grown(getattr(self, name), size))
 
     def put(self, slot: int, book: Inventory, used: int) -> None:
         """The inventory at `slot`."""
+        self._allows.clear()
         self.has[slot] = True
         self.capacity[slot] = capacity_of(book)
         self.used[slot] = used
@@ -49,17 +54,25 @@ class Column:
 
     def clear(self, slot: int) -> None:
         """No inventory at `slot`."""
+        self._allows.clear()
         self.has[slot] = False
         self.capacity[slot] = self.used[slot] = 0
 
     def room(self, amount: int, size: int) -> Mask:
         """Which of the first `size` slots can give `amount` in one piece now."""
-        fits: Mask = self.used[:size] + amount <= self.capacity[:size]
-        fits &= self.has[:size]
-        fits &= self.min_unit[:size] <= amount
-        fits &= self.max_unit[:size] >= amount
-        fits &= amount % np.maximum(self.step_size[:size], 1) == 0
+        fits: Mask = self.used[:size] <= self.capacity[:size] - amount
+        fits &= self._allowing(amount)[:size]
         return fits
+
+    def _allowing(self, amount: int) -> Mask:
+        known = self._allows.get(amount)
+        if known is None:
+            known = self.has & (self.min_unit <= amount) & (self.max_unit >= amount)
+            known &= amount % np.maximum(self.step_size, 1) == 0
+            if len(self._allows) >= _AMOUNTS_KEPT:
+                self._allows.clear()
+            self._allows[amount] = known
+        return known
 
     def free(self, size: int) -> Integers:
         """What is left of each of the first `size` slots; negative where too much is used."""

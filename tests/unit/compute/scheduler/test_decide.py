@@ -21,8 +21,9 @@ SMALL: dict[str, Any] = {"resources": {"VCPU": 1}}
 
 
 def order(states: list[HostState], settings: SchedulerSettings, seed: int = 1) -> list[str]:
-    made = decide(Rules.of(settings), table_of(states), request(**SMALL), random.Random(seed))
-    return [one.destination.host for one in made.order]
+    table = table_of(states)
+    made = decide(Rules.of(settings), table, request(**SMALL), random.Random(seed))
+    return [table.states[row].host for row, _ in made.order]
 
 
 THREE = [
@@ -77,7 +78,7 @@ def test_equal_hosts_come_in_random_order() -> None:
     for count in (4, 40):
         equals = [with_room(number, VCPU=4) for number in range(count)]
         rules, table, dice = Rules.of(SchedulerSettings()), table_of(equals), random.Random(1)
-        firsts = Counter(decide(rules, table, request(**SMALL), dice).order[0].row for _ in range(50 * count))
+        firsts = Counter(decide(rules, table, request(**SMALL), dice).order[0][0] for _ in range(50 * count))
         assert len(firsts) == count
         assert min(firsts.values()) > 15
         assert order(equals, SchedulerSettings(), 7) == order(equals, SchedulerSettings(), 7), "one seed, one history"
@@ -118,7 +119,7 @@ def test_filters_run_in_order_and_count_what_is_left() -> None:
     ]
     rules, table, spec = Rules.of(SchedulerSettings()), table_of(states), request(availability_zone="b", **SMALL)
     made = decide(rules, table, spec, random.Random(1))
-    assert [one.destination.host for one in made.order] == ["node3"]
+    assert [one.host for one in made.destinations(table, spec, 3)] == ["node3"]
     assert made.counts[:3] == [("Placement", 4), ("ComputeFilter", 2), ("AvailabilityZoneFilter", 1)]
     assert [(one.host, one.filter, one.reason) for one in rejections(rules, table, spec, made)] == [
         ("node5", "Placement", "no room for 1 VCPUs (free: 0 of 4, ratio 1)"),
@@ -135,7 +136,7 @@ def test_traits_are_required_and_forbidden() -> None:
     def left(settings: SchedulerSettings | None = None, **more: Any) -> list[str]:
         rules = Rules.of(settings or SchedulerSettings())
         found = decide(rules, table, request(**SMALL, **more), random.Random(1))
-        return sorted(one.destination.host for one in found.order)
+        return sorted(table.states[row].host for row, _ in found.order)
 
     fast = {"trait:CUSTOM_FAST": "required"}
     assert left(extra_specs=fast) == ["node1", "node2"]
