@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
 from kilonova.base.faults import Fault, Kind
-from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, SnapshotRef, VolumeRef
+from kilonova.block_storage.contract import (
+    MARK,
+    STILL_HEADER,
+    Attachment,
+    Connection,
+    Connector,
+    NewSnapshot,
+    NewVolume,
+    SnapshotRef,
+    VolumeRef,
+)
 from kilonova.http.client import Client
 
 _VERSION = {"OpenStack-API-Version": "volume 3.71"}
@@ -25,8 +36,27 @@ class VolumeClient:
         return _ref(await self._ask("GET", f"/v3/volumes/{volume_id}", token))
 
     async def show_snapshot(self, token: str, snapshot_id: str) -> SnapshotRef:
-        found = (await self._ask("GET", f"/v3/snapshots/{snapshot_id}", token))["snapshot"]
-        return SnapshotRef(found["id"], found["status"], found["size"], found["volume_id"])
+        return _snapshot((await self._ask("GET", f"/v3/snapshots/{snapshot_id}", token))["snapshot"])
+
+    async def create_snapshot(self, token: str, key: str, snapshot: NewSnapshot) -> SnapshotRef:
+        wanted = {"volume_id": snapshot.volume_id, "name": snapshot.name, "metadata": {MARK: snapshot.mark}}
+        headers = _VERSION | {STILL_HEADER: "true"}
+        made = await self._client.request(
+            "POST", "/v3/snapshots", token=token, json={"snapshot": wanted}, headers=headers, idempotency_key=key
+        )
+        return _snapshot(made.json()["snapshot"])
+
+    async def snapshots_marked(self, token: str, mark: str) -> list[SnapshotRef]:
+        query = urlencode({"metadata": str({MARK: mark})})
+        found = await self._ask("GET", f"/v3/snapshots/detail?{query}", token)
+        return [_snapshot(one) for one in found["snapshots"] if one["metadata"].get(MARK) == mark]
+
+    async def delete_snapshot(self, token: str, snapshot_id: str) -> None:
+        try:
+            await self._ask("DELETE", f"/v3/snapshots/{snapshot_id}", token)
+        except Fault as fault:
+            if fault.kind is not Kind.NOT_FOUND:
+                raise
 
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         wanted = {
@@ -77,6 +107,10 @@ class VolumeClient:
     async def _ask(self, method: str, path: str, token: str, body: Any = None, key: str = "") -> Any:
         reply = await self._client.request(method, path, token=token, json=body, headers=_VERSION, idempotency_key=key)
         return reply.json()
+
+
+def _snapshot(found: Any) -> SnapshotRef:
+    return SnapshotRef(found["id"], found["status"], found["size"], found["volume_id"])
 
 
 def _ref(answer: Any) -> VolumeRef:

@@ -30,6 +30,7 @@ class SnapshotSpec(msgspec.Struct, frozen=True):
     id: str
     volume_id: str
     size_gib: int
+    still: bool = False  # whoever has the volume connected does not write to it meanwhile
 
 
 class ImageSource(msgspec.Struct, frozen=True):
@@ -98,7 +99,7 @@ class VolumeBackend(Protocol):
     async def ensure_snapshot(self, spec: SnapshotSpec) -> None:
         """Make the snapshot; volumes made from it, and it from the volume, share nothing that a delete would take.
 
-        Of a connected volume without `online_snapshots`: CONFLICT. Too little room: NO_CAPACITY."""
+        Of a connected volume, not `still`, without `online_snapshots`: CONFLICT. Too little room: NO_CAPACITY."""
         ...
 
     async def ensure_snapshot_gone(self, snapshot_id: str) -> None:
@@ -234,12 +235,36 @@ class NewVolume(msgspec.Struct, frozen=True):
     availability_zone: str = ""
 
 
+class NewSnapshot(msgspec.Struct, frozen=True):
+    """A snapshot that compute makes of a server's volume; `mark` finds it again."""
+
+    volume_id: str
+    name: str
+    mark: str
+
+
+STILL_HEADER = "X-Volume-Still"  # a service's word that whoever has the volume does not write to it
+MARK = "image_id"  # the metadata key of the mark
+
+
 class Volumes(Protocol):
     """Block storage over REST with a caller's token. Implemented by block_storage/client.py."""
 
     async def show(self, token: str, volume_id: str) -> VolumeRef: ...
 
     async def show_snapshot(self, token: str, snapshot_id: str) -> SnapshotRef: ...
+
+    async def create_snapshot(self, token: str, key: str, snapshot: NewSnapshot) -> SnapshotRef:
+        """Made (status creating) of a volume whose guest is held still; `key` makes repeats harmless."""
+        ...
+
+    async def snapshots_marked(self, token: str, mark: str) -> list[SnapshotRef]:
+        """The caller's snapshots that were made with that mark."""
+        ...
+
+    async def delete_snapshot(self, token: str, snapshot_id: str) -> None:
+        """Deleted; gone is fine."""
+        ...
 
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         """Made (status creating); `key` makes repeats harmless."""

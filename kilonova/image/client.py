@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -66,6 +67,20 @@ class ImageClient:
 
     async def upload(self, token: str, image_id: str, path: str) -> None:
         await self._client.upload(f"/v2/images/{image_id}/file", self._chunks(path), token=token)
+
+    async def describe(self, token: str, image_id: str, properties: dict[str, str]) -> None:
+        changes = [{"op": "add", "path": f"/{name}", "value": value} for name, value in properties.items()]
+        headers = {"content-type": "application/openstack-images-v2.1-json-patch"}
+        body = json.dumps(changes).encode()
+        await self._client.send_bytes("PATCH", f"/v2/images/{image_id}", body, token=token, headers=headers)
+
+    async def activate_empty(self, token: str, image_id: str) -> None:
+        headers = {"content-type": "application/octet-stream"}
+        try:
+            await self._client.send_bytes("PUT", f"/v2/images/{image_id}/file", b"", token=token, headers=headers)
+        except Fault as fault:
+            if fault.kind is not Kind.CONFLICT or (await self.show(token, image_id)).status != "active":
+                raise
 
     async def _chunks(self, path: str) -> AsyncIterator[bytes]:
         file: Any = await self._world.blocking(open, path, "rb")

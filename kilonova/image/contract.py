@@ -105,6 +105,14 @@ class MadeImages(Images, Protocol):
         """The image has the file's bytes and is active."""
         ...
 
+    async def describe(self, token: str, image_id: str, properties: dict[str, str]) -> None:
+        """The image has these properties, with those that it had."""
+        ...
+
+    async def activate_empty(self, token: str, image_id: str) -> None:
+        """The image is active without bytes of its own: what it stands for is kept elsewhere. Is it already: fine."""
+        ...
+
     async def delete(self, token: str, image_id: str) -> None:
         """The image is gone; already gone is fine."""
         ...

@@ -142,6 +142,9 @@ def _attachments(cloud: SimCloud, live: dict[str, Server]) -> list[str]:
         if server is None or server.host != held.host:
             told.append(f"attachment {attachment_id} of volume {held.volume_id} for {held.server_id} on {held.host}")
     busy = {held.volume_id for held in cloud.books.attachments.values()}
+    for snapshot_id, image_id in cloud.books.marks.items():
+        if snapshot_id in cloud.books.snapshots and image_id not in cloud.books.images:
+            told.append(f"snapshot {snapshot_id} was made for image {image_id}, which is not")
     for volume in cloud.books.volumes.values():
         if (volume.status == "available") == (volume.id in busy):
             told.append(f"volume {volume.id} is {volume.status}")

@@ -14,7 +14,15 @@ import msgspec
 
 from kilonova.base.faults import Fault, Kind, conflict, not_found
 from kilonova.base.world import World
-from kilonova.block_storage.contract import Attachment, Connection, Connector, NewVolume, SnapshotRef, VolumeRef
+from kilonova.block_storage.contract import (
+    Attachment,
+    Connection,
+    Connector,
+    NewSnapshot,
+    NewVolume,
+    SnapshotRef,
+    VolumeRef,
+)
 from kilonova.compute.contract import Destination, Fit, Rejection, RequestSpec
 from kilonova.image.contract import NOT_ASKED, ImageRef, NewImage, Trust
 from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
@@ -56,6 +64,7 @@ class Books(msgspec.Struct):
     ports: dict[str, Port] = {}
     volumes: dict[str, VolumeRef] = {}
     snapshots: dict[str, SnapshotRef] = {}
+    marks: dict[str, str] = {}  # snapshot → the mark it was made with
     attachments: dict[str, Held] = {}
     images: dict[str, ImageRef] = {}
     keys: dict[str, str] = {}
@@ -287,6 +296,22 @@ class SimVolumes(_Peer):
         except KeyError:
             raise not_found("Snapshot", snapshot_id) from None
 
+    async def create_snapshot(self, token: str, key: str, snapshot: NewSnapshot) -> SnapshotRef:
+        await self._take_time("create_snapshot")
+        volume = self._volume(snapshot.volume_id)
+        snapshot_id = self._once(key)
+        made = SnapshotRef(snapshot_id, "available", volume.size_gib, volume.id)
+        self.books.marks[snapshot_id] = snapshot.mark
+        return self.books.snapshots.setdefault(snapshot_id, made)
+
+    async def snapshots_marked(self, token: str, mark: str) -> list[SnapshotRef]:
+        await self._take_time("snapshots_marked")
+        return [one for one in self.books.snapshots.values() if self.books.marks.get(one.id) == mark]
+
+    async def delete_snapshot(self, token: str, snapshot_id: str) -> None:
+        await self._take_time("delete_snapshot")
+        self.books.snapshots.pop(snapshot_id, None)
+
     async def create(self, token: str, key: str, volume: NewVolume) -> VolumeRef:
         await self._take_time("create_volume")
         known = key in self.books.keys
@@ -382,6 +407,15 @@ class SimImages(_Peer):
         if image.status == "active":
             raise conflict(f"Image {image_id} has its bytes already.")
         self.books.images[image_id] = msgspec.structs.replace(image, status="active", size=1 << 20)
+
+    async def describe(self, token: str, image_id: str, properties: dict[str, str]) -> None:
+        await self._take_time("describe_image")
+        image = await self.show(token, image_id)
+        self.books.images[image_id] = msgspec.structs.replace(image, properties=image.properties | properties)
+
+    async def activate_empty(self, token: str, image_id: str) -> None:
+        await self._take_time("activate_image")
+        self.books.images[image_id] = msgspec.structs.replace(await self.show(token, image_id), status="active")
 
     async def delete(self, token: str, image_id: str) -> None:
         await self._take_time("delete_image")

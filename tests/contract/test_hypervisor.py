@@ -95,6 +95,21 @@ async def test_a_paused_start_waits_for_resume(rig: FakeRig) -> None:
     assert (await rig.hypervisor.resume(spec.id)).power is Power.RUNNING
 
 
+async def test_a_guest_is_held_still_and_goes_on(rig: FakeRig) -> None:
+    spec = await rig.spec()
+    await rig.hypervisor.ensure_started(spec)
+    for _ in range(2):
+        await rig.hypervisor.hold_still(spec.id, "try")
+        assert [guest.power for guest in await rig.hypervisor.guests()] == [Power.PAUSED]
+    for _ in range(2):
+        await rig.hypervisor.let_go_on(spec.id, "try")
+        assert [guest.power for guest in await rig.hypervisor.guests()] == [Power.RUNNING]
+    await rig.hypervisor.ensure_stopped(spec.id, 0)
+    await rig.hypervisor.hold_still(spec.id, "must")
+    await rig.hypervisor.let_go_on(spec.id, "must")
+    assert [guest.power for guest in await rig.hypervisor.guests()] == [Power.SHUTDOWN]
+
+
 async def test_power_changes_are_told(rig: FakeRig) -> None:
     told: list[tuple[str, Power]] = []
     rig.hypervisor.on_power_change(lambda guest_id, power: told.append((guest_id, power)))

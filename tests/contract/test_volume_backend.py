@@ -129,6 +129,15 @@ async def test_a_snapshot_is_made_once_feeds_volumes_and_outlives_its_volume(bac
     assert caught.value.kind is Kind.NOT_FOUND
 
 
+async def test_a_snapshot_of_a_connected_volume_that_nobody_writes_is_made(backend: VolumeBackend) -> None:
+    one = spec()
+    await backend.ensure_volume(one, None)
+    await backend.connect(one.id, HOST1)
+    snapshot = SnapshotSpec(str(uuid.uuid4()), one.id, 1, still=True)
+    await backend.ensure_snapshot(snapshot)
+    assert await backend.snapshots() == [snapshot.id]
+
+
 async def test_a_snapshot_of_a_connected_volume_is_of_one_moment_or_refused(backend: VolumeBackend) -> None:
     one = spec()
     await backend.ensure_volume(one, None)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
 import pytest
 
 from kilonova.base.faults import unavailable
+from kilonova.block_storage.contract import VolumeRef
 from kilonova.sim.laws import Plan, plans
 from kilonova.sim.loop import run
 from kilonova.sim.peers import IMAGE
 from tests.laws.servers import Door
 
 VERBS = ("createImage",)
+ROOT, DATA = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
 async def snap(door: Door, server_id: str, **more: Any) -> str:
@@ -52,6 +55,93 @@ def test_four_laws(plan: Plan) -> None:
         assert made.properties["instance_uuid"] == server_id
         assert made.properties["base_image_ref"] == IMAGE
     door.balance()
+
+
+# ── of a server that boots from a volume
+
+
+async def on_volumes(door: Door) -> str:
+    """A server with two volumes."""
+    await door.cloud.start()
+    for volume_id in (ROOT, DATA):
+        door.cloud.books.volumes[volume_id] = VolumeRef(volume_id, "v", "available", 2, True, False, "nova")
+    mapping = [
+        {"source_type": "volume", "uuid": ROOT, "destination_type": "volume", "boot_index": 0},
+        {"source_type": "volume", "uuid": DATA, "destination_type": "volume", "boot_index": -1, "tag": "data"},
+    ]
+    server_id = await door.create(imageRef="", block_device_mapping_v2=mapping)
+    await door.cloud.settle()
+    return server_id
+
+
+async def do_on_volumes(door: Door) -> tuple[str, str]:
+    server_id = await on_volumes(door)
+    image_id = await snap(door, server_id)
+    await door.cloud.settle()
+    return server_id, image_id
+
+
+def steps_on_volumes() -> list[tuple[str, int]]:
+    door = Door(0, Plan("createImage"), hosts=1)
+    run(do_on_volumes(door), 0)
+    door.balance()
+    return door.seams.steps
+
+
+@pytest.mark.parametrize("plan", plans("createImage", steps_on_volumes()), ids=str)
+def test_four_laws_on_volumes(plan: Plan) -> None:
+    door = Door(1, plan, hosts=1)
+    server_id, image_id = run(do_on_volumes(door), 1)
+    assert door.state(server_id) == "active"
+    books = door.cloud.books
+    made = books.images.get(image_id)
+    if plan.how in ("fail", "undo twice"):
+        assert made is None and books.snapshots == {}
+    else:
+        assert made is not None and made.status == "active"
+        told = json.loads(made.properties["block_device_mapping"])
+        assert [one["boot_index"] for one in told] == [0, -1]
+        assert {one["snapshot_id"] for one in told} == set(books.snapshots)
+        assert {books.snapshots[one["snapshot_id"]].volume_id for one in told} == {ROOT, DATA}
+    door.balance()
+
+
+def test_a_server_of_such_an_image_has_volumes_of_its_own() -> None:
+    door = Door(4, hosts=1)
+
+    async def main() -> str:
+        _, image_id = await do_on_volumes(door)
+        other = await door.create(imageRef=image_id)
+        await door.cloud.settle()
+        shown = (await door.client.get(f"/v2.1/servers/{other}"))["server"]
+        assert (shown["status"], shown["image"]) == ("ACTIVE", "")
+        refused = {"rebuild": {"imageRef": image_id}}
+        await door.client.post(f"/v2.1/servers/{other}/action", refused, 400)
+        return other
+
+    other = run(main(), 4)
+    devices = door.cloud.devices(other)
+    assert [device.source_type for device in devices] == ["snapshot", "snapshot"]
+    assert not {device.volume_id for device in devices} & {ROOT, DATA}
+    assert devices[1].tag == "data"
+    door.balance()
+
+
+def test_a_paused_guest_stays_so_and_a_stopped_one_is_not_started() -> None:
+    for verb, state in (("pause", "paused"), ("os-stop", "stopped")):
+        door = Door(5, hosts=1)
+
+        async def main(door: Door = door, verb: str = verb) -> str:
+            server_id = await on_volumes(door)
+            await door.act(server_id, verb)
+            await door.cloud.settle()
+            await snap(door, server_id)
+            await door.cloud.settle()
+            return server_id
+
+        assert door.state(run(main(), 5)) == state
+        assert len(door.cloud.books.snapshots) == 2
+        door.balance()
 
 
 @pytest.mark.parametrize("verb", ["copy_disk", "finish_snapshot", "upload_image"])

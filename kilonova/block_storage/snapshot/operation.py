@@ -37,6 +37,7 @@ class NewRow(msgspec.Struct, frozen=True):
     statuses: tuple[str, ...]  # of the volume
     defaults: Mapping[str, int]
     key: str
+    still: bool = False
 
 
 def begin_create(connection: Connection, request: NewRow) -> store.Snapshot:
@@ -51,14 +52,14 @@ def begin_create(connection: Connection, request: NewRow) -> store.Snapshot:
             f"Invalid volume: Volume {volume.id} status must be {' or '.join(request.statuses)}, but current status "
             f"is: {volume.status}."
         )
-    if volume.status == "in-use":
+    if volume.status == "in-use" and not request.still:
         _require_online(connection, volume)
     snapshot.host, snapshot.size_gib = volume.host, volume.size_gib
     snapshot.volume_type_id = volume.volume_type_id
     quota_store.require_snapshot(
         connection, snapshot.project_id, request.defaults, volume.volume_type, snapshot.size_gib
     )
-    spec = SnapshotSpec(snapshot.id, volume.id, volume.size_gib)
+    spec = SnapshotSpec(snapshot.id, volume.id, volume.size_gib, request.still)
     request.row.args = {"spec": msgspec.to_builtins(spec), "host": volume.host}
     store.insert(connection, snapshot)
     journal.insert(connection, request.row)

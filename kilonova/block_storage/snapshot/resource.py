@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from kilonova.base.faults import invalid
+from kilonova.block_storage.contract import STILL_HEADER
 from kilonova.block_storage.names import checked_flag, checked_text
 from kilonova.block_storage.snapshot import operation, store, view
 from kilonova.block_storage.snapshot.store import Filters, Snapshot
@@ -99,7 +100,8 @@ async def create(service: BlockStorage, request: Request[NewSnapshot]) -> dict[s
     row = service.operation(request, "create_snapshot", snapshot.id, {})
     snapshot.operation_id = row.id
     statuses = ("available", "in-use") if in_use else ("available",)
-    asked = operation.NewRow(snapshot, row, statuses, dict(service.settings.quota), request.idempotency_key)
+    still = request.caller.is_service and request.headers.get(STILL_HEADER.lower()) == "true"
+    asked = operation.NewRow(snapshot, row, statuses, dict(service.settings.quota), request.idempotency_key, still)
     return {"snapshot": view.basic(request, await service.start(row, operation.begin_create, asked))}
 
 

@@ -92,6 +92,14 @@ class ComputeHost(Protocol):
         """A file on the host holds what the root disk holds at this moment, whole and by itself."""
         ...
 
+    async def hold_still(self, server_id: str) -> None:
+        """The guest writes to no disk until `let_go_on`; its file systems are frozen first when its image asks so."""
+        ...
+
+    async def let_go_on(self, server_id: str) -> None:
+        """The guest runs on from where it was held still."""
+        ...
+
     async def upload_snapshot(self, server_id: str, image_id: str) -> None:
         """The image has the file's bytes; the file is gone."""
         ...

@@ -169,6 +169,15 @@ class Hypervisor(Protocol):
         """
         ...
 
+    async def hold_still(self, guest_id: str, freeze: str) -> None:
+        """File systems are frozen as `freeze` says, then vCPUs stand still, until `let_go_on`: nothing is written to
+        a disk meanwhile. Off, or still already: nothing to do."""
+        ...
+
+    async def let_go_on(self, guest_id: str, freeze: str) -> None:
+        """Undo of `hold_still`: vCPUs run, file systems thaw. Off: nothing to do."""
+        ...
+
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         """The guest has the disk, now and at its next start. It has it, or is not defined: nothing to do."""
         ...

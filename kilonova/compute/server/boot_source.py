@@ -92,6 +92,36 @@ def _device(mapping: Mapping, device_id: str) -> BlockDevice:
     )
 
 
+def devices_of_image(image: ImageRef, version: Version, new_id: Callable[[], str]) -> list[BlockDevice]:
+    """What an image that stands for snapshots of volumes says of a server's disks; [] for one with bytes of its own."""
+    written = image.properties.get("block_device_mapping", "")
+    if not written or image.properties.get("bdm_v2", "").lower() not in ("true", "1"):
+        return []
+    try:
+        entries = msgspec.json.decode(written, type=list[dict[str, Any]])
+    except msgspec.MsgspecError as error:
+        raise invalid(f"Image {image.id} carries a block device mapping that cannot be read.") from error
+    known = {*Mapping.__struct_fields__} - {"uuid", "no_device", "volume_type", "tag"}
+    made = []
+    for entry in entries:
+        wanted = {name: value for name, value in entry.items() if name in known and value is not None}
+        uuid = next((entry[key] for key in ("snapshot_id", "volume_id", "image_id") if entry.get(key)), None)
+        more = (
+            [] if entry.get("no_device") else devices_from([wanted | ({"uuid": uuid} if uuid else {})], version, new_id)
+        )
+        for device in more:
+            device.tag, device.volume_type = str(entry.get("tag") or ""), str(entry.get("volume_type") or "")
+        made += more
+    return made
+
+
+def merged(image: list[BlockDevice], asked: list[BlockDevice]) -> list[BlockDevice]:
+    """The image's devices but for those in whose place the request names its own: by boot order or by device name."""
+    orders = {one.boot_index for one in asked if one.boot_index is not None and one.boot_index >= 0}
+    names = {one.device_name for one in asked if one.device_name}
+    return [one for one in image if one.boot_index not in orders and one.device_name not in names] + asked
+
+
 def with_root(devices: list[BlockDevice], image_id: str, new_id: str) -> list[BlockDevice]:
     """The devices with the image's local root disk first, when an image is named; boot order checked."""
     if image_id and not any(
@@ -121,20 +151,20 @@ async def choose(
     properties: dict[str, str] = {}
     for device in devices:
         if device.image_id:
-            image = await _found(show_image(device.image_id), f"Image {device.image_id}")
+            image = await found(show_image(device.image_id), f"Image {device.image_id}")
             room_gib = device.volume_size_gib if device.destination_type == "volume" else flavor.root_gb
             check_image(image, flavor, room_gib)
             if device is root:
                 properties = dict(image.properties) | {"disk_format": image.disk_format}
         elif device.source_type == "volume":
-            volume = await _found(show_volume(device.volume_id), f"Volume {device.volume_id}")
+            volume = await found(show_volume(device.volume_id), f"Volume {device.volume_id}")
             _check_volume(volume, is_root=device is root)
             if device is root:
                 properties = dict(volume.image_metadata)
             device.volume_size_gib = volume.size_gib
         elif device.source_type == "snapshot":
-            snapshot = await _found(show_snapshot(device.snapshot_id), f"Snapshot {device.snapshot_id}")
-            volume = await _found(show_volume(snapshot.volume_id), f"Volume {snapshot.volume_id}")
+            snapshot = await found(show_snapshot(device.snapshot_id), f"Snapshot {device.snapshot_id}")
+            volume = await found(show_volume(snapshot.volume_id), f"Volume {snapshot.volume_id}")
             _check_snapshot(snapshot, volume, device, is_root=device is root)
             if device is root:
                 properties = dict(volume.image_metadata)
@@ -144,7 +174,8 @@ async def choose(
     return BootSource(devices, "" if from_volume else root.image_id, properties, from_volume)
 
 
-async def _found(asked: Awaitable[Any], noun: str) -> Any:
+async def found(asked: Awaitable[Any], noun: str) -> Any:
+    """What a peer answers; INVALID when there is no such noun."""
     try:
         return await asked
     except Fault as fault:

@@ -13,7 +13,16 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.contract import BlockDevice, Flavor
 from kilonova.compute.core import Catalogue, Compute, Limits
-from kilonova.compute.server.boot_source import BootSource, choose, devices_from, with_root
+from kilonova.compute.server.boot_source import (
+    BootSource,
+    check_image,
+    choose,
+    devices_from,
+    devices_of_image,
+    found,
+    merged,
+    with_root,
+)
 from kilonova.compute.server.create_checks import (
     checked_group,
     checked_ip,
@@ -28,6 +37,7 @@ from kilonova.compute.server.create_checks import (
 from kilonova.compute.server.names import checked_hostname, checked_name, checked_text
 from kilonova.http.request import Request
 from kilonova.http.schema import since, until
+from kilonova.image.contract import ImageRef
 from kilonova.network.contract import PortRequest
 
 ZERO_DISK = "os_compute_api:servers:create:zero_disk_flavor"
@@ -163,12 +173,25 @@ def last_of(reference: str | int) -> str:
 async def boot_source(compute: Compute, request: Request[Any], want: CreateServer, flavor: Flavor) -> BootSource:
     """What it boots from; a flavor without a disk needs a volume, or the right to have the image's size."""
     token, ids = request.caller.token, compute.world.ids
+    seen: dict[str, ImageRef] = {}
+
+    async def show_image(image_id: str) -> ImageRef:
+        if image_id not in seen:
+            seen[image_id] = await compute.peers.images.show(token, image_id)
+        return seen[image_id]
+
     devices = devices_from(want.block_device_mapping_v2, request.version, ids.uuid)
-    devices = with_root(devices, last_of(want.image_ref) if want.image_ref else "", ids.uuid())
+    image_id = last_of(want.image_ref) if want.image_ref else ""
+    if image_id:
+        image = await found(show_image(image_id), f"Image {image_id}")
+        if defined := devices_of_image(image, request.version, ids.uuid):
+            check_image(image, flavor, 0)
+            devices, image_id = merged(defined, devices), ""
+    devices = with_root(devices, image_id, ids.uuid())
     boot = await choose(
         devices,
         flavor,
-        lambda image_id: compute.peers.images.show(token, image_id),
+        show_image,
         lambda volume_id: compute.peers.volumes.show(token, volume_id),
         lambda snapshot_id: compute.peers.volumes.show_snapshot(token, snapshot_id),
     )

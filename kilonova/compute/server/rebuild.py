@@ -163,6 +163,10 @@ async def _image(compute: Compute, request: Request[Any], server: Server, image_
     if not server.image_id:
         _check_volume_root(server, image_id)
         return {}
+    if image.properties.get("block_device_mapping"):
+        raise invalid(
+            f"Image {image_id} stands for volumes and has no disk of its own.", hint="Create a server from it."
+        )
     check_image(image, server.flavor_struct, server.flavor_struct.root_gb)
     return {"image_id": image_id, "image_properties": dict(image.properties) | {"disk_format": image.disk_format}}
 

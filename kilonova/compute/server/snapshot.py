@@ -6,14 +6,16 @@ The image's record stands before the answer, so its id can be told; its bytes fo
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from kilonova.base.faults import Fault, conflict, forbidden, invalid
+from kilonova.base.faults import Fault, forbidden, invalid
 from kilonova.compute.core import Compute, on_host
-from kilonova.compute.server import store
-from kilonova.compute.server.begin import begin, load
+from kilonova.compute.server import snapshot_volumes, store
+from kilonova.compute.server.begin import ADMIN, begin, load, new_operation
+from kilonova.compute.server.snapshot_volumes import Volumes, drop_snapshots, snapshots_instead_of_bytes
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.image.contract import NewImage
@@ -21,6 +23,7 @@ from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.operation import Kind, Operation, Step
+from kilonova.trace import spans
 
 UPLOADING = "image_uploading"
 PATIENCE_SECONDS = 60.0
@@ -44,21 +47,29 @@ async def create_image(compute: Compute, request: Request[CreateImage]) -> Answe
     server = await load(compute, request)
     name = _checked_name(request.body.name)
     await _check_metadata(compute, server, request.body.metadata)
-    if not server.image_id:
-        raise conflict(
-            "An image of a server that boots from a volume cannot be made.",
-            hint="Make an image of the volume itself when it is detached.",
-        )
     image = _image(compute, request, server, name)
+    if not server.image_id:
+        request.enforce(server.target(), rule=_OF_VOLUMES)
     await compute.peers.images.create(request.caller.token, image)
     try:
-        await begin(compute, request, server.id, "createImage", {"image_id": image.id})
+        if server.image_id:
+            await begin(compute, request, server.id, "createImage", {"image_id": image.id})
+        else:
+            await _begin_volumes(compute, request, server.id, image.id)
     except Fault:
         await compute.peers.images.delete(request.caller.token, image.id)
         raise
     if request.version >= (2, 45):
         return Answer({"image_id": image.id})
     return Answer(None, headers={"Location": f"{request.origin}/images/{image.id}"})
+
+
+async def _begin_volumes(compute: Compute, request: Request[Any], server_id: str, image_id: str) -> None:
+    spans.about(server_id)
+    args = {"server_id": server_id, "image_id": image_id}
+    row = new_operation(compute, request, "createImage", server_id, args)
+    await compute.db.write(snapshot_volumes.begin, row, request.allows(ADMIN))
+    await compute.conductor.run_operation(row.id)
 
 
 def _checked_name(name: str) -> str:
@@ -91,6 +102,8 @@ def _image(compute: Compute, request: Request[CreateImage], server: store.Server
         "boot_roles": ",".join(sorted(caller.roles)),
     }
     properties = {key: str(value) for key, value in {**inherited, **told, **request.body.metadata}.items()}
+    if not server.image_id:  # its disks are snapshots of volumes, and as large as those
+        return NewImage(compute.world.ids.uuid(), name, disk_format="raw", properties=properties)
     flavor = server.flavor_struct
     return NewImage(compute.world.ids.uuid(), name, min_disk_gb=flavor.root_gb, properties=properties)
 
@@ -98,10 +111,20 @@ def _image(compute: Compute, request: Request[CreateImage], server: store.Server
 # ── the flow, run by a conductor
 
 
-async def flow(op: Operation[Compute], compute: Compute, server_id: str, image_id: str, host: str) -> None:
+async def flow(
+    op: Operation[Compute], compute: Compute, server_id: str, image_id: str, host: str, volumes: Volumes | None = None
+) -> None:
     """Read down: from a running guest to an image that another can boot from."""
-    there = on_host(host)
     await op.step("the image waits for its bytes", image_waits, image_id, undo=drop_image)
+    if volumes is None:
+        await _root_disk(op, server_id, image_id, host)
+    else:
+        await snapshots_instead_of_bytes(op, server_id, image_id, host, volumes)
+    await op.finish("servers: task_state = None", _end, server_id, op.id, compute.world.clock.now())
+
+
+async def _root_disk(op: Operation[Compute], server_id: str, image_id: str, host: str) -> None:
+    there = on_host(host)
     await op.step(
         "host copies the root disk", there.snapshot, server_id, image_id, undo=there.drop_snapshot,
         patience_seconds=PATIENCE_SECONDS,
@@ -110,7 +133,6 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, image_i
         "host sends the copy to image", there.upload_snapshot, server_id, image_id, shows=UPLOADING,
         patience_seconds=PATIENCE_SECONDS,
     )  # fmt: skip
-    await op.finish("servers: task_state = None", _end, server_id, op.id, compute.world.clock.now())
 
 
 async def image_waits(step: Step[Compute], image_id: str) -> None:
@@ -133,7 +155,7 @@ def _failed(connection: Connection, row: OperationRow, fault: Fault) -> None:
 
 # ── the declaration
 
-KIND: Kind[Compute] = Kind("createImage", flow, _failed, store.show_task, undos=(drop_image,))
+KIND: Kind[Compute] = Kind("createImage", flow, _failed, store.show_task, undos=(drop_image, drop_snapshots))
 _CREATE = "os_compute_api:servers:create_image"
 _ACTION = "/servers/{server_id}/action"
 ROUTES = (
@@ -147,4 +169,9 @@ ROUTES = (
         success=202,
     ),
 )
-RULES = (Rule(_CREATE, PROJECT_MEMBER_OR_ADMIN, "Make an image of a server", (("POST", f"{_ACTION} (createImage)"),)),)
+_OF_VOLUMES = f"{_CREATE}:allow_volume_backed"
+_POST = (("POST", f"{_ACTION} (createImage)"),)
+RULES = (
+    Rule(_CREATE, PROJECT_MEMBER_OR_ADMIN, "Make an image of a server", _POST),
+    Rule(_OF_VOLUMES, PROJECT_MEMBER_OR_ADMIN, "Make an image of a server that boots from a volume", _POST),
+)

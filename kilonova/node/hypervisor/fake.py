@@ -263,6 +263,20 @@ class FakeHypervisor:
         guest = self._machine.guests.get(guest_id)
         return guest is not None and guest.power in (Power.RUNNING, Power.PAUSED)
 
+    async def hold_still(self, guest_id: str, freeze: str) -> None:
+        await self._seam("hold_still")
+        guest = self._machine.guests.get(guest_id)
+        if guest is not None and guest.power is Power.RUNNING:
+            self._machine.set_power(guest, Power.PAUSED)
+        await self._world.clock.sleep(0)
+
+    async def let_go_on(self, guest_id: str, freeze: str) -> None:
+        await self._seam("let_go_on")
+        guest = self._machine.guests.get(guest_id)
+        if guest is not None and guest.power is Power.PAUSED:
+            self._machine.set_power(guest, Power.RUNNING)
+        await self._world.clock.sleep(0)
+
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         await self._seam("attach_disk")
         guest = self._machine.guests.get(guest_id)

@@ -139,6 +139,12 @@ class LibvirtHypervisor:
         doing = "copying a disk of"
         return await self._call(copying.copy, guest_id, source, target, freeze, guest_id=guest_id, doing=doing)
 
+    async def hold_still(self, guest_id: str, freeze: str) -> None:
+        await self._call(copying.hold_still, guest_id, freeze, guest_id=guest_id, doing="holding still")
+
+    async def let_go_on(self, guest_id: str, freeze: str) -> None:
+        await self._call(copying.let_go_on, guest_id, freeze, guest_id=guest_id, doing="letting go on")
+
     async def attach_disk(self, guest_id: str, disk: Disk) -> None:
         finds = devices.disk_by_serial(disk.serial)
         await self._call(devices.plug, guest_id, disk_xml(disk), finds, guest_id=guest_id, doing="plugging a disk into")

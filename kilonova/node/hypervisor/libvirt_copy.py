@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from typing import Any
 from xml.etree import ElementTree
@@ -54,16 +55,42 @@ def _ready(domain: Any, disk: str) -> bool:
 
 def _end(domain: Any, disk: str, freeze: str) -> None:
     """The copy is what the disk is now; with file systems frozen for a moment when that can be."""
-    frozen = False
-    if freeze:
-        try:
-            domain.fsFreeze()
-            frozen = True
-        except libvirt.libvirtError:
-            if freeze == "must":
-                raise
+    frozen = _freeze(domain, freeze)
     try:
         domain.blockJobAbort(disk)
     finally:
         if frozen:
+            domain.fsThaw()
+
+
+def _freeze(domain: Any, freeze: str) -> bool:
+    """Whether the guest's agent froze its file systems: never asked for "", must for "must"."""
+    if not freeze:
+        return False
+    try:
+        domain.fsFreeze()
+    except libvirt.libvirtError:
+        if freeze == "must":
+            raise
+        return False
+    return True
+
+
+def hold_still(connection: Any, guest_id: str, freeze: str) -> None:
+    """File systems first, by the agent inside; then the vCPUs, with which the agent stands still too."""
+    domain = connection.lookupByUUIDString(guest_id)
+    if domain.isActive() and domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+        _freeze(domain, freeze)
+        domain.suspend()
+
+
+def let_go_on(connection: Any, guest_id: str, freeze: str) -> None:
+    """The other way round. Whether they were frozen is not known any more: thawing what is not is harmless."""
+    domain = connection.lookupByUUIDString(guest_id)
+    if not domain.isActive():
+        return
+    if domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+        domain.resume()
+    if freeze:
+        with contextlib.suppress(libvirt.libvirtError):
             domain.fsThaw()

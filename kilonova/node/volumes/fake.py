@@ -107,7 +107,7 @@ class FakeVolumeBackend:
         if spec.id in self._pool.snapshots:
             return
         self._pool.size(spec.volume_id)
-        if self._pool.connectors.get(spec.volume_id) and not self._pool.online_snapshots:
+        if self._pool.connectors.get(spec.volume_id) and not (spec.still or self._pool.online_snapshots):
             raise conflict(f"Volume {spec.volume_id} is connected to a host.", hint="Detach the volume first.")
         self._claim(spec.size_gib)
         self._pool.snapshots[spec.id] = spec

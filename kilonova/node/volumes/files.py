@@ -189,7 +189,7 @@ class FileVolumeBackend:
 
     def _require_copy(self, spec: SnapshotSpec, bytes_: int) -> None:
         """A copy takes time, in which nobody may write: and room."""
-        if hosts := self._connections(spec.volume_id):
+        if (hosts := self._connections(spec.volume_id)) and not spec.still:
             raise conflict(
                 f"Volume {spec.volume_id} is connected to a host, and the file system of backend {self._name} shares "
                 "no blocks.",

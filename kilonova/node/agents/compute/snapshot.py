@@ -24,6 +24,18 @@ class SnapshotVerbs(HostCore):
                 await disks.drop_snapshot(server_id, image_id)
                 raise
 
+    async def hold_still(self, server_id: str) -> None:
+        server = await self._record(server_id)
+        async with self._lock(server_id):
+            with spans.span("libvirt", "hold the guest still", host=self.host):
+                await self.machine.hypervisor.hold_still(server_id, _freeze(server))
+
+    async def let_go_on(self, server_id: str) -> None:
+        server = await self._record(server_id)
+        async with self._lock(server_id):
+            with spans.span("libvirt", "let the guest go on", host=self.host):
+                await self.machine.hypervisor.let_go_on(server_id, _freeze(server))
+
     async def upload_snapshot(self, server_id: str, image_id: str) -> None:
         token = await self._token()
         if (await self.peers.images.show(token, image_id)).status != "active":
