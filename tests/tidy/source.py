@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVICES = ("identity", "image", "placement", "compute", "network", "block_storage", "saga", "http", "policy")
 TEXT_ENDINGS = {".py", ".md", ".sh", ".toml", ".txt", ".conf", ".json", ".svg", ".html", ".js", ".css", ".lock", ""}
-SKIPPED = {".git", ".venv", ".hypothesis", "__pycache__", "output", "node_modules"}  # and whatever ends in _cache
+SKIPPED = {".git", ".venv", ".venv-conformance", ".hypothesis", "__pycache__", "output", "node_modules"}  # and _cache
 
 
 @functools.cache
