@@ -1,7 +1,7 @@
 """Write requirements.lock and requirements-test.lock: exact versions of all that pyproject.toml asks for.
 
 The versions are those of the environment this runs in, so: install, test, lock. `requirements.lock` is what
-running needs (extras cluster and host), `requirements-test.lock` what the test and client extras add.
+running needs (extras cluster, host and ldap), `requirements-test.lock` what the test and client extras add.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     """Write both files and say how many packages each pins."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    run = closure(project["dependencies"] + extras["cluster"] + extras["host"] + BUILD)
+    run = closure(project["dependencies"] + extras["cluster"] + extras["host"] + extras["ldap"] + BUILD)
     test = closure(extras["test"] + extras["client"])
     for file, pins in (("requirements.lock", run), ("requirements-test.lock", test.keys() - run.keys())):
         lines = [f"{name}=={(run | test)[name]}" for name in sorted(pins)]

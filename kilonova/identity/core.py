@@ -11,6 +11,7 @@ from kilonova.base.world import World
 from kilonova.db.database import Database, label, says
 from kilonova.identity import store
 from kilonova.identity.federation.oidc import Providers
+from kilonova.identity.ldap.directories import Directories
 from kilonova.identity.passwords import Passwords
 from kilonova.identity.settings import IdentitySettings
 from kilonova.identity.token.keys import KeyRing
@@ -40,6 +41,7 @@ class IdentityService:
         self.providers = Providers()
         self.tokens = Tokens(world, db, self.keys, self.settings)
         self.admission: HostAdmission | None = None
+        self.directories = Directories(self)
 
     async def change(self, unit: Callable[Concatenate[Connection, P], T], *args: P.args, **named: P.kwargs) -> T:
         """`db.write` for what may change what a token says: copies and validators drop what they remember."""

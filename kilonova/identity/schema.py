@@ -265,6 +265,16 @@ domain_options = sa.Table(
     sa.Column("name", Id(), primary_key=True),
     sa.Column("sealed", sa.LargeBinary(), nullable=False),
 )
+directory_entries = sa.Table(
+    "directory_entry",
+    metadata,
+    sa.Column("public_id", Id(), primary_key=True),  # also the id of the user or group
+    sa.Column("domain_id", Id(), sa.ForeignKey("domain.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("kind", sa.String(5), nullable=False),  # user | group
+    sa.Column("local_id", Name(), nullable=False),
+    sa.Column("dn_key", Text(), nullable=False),  # of users: who is meant by the members of groups
+    sa.Column("present", sa.Boolean(), nullable=False),  # whether the directory still has it
+)
 password_history = sa.Table(
     "password_history",
     metadata,

@@ -25,6 +25,7 @@ from kilonova.identity.federation import provider as federation_provider
 from kilonova.identity.federation import service_provider
 from kilonova.identity.group import resource as group
 from kilonova.identity.host import join
+from kilonova.identity.ldap.refresh import refresh_directories
 from kilonova.identity.limit import resource as limit
 from kilonova.identity.oauth1 import access as oauth_access
 from kilonova.identity.oauth1 import consumer as oauth_consumer
@@ -81,6 +82,7 @@ ROUTES: tuple[Route, ...] = (*discovery(_RESOURCES), *_RESOURCES)
 RULES: tuple[Rule, ...] = tuple(rule for noun in _NOUNS for rule in noun.RULES)
 LOOPS: tuple[Loop, ...] = (
     Loop("prune revocations", 600.0, prune_revocations),
+    Loop("read directories", 15.0, refresh_directories),
     Loop("prune oauth", 600.0, oauth_access.prune_oauth),
     Loop("prune invitations", 600.0, join.prune_invitations),
 )

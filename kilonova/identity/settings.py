@@ -19,6 +19,7 @@ class IdentitySettings:
     token_cache_size: int = 10_000
     oidc_audiences: tuple[str, ...] = ("kilonova",)  # of access tokens that providers give for this cloud
     oidc_cafile: str = ""  # who signed the certificates of the providers; "" for the usual authorities
+    directory_refresh_seconds: int = 300  # how old the knowledge of users and groups in directories (LDAP) may be
     oauth_request_lifetime_seconds: int = 28_800  # how long a user may take to agree
     oauth_access_lifetime_seconds: int = 86_400
     password_checks_at_once: int = 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kilonova.base.faults import Fault, Kind, invalid
+from kilonova.identity.ldap.options import DRIVER, read_options
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "identity": {"driver": "sql", "list_limit": None},
@@ -94,7 +95,13 @@ def checked(config: Any, group: str | None = None, option: str | None = None) ->
         check_place(name, None)
         for key in options:
             check_place(name, key)
+    read_options(config.get("ldap", {}))
     return config
+
+
+def is_directory(config: Config) -> bool:
+    """Whether it says that the domain's users are in a directory."""
+    return bool(config.get("identity", {}).get("driver") == DRIVER)
 
 
 def public(config: Config) -> Config:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from kilonova.base.faults import Fault, Kind
+from kilonova.base.faults import Fault, Kind, conflict
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.identity import answers
 from kilonova.identity.domain.resource import DOMAINS
 from kilonova.identity.domain_config import store as option_store
-from kilonova.identity.domain_config.options import DEFAULTS, Config, check_place, checked, public
+from kilonova.identity.domain_config.options import DEFAULTS, Config, check_place, checked, is_directory, public
+from kilonova.identity.ldap.store import has_its_own
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER, SYSTEM_OR_PROJECT, rule
 
 if TYPE_CHECKING:
@@ -76,14 +77,26 @@ async def create(service: IdentityService, request: Request[ConfigBody]) -> Answ
     """This configuration, instead of any before. 201 when there was none."""
     domain_id, _ = await _place(service, request)
     config = checked(request.body.config)
+    await _check_empty(service, domain_id, config)
     before = await service.db.write(option_store.delete, domain_id)
     return Answer(await _write(service, domain_id, config), 200 if before else 201)
+
+
+async def _check_empty(service: IdentityService, domain_id: str, config: Config) -> None:
+    """CONFLICT when a domain that has users or groups of its own shall get them from a directory."""
+    if is_directory(config) and await service.db.read(has_its_own, domain_id):
+        raise conflict(
+            "The domain has users, groups or identity providers of its own: those of a directory (LDAP) would meet "
+            "them.",
+            hint="Make a new domain for the directory.",
+        )
 
 
 async def update(service: IdentityService, request: Request[ConfigBody]) -> dict[str, Any]:
     """Change some options; of a group or option that the path names, which must be there."""
     domain_id, place = await _place(service, request)
     config = checked(request.body.config, *place)
+    await _check_empty(service, domain_id, config)
     if place[0] is not None:
         _part(await read_config(service, domain_id), place, _none(domain_id, place))
     return await _write(service, domain_id, config)

@@ -96,6 +96,7 @@ async def create(service: IdentityService, request: Request[CreateProvider]) -> 
         raise answers.missing("domain", body.domain_id)
     else:
         domain_id = body.domain_id
+        await service.directories.must_be_here(domain_id, "users")
     made = Provider(id_, domain_id, body.description, body.enabled, body.remote_ids)
     taken = f"Conflict occurred attempting to store identity_provider - Duplicate entry found with ID {id_}."
     await service.db.write(store.insert, identity_providers, made, taken)

@@ -15,6 +15,7 @@ from kilonova.identity.bodies import given
 from kilonova.identity.domain.store import Domain
 from kilonova.identity.group import store as group_store
 from kilonova.identity.group.store import Group
+from kilonova.identity.ldap import refresh
 from kilonova.identity.names import checked_name
 from kilonova.identity.noun import Noun, within
 from kilonova.identity.rules import ADMIN, ANYWHERE, READER, rule
@@ -62,6 +63,7 @@ async def create(service: IdentityService, request: Request[CreateGroup]) -> dic
     name = checked_name(body.name, "group.name", 64)
     if await service.db.read(store.get, domains, Domain, domain_id) is None:
         raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
+    await service.directories.must_be_here(domain_id, "groups")
     group = Group(service.world.ids.hex32(), domain_id, name, body.description or "")
     await service.db.write(store.insert, groups, group, _taken(name))
     return GROUPS.body(request, group)
@@ -74,6 +76,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     wanted = answers.filters(request, "name", "domain_id", "id")
     if own:
         wanted.append(("domain_id", "equals", own))
+    await refresh.listed(service, "group", own or request.query.get("domain_id"), request.query.get("name"))
     found = await service.db.read(store.listed, groups, Group, wanted)
     return answers.collection(request, "groups", (GROUPS.view(request, one) for one in found))
 
@@ -81,6 +84,7 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
 async def update(service: IdentityService, request: Request[UpdateGroup]) -> dict[str, Any]:
     """Change a group's name or description."""
     group = await GROUPS.load(service, request)
+    await refresh.must_be_here(service, "group", group.id)
     changes = given(request.body)
     if changes.pop("domain_id", group.domain_id) != group.domain_id:
         raise forbidden("The domain of a group cannot be changed.")
@@ -96,6 +100,7 @@ async def update(service: IdentityService, request: Request[UpdateGroup]) -> dic
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The group, and with it the roles that its members had through it."""
     group = await GROUPS.load(service, request)
+    await refresh.must_be_here(service, "group", group.id, gone_too=True)
     await service.change(group_store.delete, group.id)
 
 
@@ -118,12 +123,14 @@ async def _membership(service: IdentityService, request: Request[Any]) -> tuple[
 async def add_user(service: IdentityService, request: Request[None]) -> None:
     """The user is in the group."""
     group, user = await _membership(service, request)
+    await refresh.must_be_here(service, "group", group.id)
     await service.change(group_store.add, group.id, user.id)
 
 
 async def check_user(service: IdentityService, request: Request[None]) -> None:
     """Whether the user is in the group."""
     group, user = await _membership(service, request)
+    await refresh.group(service, group.id)
     if not await service.db.read(group_store.is_member, group.id, user.id):
         raise answers.missing(f"user in group {group.id}", user.id)
 
@@ -131,6 +138,7 @@ async def check_user(service: IdentityService, request: Request[None]) -> None:
 async def remove_user(service: IdentityService, request: Request[None]) -> None:
     """The user is in the group no more."""
     group, user = await _membership(service, request)
+    await refresh.must_be_here(service, "group", group.id)
     if not await service.change(group_store.take, group.id, user.id):
         raise answers.missing(f"user in group {group.id}", user.id)
 

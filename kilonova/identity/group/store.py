@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.identity import store
-from kilonova.identity.schema import assignments, groups, memberships
+from kilonova.identity.schema import assignments, directory_entries, groups, memberships
 
 
 class Group(msgspec.Struct):
@@ -45,4 +45,5 @@ def members(group_id: str) -> sa.Select[tuple[str]]:
 def delete(connection: Connection, group_id: str) -> None:
     """The group and its assignments."""
     connection.execute(assignments.delete().where(assignments.c.actor == "group", assignments.c.actor_id == group_id))
+    connection.execute(directory_entries.delete().where(directory_entries.c.public_id == group_id))
     store.remove(connection, groups, group_id)

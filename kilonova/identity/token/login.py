@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind, forbidden, invalid, unauthenticated
 from kilonova.http.request import Answer, Request
+from kilonova.identity.ldap import login as directory_login
 from kilonova.identity.oauth1 import access as oauth_access
 from kilonova.identity.token import login_store, receipt, scoping, totp
 from kilonova.identity.token.bodies import (
@@ -100,6 +101,8 @@ async def _by_password(service: IdentityService, asked: PasswordUser) -> Proof:
     if not asked.id and not (asked.name and asked.domain):
         raise invalid("Invalid input for field auth.identity.password.user: give id, or name and domain.")
     service.passwords.check_length(asked.password, "auth.identity.password.user.password")
+    if (directory := await service.directories.asked(asked)) is not None:
+        return await directory_login.prove(service, directory, asked)
     domain = asked.domain or DomainName()
     known = await service.db.read(login_store.find_user, asked.id, asked.name, domain.id, domain.name)
     right = await service.passwords.matches(asked.password, known.password_hash if known else "")

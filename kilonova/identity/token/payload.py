@@ -70,7 +70,7 @@ def unpack(raw: bytes) -> Payload | None:
 
 
 def _packed_id(id_: str) -> str | bytes:
-    return binascii.unhexlify(id_) if len(id_) == 32 and _HEX.issuperset(id_) else id_
+    return binascii.unhexlify(id_) if len(id_) in (32, 64) and _HEX.issuperset(id_) else id_
 
 
 def _unpacked_id(packed: str | bytes) -> str:

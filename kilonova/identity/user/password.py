@@ -9,8 +9,10 @@ import msgspec
 from kilonova.base.faults import invalid, unauthenticated
 from kilonova.http.request import Request
 from kilonova.http.route import Route
+from kilonova.identity.ldap import login as directory_login
 from kilonova.identity.revoking import change_and_revoke
 from kilonova.identity.token import login_store
+from kilonova.identity.token.bodies import PasswordUser
 from kilonova.identity.user import compliance, password_store
 from kilonova.identity.user.password_store import Password
 
@@ -30,6 +32,10 @@ async def change(service: IdentityService, request: Request[ChangePassword]) -> 
     user_id, body = request.path["user_id"], request.body
     for field, value in (("original_password", body.original_password), ("password", body.password)):
         service.passwords.check_length(value, f"user.{field}")
+    named = PasswordUser(body.original_password, id=user_id)
+    if (directory := await service.directories.asked(named)) is not None:
+        await directory_login.prove(service, directory, named)
+        await service.directories.must_be_here(directory.domain_id, "passwords")
     known = await service.db.read(login_store.find_user, user_id, "", "", "")
     right = await service.passwords.matches(body.original_password, known.password_hash if known else "")
     admitted = await compliance.admit(service, known, right)

@@ -17,6 +17,7 @@ from kilonova.identity.domain.store import Domain
 from kilonova.identity.group.resource import GROUPS
 from kilonova.identity.group.resource import SEES as SEES_GROUP
 from kilonova.identity.group.store import members
+from kilonova.identity.ldap import refresh
 from kilonova.identity.names import checked_name
 from kilonova.identity.noun import Noun, Target
 from kilonova.identity.project.resource import PROJECTS
@@ -100,6 +101,7 @@ async def create(service: IdentityService, request: Request[UserBody]) -> dict[s
     name = checked_name(body.name, "user.name")
     if await service.db.read(store.get, domains, Domain, domain_id) is None:
         raise Fault(Kind.NOT_FOUND, f"Could not find domain: {domain_id[:64]}.", hint="Name a domain that exists.")
+    await service.directories.must_be_here(domain_id, "users")
     options = {key: value for key, value in compliance.checked_options(body.options).items() if value is not None}
     secret = await compliance.new_password(service, body.password, by_admin=True)
     user = NewUser(
@@ -125,13 +127,22 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
     wanted = answers.filters(request, "name", "domain_id", "id", flags=("enabled",))
     if own:
         wanted.append(("domain_id", "equals", own))
+    await refresh.listed(service, "user", own or request.query.get("domain_id"), request.query.get("name"))
     found = await service.db.read(store.listed, users, User, wanted)
     return answers.collection(request, "users", (USERS.view(request, one) for one in found))
+
+
+async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
+    """One user, as it is now where it is kept."""
+    user = await USERS.load(service, request)
+    await refresh.user(service, user.id)
+    return USERS.body(request, await USERS.find(service, user.id) or user)
 
 
 async def update(service: IdentityService, request: Request[UserBody]) -> dict[str, Any]:
     """Change some of a user; a new password, or disabling it, revokes its tokens."""
     user = await USERS.load(service, request)
+    await refresh.must_be_here(service, "user", user.id)
     body, extra = with_extra(request.body.user, UpdateUser, "user")
     changes = given(body)
     if changes.pop("domain_id", user.domain_id) != user.domain_id:
@@ -157,12 +168,14 @@ async def update(service: IdentityService, request: Request[UserBody]) -> dict[s
 async def delete(service: IdentityService, request: Request[None]) -> None:
     """The user is gone, and its tokens and application credentials with it."""
     user = await USERS.load(service, request)
+    await refresh.must_be_here(service, "user", user.id, gone_too=True)
     await service.change(user_store.delete, user.id)
 
 
 async def list_groups(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """Groups that the user is in."""
     user = await USERS.load(service, request)
+    await refresh.user(service, user.id)
     found = await service.db.read(user_store.groups_of, user.id)
     if own := request.caller.domain_id:
         found = [one for one in found if one.domain_id == own]
@@ -179,6 +192,7 @@ async def list_projects(service: IdentityService, request: Request[None]) -> dic
 async def list_members(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """Users in a group."""
     group = await GROUPS.load(service, request)
+    await refresh.group(service, group.id)
     wanted = answers.filters(request, "name", "domain_id", flags=("enabled",))
     if own := request.caller.domain_id:
         wanted.append(("domain_id", "equals", own))
@@ -191,7 +205,7 @@ _MEMBERS = "/v3/groups/{group_id}/users"
 ROUTES: tuple[Route, ...] = (
     Route(method="POST", path=USERS.path, handler=create, policy="identity:create_user", body=UserBody, success=201),
     Route(method="GET", path=USERS.path, handler=list_, policy="identity:list_users"),
-    Route(method="GET", path=_ONE, handler=USERS.show, policy="identity:get_user"),
+    Route(method="GET", path=_ONE, handler=show, policy="identity:get_user"),
     Route(method="PATCH", path=_ONE, handler=update, policy="identity:update_user", body=UserBody),
     Route(method="DELETE", path=_ONE, handler=delete, policy="identity:delete_user", success=204),
     Route(method="GET", path=f"{_ONE}/groups", handler=list_groups, policy="identity:list_groups_for_user"),

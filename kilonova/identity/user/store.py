@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.identity import store
 from kilonova.identity.group.store import Group
-from kilonova.identity.schema import assignments, groups, memberships, users
+from kilonova.identity.schema import assignments, directory_entries, groups, memberships, users
 
 
 class User(msgspec.Struct):
@@ -43,4 +43,5 @@ def groups_of(connection: Connection, user_id: str) -> list[Group]:
 def delete(connection: Connection, user_id: str) -> None:
     """The user, its memberships, assignments and application credentials."""
     connection.execute(assignments.delete().where(assignments.c.actor == "user", assignments.c.actor_id == user_id))
+    connection.execute(directory_entries.delete().where(directory_entries.c.public_id == user_id))
     store.remove(connection, users, user_id)

@@ -10,14 +10,15 @@ LDAP = {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://localhost", "pas
 
 async def test_options_are_kept_and_the_secret_ones_never_shown(cloud: Cloud) -> None:
     admin = await cloud.admin()
-    path = "/v3/domains/default/config"
+    domain_id = (await admin.post("/v3/domains", {"domain": {"name": "corp"}}, 201))["domain"]["id"]
+    path = f"/v3/domains/{domain_id}/config"
     await admin.get(path, 404)
     shown = await admin.put(path, {"config": LDAP}, 201)
     assert shown == {"config": {"identity": {"driver": "ldap"}, "ldap": {"url": "ldap://localhost"}}}
     assert await admin.get(path) == shown
     assert await admin.get(f"{path}/ldap/url") == {"config": {"url": "ldap://localhost"}}
     await admin.get(f"{path}/ldap/password", 404)
-    assert (await read_config(cloud.service, "default"))["ldap"]["password"] == "canary-secret"
+    assert (await read_config(cloud.service, domain_id))["ldap"]["password"] == "canary-secret"
     await admin.patch(f"{path}/ldap/url", {"config": {"url": "ldaps://there"}})
     assert (await admin.get(f"{path}/ldap"))["config"] == {"ldap": {"url": "ldaps://there"}}
     await admin.put(path, {"config": {"identity": {"driver": "sql"}}}, 200)

@@ -1,0 +1,1 @@
+"""Domains whose users and groups are in an LDAP directory: read there, mirrored here, never written."""
