@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -87,24 +88,94 @@ async def test_a54_without_a_token_only_the_open_doors_open(cloud: Cloud) -> Non
     assert await cloud.service.db.read(_rows) == before
 
 
-@pytest.mark.parametrize("kind", ["reader", "unscoped"])
+async def _own_project(cloud: Cloud, admin: ApiClient) -> str:
+    return str((await admin.post("/v3/projects", {"project": {"name": "own"}}, 201))["project"]["id"])
+
+
+async def _of_project(cloud: Cloud, admin: ApiClient, role: str) -> str:
+    own = await _own_project(cloud, admin)
+    await cloud.user(admin, "stranger", role, project_id=own)
+    return await cloud.login("stranger", "stranger", {"project": {"id": own}})
+
+
+async def _unscoped(cloud: Cloud, admin: ApiClient) -> str:
+    await cloud.user(admin, "stranger", "reader", project_id=await _own_project(cloud, admin))
+    return await cloud.login("stranger", "stranger", "unscoped")
+
+
+async def _by_credential(cloud: Cloud, admin: ApiClient) -> str:
+    """The token of an application credential that may do all that its user may."""
+    mine = ApiClient(cloud.app, await _of_project(cloud, admin, "member"))
+    me = (await mine.send("GET", "/v3/auth/tokens", x_subject_token=mine._token)).json()["token"]["user"]["id"]
+    asked = {"application_credential": {"name": "robot", "unrestricted": True}}
+    made = (await mine.post(f"/v3/users/{me}/application_credentials", asked, 201))["application_credential"]
+    method = {"id": made["id"], "secret": made["secret"]}
+    auth = {"auth": {"identity": {"methods": ["application_credential"], "application_credential": method}}}
+    return (await cloud.send("POST", "/v3/auth/tokens", auth)).headers["x-subject-token"]
+
+
+async def _of_domain(cloud: Cloud, admin: ApiClient) -> str:
+    """The manager of another domain, with a token of that domain."""
+    domain = (await admin.post("/v3/domains", {"domain": {"name": "elsewhere"}}, 201))["domain"]["id"]
+    user = {"user": {"name": "stranger", "password": "stranger", "domain_id": domain}}
+    id_ = (await admin.post("/v3/users", user, 201))["user"]["id"]
+    await admin.put(f"/v3/domains/{domain}/users/{id_}/roles/{cloud.made.role_ids['manager']}", None, 204)
+    return await cloud.login("stranger", "stranger", {"domain": {"id": domain}}, {"id": domain})
+
+
+STRANGERS: dict[str, Callable[[Cloud, ApiClient], Awaitable[str]]] = {
+    "reader": lambda cloud, admin: _of_project(cloud, admin, "reader"),
+    "member": lambda cloud, admin: _of_project(cloud, admin, "member"),
+    "manager": lambda cloud, admin: _of_project(cloud, admin, "manager"),
+    "unscoped": _unscoped,
+    "application credential": _by_credential,
+    "manager of another domain": _of_domain,
+}
+# what the manager of another domain may list besides: what is in its own domain, and the roles it may give there
+MANAGED_ROLES = {"/v3/roles/{role_id}"}  # managers look at the roles that managers of domains may give
+OWN_DOMAIN = {"/v3/users", "/v3/groups", "/v3/projects", "/v3/domains", "/v3/role_assignments", "/v3/roles"}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
 async def test_a54_a_stranger_reads_and_writes_nothing_of_others(cloud: Cloud, kind: str) -> None:
     admin = await cloud.admin()
-    own = (await admin.post("/v3/projects", {"project": {"name": "own"}}, 201))["project"]["id"]
-    await cloud.user(admin, "stranger", "reader", project_id=own)
-    scope = {"project": {"id": own}} if kind == "reader" else None
+    stranger = ApiClient(cloud.app, await STRANGERS[kind](cloud, admin))
     ids = await _victims(cloud)
-    stranger = ApiClient(cloud.app, await cloud.login("stranger", "stranger", scope))
+    known = KNOWN_TO_ALL | (MANAGED_ROLES if kind.startswith("manager") else set())
+    known |= OWN_DOMAIN if kind == "manager of another domain" else set()
+    theirs = [ids[name].encode() for name in ("user_id", "project_id", "group_id", "credential_id", "policy_id")]
     before = await cloud.service.db.read(_rows)
     for route in ROUTES:
         if not route.needs_token or route.path == "/v3/auth/tokens":
             continue
         body: Any = {route.envelope: {}} if route.envelope else {}
         reply = await stranger.send(route.method, _filled(route, ids), body)
-        if route.path in KNOWN_TO_ALL and route.method == "GET":
+        if route.path in known and route.method == "GET":
             assert reply.status < 500 and b"canary" not in reply.content
+            assert not any(id_ in reply.content for id_ in theirs), (route.path, reply.content)
             continue
         assert reply.status in (400, 401, 403, 404), (route.method, route.path, reply.status, reply.content)
+    assert await cloud.service.db.read(_rows) == before
+
+
+@pytest.mark.parametrize(("name", "status"), [("list", 200), ("create", 403)])
+async def test_a54_a_reader_of_the_system_reads_all_and_writes_nothing(cloud: Cloud, name: str, status: int) -> None:
+    """The same doors, opened by who may: a matrix that only ever sees refusals would prove nothing."""
+    admin = await cloud.admin()
+    await cloud.user(admin, "auditor", "reader")
+    ids = await _victims(cloud)
+    auditor = ApiClient(cloud.app, await cloud.login("auditor", "auditor", {"system": {"all": True}}))
+    before = await cloud.service.db.read(_rows)
+    seen = 0
+    for route in ROUTES:
+        wanted = route.policy.removeprefix("identity:").startswith(name) and route.needs_token
+        if not wanted or "OS-OAUTH1" in route.path or "OS-REVOKE" in route.path:
+            continue
+        reply = await auditor.send(route.method, _filled(route, ids), {route.envelope: {}} if route.envelope else {})
+        refused = (400, 403, 404) if name == "create" else (404,)
+        assert reply.status in (status, *refused), (route.method, route.path, reply.status, reply.content)
+        seen += reply.status == status
+    assert seen >= 10
     assert await cloud.service.db.read(_rows) == before
 
 
