@@ -16,6 +16,9 @@ from kilonova.db.server import server_database
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.identity.bootstrap import Plan, ServiceUserPlan, bootstrap, endpoint_plans
 from kilonova.identity.core import IdentityService
+from kilonova.identity.ldap import refresh
+from kilonova.identity.ldap import store as entry_store
+from kilonova.identity.ldap.entries import Person, Team
 from kilonova.identity.service import MIGRATIONS, identity_app
 from kilonova.saga.seal import Sealer
 from tests.api.identity.support import ADMIN_PASSWORD, DEMO_PASSWORD, NOVA_SECRET, Cloud, by_trust, demo, project, trust
@@ -126,3 +129,35 @@ async def test_what_is_lent_limited_and_configured(cloud: Cloud) -> None:
     await admin.delete(f"/v3/projects/{cloud.made.project_id}")
     await admin.delete(f"/v3/users/{me}")
     assert (await cloud.try_login("friend", "friend", by_trust(without_end))).status == 404
+
+
+async def test_what_a_directory_says_is_mirrored(cloud: Cloud) -> None:
+    """New, changed, swapped, disabled, gone: the rows follow, and say how much they did."""
+    admin, db = await cloud.admin(), cloud.service.db
+    domain_id = (await admin.post("/v3/domains", {"domain": {"name": "corp"}}, 201))["domain"]["id"]
+
+    async def people(*names: str, whole: bool = True, enabled: bool = True) -> int:
+        found = [Person(one[0], one[1:], f"uid={one[0]}", f"uid={one[0]}", enabled) for one in names]
+        moment = refresh.moment(cloud.service)
+        return await entry_store.written(db, entry_store.write_people, domain_id, found, moment, whole=whole)
+
+    async def known() -> list[tuple[str, bool]]:
+        found = (await admin.get("/v3/users?name__startswith=x"))["users"]
+        return sorted((one["name"], one["enabled"]) for one in found)
+
+    assert await people("1xa", "2xb", "3xÄ") == 3
+    assert await people("1xa", "2xb", "3xä") == 1
+    assert await people("1xb", "2xa", "3xä") == 2  # two have swapped their names
+    assert await people("1xb", "2xa", "3xä") == 0
+    assert await people("1xb", whole=False, enabled=False) == 1
+    assert await known() == [("xa", True), ("xb", False), ("xä", True)]
+    assert await people("2xa", "4xB") == 3  # 1 and 3 are gone, and another has the name of 1
+    assert await known() == [("xB", True), ("xa", True), ("xb", False), ("xä", False)]
+    teams = [Team("ops", "Ops", "who works at night"), Team("other", "ops")]
+    assert await entry_store.written(db, entry_store.write_teams, domain_id, teams, whole=True) == 1
+    (team,) = await db.read(entry_store.whole_entries, domain_id, "group")
+    member = {(team.public_id, entry_store.public_id(domain_id, "user", "2"))}
+    assert await entry_store.written(db, entry_store.write_members, domain_id, member) == 1
+    groups = (await admin.get(f"/v3/users/{next(iter(member))[1]}/groups"))["groups"]
+    assert [one["name"].casefold() for one in groups] == ["ops"]
+    assert await entry_store.written(db, entry_store.write_members, domain_id, set[tuple[str, str]]()) == 1

@@ -123,8 +123,8 @@ def write_people(
     keys = {public_id(domain_id, "user", one.local_id): (one.local_id, one.dn_key) for one in people}
     before = _rows(connection, "user", domain_id, None if whole else wanted)
     fresh = {"password_hash": "", "options": {}}
+    gone = _leave(connection, "user", domain_id, set(wanted)) if whole else set[str]()  # their names are free now
     changed = _write(connection, "user", domain_id, (wanted, before), keys, fresh)
-    gone = _leave(connection, "user", domain_id, set(wanted)) if whole else set[str]()
     ended = {id_ for id_, row in before.items() if row["enabled"] and (id_ in gone or not _enabled(wanted.get(id_)))}
     for id_ in sorted(ended):
         revoked = hashlib.sha256(f"{id_}{moment.now.isoformat()}".encode()).hexdigest()[:32]
@@ -146,8 +146,8 @@ def write_teams(connection: Connection, domain_id: str, teams: Collection[Team],
     }
     keys = {public_id(domain_id, "group", one.local_id): (one.local_id, "") for one in teams}
     before = _rows(connection, "group", domain_id, None if whole else wanted)
-    changed = _write(connection, "group", domain_id, (wanted, before), keys, {})
     gone = _leave(connection, "group", domain_id, set(wanted)) if whole else set[str]()
+    changed = _write(connection, "group", domain_id, (wanted, before), keys, {})
     return len(changed | gone)
 
 
