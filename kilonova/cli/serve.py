@@ -27,6 +27,7 @@ Problems = Callable[[], Awaitable[list[str]]]
 
 
 LOOK_SECONDS = 0.3
+LAG_SECONDS = 1.0
 TRIM_SECONDS = 60.0  # between gifts of freed memory to the machine
 
 
@@ -116,6 +117,25 @@ def memory_mb() -> int:
             if line.startswith("Pss:"):
                 return int(line.split()[1]) // 1024
     return 0
+
+
+class LoopLag:
+    """How late the event loop runs its timers: looked at twice a second, from when this is made."""
+
+    def __init__(self, world: World) -> None:
+        self.seconds = 0.0
+        world.spawn(self._measure(world.clock), "loop lag")
+
+    def problems(self) -> list[str]:
+        """More than a second is too late to be ready."""
+        return [f"the event loop lags {self.seconds:.1f} s"] if self.seconds > LAG_SECONDS else []
+
+    async def _measure(self, clock: Clock) -> None:
+        while True:
+            before = clock.monotonic()
+            await clock.sleep(0.5)
+            self.seconds = clock.monotonic() - before - 0.5
+            metrics.loop_lag(self.seconds)
 
 
 class Healthcheck:

@@ -9,7 +9,6 @@ import os
 import pwd
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,7 +107,8 @@ async def _listen(ground: ClusterGround, asked: str) -> None:
     """The admin port, and the APIs' port when the process has any API: that one closes first."""
     listeners = []
     if ground.cluster.admin_port:
-        admin = serve.admin_app(_describe(ground), ground.problems)
+        problems = _problems(ground)
+        admin = serve.admin_app(_describe(ground, problems), problems)
         listeners.append(serve.Listener(admin, "127.0.0.1", ground.cluster.admin_port))
     if ground.mounts:
         (host, port), url = _address(ground, asked)
@@ -137,9 +137,19 @@ def _address(ground: ClusterGround, asked: str) -> tuple[tuple[str, int], str]:
     return (parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)), url
 
 
-def _describe(ground: ClusterGround) -> Callable[[], Awaitable[dict[str, Any]]]:
+def _problems(ground: ClusterGround) -> serve.Problems:
+    """What operators should look at: what keeps balancers away, and a process that is too busy."""
+    lag = serve.LoopLag(ground.world)
+
+    async def problems() -> list[str]:
+        return [*await ground.problems(), *lag.problems()]
+
+    return problems
+
+
+def _describe(ground: ClusterGround, problems_of: serve.Problems) -> serve.Describe:
     async def describe() -> dict[str, Any]:
-        problems = await ground.problems()
+        problems = await problems_of()
         return {
             "service": ground.name,
             "host": ground.host,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from kilonova.base.faults import Fault, conflict, invalid
@@ -15,7 +16,7 @@ from kilonova.cli.compose.traces import send_traces
 from kilonova.cli.encryption import Encryption, database_url, encryption_of
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
-from kilonova.db.database import Database, probe
+from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current, missing
 from kilonova.http.client import HttpTransport
 from kilonova.network.settings import NetworkSettings
@@ -23,6 +24,7 @@ from kilonova.trace.collect import Batcher
 from kilonova.trace.spans import RING
 
 SPANS_KEPT = 200
+SKEW = timedelta(seconds=2)
 
 
 class ClusterGround(Ground):
@@ -113,7 +115,11 @@ class ClusterGround(Ground):
         found += [f"no broker for {sender}" for sender, bus in self._buses.items() if not bus.is_up]
         for name, db in self.databases.items():
             try:
-                await db.read(probe)
+                before = self.world.clock.now()
+                there = await db.read(db.now)
+                after = self.world.clock.now()
+                if there < before - SKEW or there > after + SKEW:
+                    found.append(f"the clock is {(after - there).total_seconds():.1f} s ahead of database {name}'s")
             except Fault as fault:
                 found.append(f"database {name}: {fault.message}")
         return found

@@ -20,15 +20,12 @@ from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, free_port, listen_address
 from kilonova.compute.contract import Screen
 from kilonova.http.app import Mounts
-from kilonova.trace import metrics
 from kilonova.trace.logs import configure_logging
 
 if TYPE_CHECKING:
     from kilonova.node.hypervisor.kvm_probe import Verdict
 
 log = logging.getLogger(__name__)
-
-LAG_SECONDS = 1.0
 
 
 class EmbeddedCloud:
@@ -44,14 +41,13 @@ class EmbeddedCloud:
         self.agents: list[Agents] = []
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._began = time.monotonic()
-        self._lag = 0.0
 
     async def start(self) -> None:
         """Everything up, in the order in which it is needed; returns when the APIs answer."""
         configure_logging(self.settings.log.level, self.state.logs / "kilonova.log")
         ground = self.ground = EmbeddedGround(self.state, self.choices, self.settings)
         ground.collect_traces()
-        ground.world.spawn(self._measure_lag(), "loop lag")
+        self._lag = serve.LoopLag(ground.world)
         built = self.services = await build(ground)
         self.told("databases at this release's schema, services composed")
         await self._listen(ground)
@@ -170,18 +166,7 @@ class EmbeddedCloud:
                 await db.read(_ping)
             except Fault as fault:
                 found.append(f"database {name}: {fault.message}")
-        if self._lag > LAG_SECONDS:
-            found.append(f"the event loop lags {self._lag:.1f} s")
-        return found
-
-    async def _measure_lag(self) -> None:
-        assert self.ground is not None
-        clock = self.ground.world.clock
-        while True:
-            before = clock.monotonic()
-            await clock.sleep(0.5)
-            self._lag = clock.monotonic() - before - 0.5
-            metrics.loop_lag(self._lag)
+        return [*found, *self._lag.problems()]
 
 
 def _ping(connection: Any) -> None:

@@ -253,6 +253,40 @@ def test_undo_since_leaves_what_came_before_and_the_flow_goes_on() -> None:
     run(main(), 1)
 
 
+def test_a_runner_that_leaves_hands_its_operation_over() -> None:
+    """Nobody waits for its lease to end: another goes on at its next look."""
+    worlds: list[SimWorld] = []
+
+    async def endless(step: Step[Diary]) -> str:
+        if step.world is worlds[0]:
+            step.services.note("the first waits")
+            await step.world.clock.sleep(3600)
+        step.services.note("the second works")
+        return "done"
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        await op.step("a port", take, "port", undo=give_back)
+        await op.step("it takes long", endless)
+        await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        world, runner = bench.runner()
+        worlds.append(world)
+        id_ = await bench.begin()
+        runner.start()
+        await bench.api.clock.sleep(10)
+        assert bench.diary.lines == ["take port", "the first waits"]
+        await runner.close()
+        assert (await bench.row(id_)).state == "running"
+        bench.runner()[1].start()
+        await bench.api.clock.sleep(bench.journal.lease_seconds / 3)
+        assert (await bench.row(id_)).state == "done"
+        assert bench.diary.lines == ["take port", "the first waits", "the second works"]
+
+    run(main(), 1)
+
+
 def test_a_database_that_is_away_is_no_refusal_by_a_host() -> None:
     """PostgreSQL killed amid builds left active servers without guests: flows took its absence for a host's refusal and
     destroyed what ran; resumed, they heard from the host that it had been started."""
