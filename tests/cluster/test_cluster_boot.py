@@ -124,7 +124,7 @@ def test_status_lists_every_worker(cloud: Cluster, member: Any) -> None:
     workers = json.loads(cloud.run("status", "--json"))["workers"]
     assert {one["state"] for one in workers} == {"up"}
     known = {(one["binary"], one["host"]) for one in workers}
-    assert {("nova-compute", "node1"), ("nova-compute", "node2"), ("neutron-l3-agent", "node0")} <= known
+    assert {("nova-compute", "node1"), ("nova-compute", "node2"), ("kilonova-l3-agent", "node0")} <= known
 
 
 def test_doctor_finds_every_worker_and_balanced_books(cloud: Cluster, member: Any) -> None:
