@@ -128,7 +128,9 @@ class ServerDatabase:
         return {"connect_timeout": CONNECT_SECONDS, "charset": "utf8mb4", "init_command": idle, **secured}
 
     def _engine(self, isolation: Any, **execution: Any) -> Engine:
-        engine = sa.create_engine(self._url, isolation_level=isolation, **self._options)
+        # SQLAlchemy's search for forgotten join conditions takes joins ON true for such on MariaDB
+        options = self._options | {"enable_from_linting": self.dialect != "mysql"}
+        engine = sa.create_engine(self._url, isolation_level=isolation, **options)
         return engine.execution_options(**execution) if self.dialect == "postgresql" and execution else engine
 
     async def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:

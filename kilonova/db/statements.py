@@ -6,7 +6,7 @@ is therefore made once, with `sa.bindparam` where values go:
     _BY_HOST = Statement(sa.select(servers.c.id).where(servers.c.host == sa.bindparam("host")))
     ids = _BY_HOST.scalars(connection, host="node1")
 
-On SQLite the compiled text goes straight to the driver, with the column types' own conversions; elsewhere Core runs it.
+The compiled text goes straight to the driver, with the column types' own conversions.
 `read`, `insert`, `update` and `delete` make theirs from the names of the columns, once for each combination.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -24,6 +24,8 @@ from sqlalchemy.exc import DBAPIError
 
 Core = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
 Convert = Callable[[Any], Any]
+Conversions = tuple[tuple[int, Convert], ...]
+Row = tuple[Any, ...]
 
 
 class _OneMore:
@@ -38,24 +40,22 @@ class Statement:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._texts: dict[tuple[int, ...], _Text] = {}
+        self._texts: dict[tuple[str | int, ...], _Text] = {}
 
     @cached_property
     def _expanding(self) -> tuple[str, ...]:
         """Found at the first use: a process begins with hundreds of statements, and runs some of them."""
         return tuple(name for name, bound in self._core.compile().binds.items() if bound.expanding and bound.required)
 
-    def all(self, connection: Connection, /, **values: Any) -> list[tuple[Any, ...]]:
+    def all(self, connection: Connection, /, **values: Any) -> list[Row]:
         """Every row, its columns in the statement's order."""
-        if connection.dialect.name != "sqlite":
-            return [tuple(row) for row in connection.execute(self._core, values)]
-        text = self._text(connection.dialect, values)
-        return text.rows(self._run(connection, text, values))
+        text, cursor = self._run(connection, values)
+        return text.rows(cursor)
 
-    def as_stored(self, connection: Connection, /, **values: Any) -> list[tuple[Any, ...]]:
-        """Every row as the driver gives it, nothing converted: for SQLite, whose columns all are hashable then."""
-        text = self._text(connection.dialect, values)
-        return self._run(connection, text, values).fetchall()
+    def as_came(self, connection: Connection, /, **values: Any) -> tuple[list[Row], Conversions]:
+        """(every row as the driver gave it, of plain values that can be looked up by; what converts its columns)."""
+        text, cursor = self._run(connection, values)
+        return text.as_came(cursor)
 
     def first(self, connection: Connection, /, **values: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -77,9 +77,7 @@ class Statement:
 
     def change_by(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """`change` with the values in a mapping."""
-        if connection.dialect.name != "sqlite":
-            return connection.execute(self._core, dict(values)).rowcount
-        return self._run(connection, self._text(connection.dialect, values), values).rowcount
+        return int(self._run(connection, values)[1].rowcount)
 
     def change_each(self, connection: Connection, several: Sequence[Mapping[str, Any]]) -> None:
         """`change_by` for each mapping."""
@@ -94,20 +92,16 @@ class Statement:
         if connection.dialect.name != "sqlite":
             key = connection.execute(self._core, dict(values)).inserted_primary_key
             return int(key[0]) if key else 0
-        return self._run(connection, self._text(connection.dialect, values), values).lastrowid or 0
+        return int(self._run(connection, values)[1].lastrowid or 0)
 
-    @staticmethod
-    def _run(connection: Connection, text: _Text, values: Mapping[str, Any]) -> sqlite3.Cursor:
-        raw: Any = connection.connection.driver_connection
-        arguments = text.arguments(values)
-        try:
-            return raw.execute(text.sql, arguments)  # type: ignore[no-any-return]
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(text.sql, arguments, error, sqlite3.Error, dialect=connection.dialect) from error
+    def _run(self, connection: Connection, values: Mapping[str, Any]) -> tuple[_Text, Any]:
+        """(the text, the driver's cursor after it ran it)."""
+        text = self._text(connection.dialect, values)
+        return text, _run(connection, text.sql, text.arguments(values))
 
     def _text(self, dialect: Dialect, values: Mapping[str, Any]) -> _Text:
         """The SQL for these values: each length of an expanded list has a text of its own."""
-        shape = tuple(len(values[name]) for name in self._expanding)
+        shape: tuple[str | int, ...] = (dialect.name, *(len(values[name]) for name in self._expanding))
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = _Text(self._core, dialect, {name: values[name] for name in self._expanding})
@@ -120,7 +114,7 @@ _SHAPES_KEPT = 64
 
 
 class _Text:
-    """A statement as SQLite's driver takes it: text, how the arguments are made of the values, how rows are read."""
+    """A statement as the driver takes it: text, how the arguments are made of the values, how rows are read."""
 
     def __init__(self, core: Core, dialect: Dialect, lists: Mapping[str, Sequence[Any]]) -> None:
         compiled: Any = core.compile(dialect=dialect)
@@ -140,7 +134,8 @@ class _Text:
             else:
                 fixed = bound.effective_value if at < 0 else bound.effective_value[at]
                 self._arguments.append(("", -1, convert(fixed) if convert else fixed, None))
-        self._conversions = conversions(tuple(compiled._result_columns), dialect)
+        self._columns, self._dialect = tuple(compiled._result_columns), dialect
+        self._conversions: Conversions | None = None
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
         """What the driver binds, in order."""
@@ -150,23 +145,78 @@ class _Text:
             made.append(value if convert is None else convert(value))
         return made
 
-    def rows(self, cursor: sqlite3.Cursor) -> list[tuple[Any, ...]]:
+    def rows(self, cursor: Any) -> list[Row]:
         """The rows, converted as the columns' types say."""
-        if not self._conversions:
-            return cursor.fetchall()
-        made = []
-        for row in cursor:
-            cells = list(row)
-            for place, convert in self._conversions:
-                cells[place] = convert(cells[place])
-            made.append(tuple(cells))
-        return made
+        found, convert = self.as_came(cursor)
+        return [converted(row, convert) for row in found] if convert else found
+
+    def as_came(self, cursor: Any) -> tuple[list[Row], Conversions]:
+        """The rows as the driver gave them, and what converts them."""
+        if self._conversions is None:
+            self._conversions = conversions(self._columns, self._dialect, cursor.description)
+        return _fetched(cursor, self._dialect), self._conversions
 
 
-def conversions(columns: Sequence[Any], dialect: Dialect) -> tuple[tuple[int, Convert], ...]:
-    """(place, how the driver's value becomes ours) for the columns whose types convert anything."""
-    by_place = ((at, one.type.dialect_impl(dialect).result_processor(dialect, None)) for at, one in enumerate(columns))
+def as_came(connection: Connection, core: sa.Select[Any]) -> tuple[list[Row], Conversions]:
+    """What `Statement.as_came` gives, for a statement that is put together anew each time."""
+    cursor: Any = connection.execute(core).cursor
+    convert = conversions(tuple(core.selected_columns), connection.dialect, cursor.description)
+    return _fetched(cursor, connection.dialect), convert
+
+
+def converted(row: Row, convert: Conversions) -> Row:
+    """The row with its columns as their types say."""
+    cells = list(row)
+    for place, to in convert:
+        cells[place] = to(cells[place])
+    return tuple(cells)
+
+
+def _fetched(cursor: Any, dialect: Dialect) -> list[Row]:
+    found = cursor.fetchall()
+    return found if dialect.name == "sqlite" else [tuple(row) for row in found]
+
+
+def conversions(columns: Sequence[Any], dialect: Dialect, described: Any = ()) -> Conversions:
+    """(place, how the driver's value becomes ours) for the columns whose types convert anything.
+
+    `described`: the columns as the driver's cursor describes them, for types that must know what came.
+    """
+    came = tuple(one[1] for one in described) or (None,) * len(columns)
+    return _conversions(tuple(one.type for one in columns), dialect, came)
+
+
+@lru_cache(1024)  # and the same object each time, so that what is remembered by it is found
+def _conversions(types: tuple[Any, ...], dialect: Dialect, came: tuple[Any, ...]) -> Conversions:
+    by_place = ((at, one.dialect_impl(dialect).result_processor(dialect, came[at])) for at, one in enumerate(types))
     return tuple((at, convert) for at, convert in by_place if convert is not None)
+
+
+def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> Any:
+    """The driver's cursor after it ran the text; its errors as Core would raise them."""
+    driver: Any = connection.connection
+    dialect = connection.dialect
+    if dialect.name == "sqlite":
+        try:
+            return driver.driver_connection.execute(sql, arguments)
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(sql, list(arguments), error, sqlite3.Error, dialect=dialect) from error
+    cursor = driver.cursor()
+    try:
+        cursor.execute(sql, arguments)
+        return cursor
+    except dialect.loaded_dbapi.Error as error:
+        gone = dialect.is_disconnect(error, driver, cursor)
+        if gone:
+            connection.invalidate(error)
+        kind = dialect.loaded_dbapi.Error
+        raise DBAPIError.instance(
+            sql, list(arguments), error, kind, connection_invalidated=gone, dialect=dialect
+        ) from error
+    except BaseException as error:
+        if not isinstance(error, Exception):  # cancelled in the middle: nobody knows what the connection does now
+            connection.invalidate(error)
+        raise
 
 
 # ── rows by the names of their columns

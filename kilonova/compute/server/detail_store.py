@@ -5,15 +5,14 @@ of date.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.engine import Dialect
 
 from kilonova.compute.host import store as hosts
 from kilonova.compute.server import views
@@ -21,7 +20,7 @@ from kilonova.compute.server.listing_store import Filters, as_text, beside, narr
 from kilonova.compute.server.store import ServerFault, as_server, no_such, servers
 from kilonova.db.database import bulky, says
 from kilonova.db.listing import Page
-from kilonova.db.statements import Statement, conversions
+from kilonova.db.statements import Conversions, Row, Statement, as_came, converted
 
 REMEMBERED = 4000
 _ID, _HOST, _PROJECT, _USER = (servers.c.keys().index(name) for name in ("id", "host", "project_id", "user_id"))
@@ -39,13 +38,10 @@ def page_in_bytes(
     connection: Connection, filters: Filters, page: Page, eyes: views.Eyes, version: views.Version, since: datetime
 ) -> list[Drawn]:
     """(id, entry of /servers/detail) of a page that SQL alone can choose; hosts that reported since then are up."""
-    found = connection.execute(narrowed_page(connection, sa.select(*as_text()), filters, page))
-    raw: Any = connection.dialect.name == "sqlite" and found.cursor
-    rows: Sequence[tuple[Any, ...]] = raw.fetchall() if raw else [tuple(row) for row in found]
+    rows, convert = as_came(connection, narrowed_page(connection, sa.select(*as_text()), filters, page))
     ids = [row[_ID] for row in rows]
     tagged, volumes, failed, _ = beside(connection, ids)
     alive = hosts.alive(connection, since)
-    convert = _conversions(connection.dialect) if raw else ()
     made = []
     for id_, row in zip(ids, rows, strict=True):
         known = (tuple(tagged.get(id_, ())), tuple(volumes.get(id_, ())), failed.get(id_), row[_HOST] in alive)
@@ -60,26 +56,20 @@ _ONE_AS_TEXT = Statement(sa.select(*as_text()).where(*_NOT_DELETED))
 @says("servers: read one")
 def one_as_kept(connection: Connection, server_id: str, since: datetime) -> Kept:
     """The server as its row has it, with what stands beside it; NOT_FOUND when there is none."""
-    sqlite = connection.dialect.name == "sqlite"
-    rows = (_ONE_AS_TEXT.as_stored if sqlite else _ONE_AS_TEXT.all)(connection, id=server_id)
+    rows, convert = _ONE_AS_TEXT.as_came(connection, id=server_id)
     if not rows:
         raise no_such(server_id)
     tagged, volumes, failed, _ = beside(connection, [server_id])
     is_up = rows[0][_HOST] in hosts.alive(connection, since)
     known = (tuple(tagged.get(server_id, ())), tuple(volumes.get(server_id, ())), failed.get(server_id), is_up)
-    return Kept(rows[0], _conversions(connection.dialect) if sqlite else (), known)
-
-
-@cache
-def _conversions(dialect: Dialect) -> tuple[tuple[int, Any], ...]:
-    return conversions(tuple(as_text()), dialect)
+    return Kept(rows[0], convert, known)
 
 
 class Kept(msgspec.Struct, frozen=True):
     """A server's row as the database holds it, how it is read, and what stands beside it."""
 
-    row: tuple[Any, ...]
-    convert: tuple[tuple[int, Any], ...]  # empty: the database handed values over as they are
+    row: Row
+    convert: Conversions
     beside: Beside
 
     @property
@@ -97,22 +87,20 @@ class Kept(msgspec.Struct, frozen=True):
         return {"project_id": self.project_id, "user_id": self.row[_USER]}
 
     def drawn(self, draw: Draw, eyes: views.Eyes, version: views.Version) -> msgspec.Raw:
-        """How it looks. Server databases hand JSON over as objects, by which nothing can be found again."""
-        entry = _remembered if self.convert else _entry
-        return entry(self.row, self.convert, self.beside, draw, eyes, version)
+        """How it looks."""
+        return _remembered(self.row, self.convert, self.beside, draw, eyes, version)
 
 
-def _entry(
-    row: tuple[Any, ...],
-    convert: tuple[tuple[int, Any], ...],
+@lru_cache(REMEMBERED)
+def _remembered(
+    row: Row,
+    convert: Conversions,
     known: Beside,
     draw: Draw,
     eyes: views.Eyes,
     version: views.Version,
 ) -> msgspec.Raw:
-    values = list(row)
-    for place, to in convert:
-        values[place] = to(values[place])
+    values = list(converted(row, convert))
     for place in _JSON:
         if isinstance(values[place], str):
             values[place] = msgspec.json.decode(values[place])
@@ -120,6 +108,3 @@ def _entry(
     shown = views.shown_as(as_server(values), eyes, lambda _: is_up)
     shown.tags, shown.volumes, shown.fault = list(tagged), list(volumes), fault
     return msgspec.Raw(_encode(draw(version, shown)))
-
-
-_remembered = lru_cache(REMEMBERED)(_entry)
