@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 
 from kilonova.base.faults import Fault, Kind, too_large
+from kilonova.base.pieces import in_pieces
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.image.image.signature import Verifier
 from kilonova.image.image.store import Image
 from kilonova.image.inspect.formats import Inspector, refusal
 
-PIECE_BYTES = 1 * MIB
+PIECE_BYTES = 4 * MIB
 HASH = "sha512"
 TOLD_EVERY_BYTES = 64 * MIB
 
@@ -65,7 +66,7 @@ class Passing:
 
 
 class Reading:
-    """Hashes and inspects what passes; gathers small network chunks into pieces."""
+    """Hashes and inspects what passes, a piece at a time."""
 
     def __init__(self, world: World, chunks: AsyncIterator[bytes], limit_bytes: int, algorithm: str = HASH) -> None:
         self._world = world
@@ -84,15 +85,11 @@ class Reading:
         return self._inspector.size_bytes
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The bytes, at most PIECE_BYTES or one network chunk at a time."""
-        gathered = bytearray()
-        async for chunk in self._chunks:
-            gathered += chunk
-            if len(gathered) >= PIECE_BYTES:
-                yield await self._seen(bytes(gathered))
-                gathered.clear()
-        if gathered:
-            yield await self._seen(bytes(gathered))
+        """The bytes, in chunks as they came."""
+        async for piece in in_pieces(self._chunks, PIECE_BYTES):
+            await self._see(piece)
+            for chunk in piece:
+                yield chunk
 
     def hash_value(self) -> str:
         """The hash of what has passed."""
@@ -103,20 +100,21 @@ class Reading:
         async for _ in self.pieces():
             pass
 
-    async def _seen(self, piece: bytes) -> bytes:
-        if self._inspector.size_bytes + len(piece) > self._limit:
+    async def _see(self, piece: list[bytes]) -> None:
+        size_bytes = sum(map(len, piece))
+        if self._inspector.size_bytes + size_bytes > self._limit:
             raise too_large(f"The image data is larger than the limit of {self._limit} bytes.")
         await self._world.blocking(self._digest, piece)
-        if self.progress is not None and self.size_bytes % TOLD_EVERY_BYTES < len(piece):
+        if self.progress is not None and self.size_bytes % TOLD_EVERY_BYTES < size_bytes:
             await self.progress(self.size_bytes)
-        return piece
 
-    def _digest(self, piece: bytes) -> None:
-        self._md5.update(piece)
-        self._sha.update(piece)
-        self._inspector.feed(piece)
-        if self.verifier is not None:
-            self.verifier.update(piece)
+    def _digest(self, piece: list[bytes]) -> None:
+        for chunk in piece:
+            self._md5.update(chunk)
+            self._sha.update(chunk)
+            self._inspector.feed(chunk)
+            if self.verifier is not None:
+                self.verifier.update(chunk)
 
     def facts(self, image: Image, *, match: bool = True) -> Facts:
         """What the bytes are. INVALID when they must not be used, or (`match`) are not what the image declares."""
