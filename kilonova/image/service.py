@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 from kilonova.base.faults import invalid, unavailable
@@ -45,6 +46,7 @@ from kilonova.saga.seal import Sealer
 __all__ = ["MIGRATIONS", "RULES", "ImageParts", "ImageService", "ImageSettings", "Workers", "image_app"]
 
 MIGRATIONS = "kilonova.image.migrations"
+IMAGES_REMEMBERED = 2000  # how they look, 2 KiB each
 VERSION = "2.18"
 OLDER = (17, 16, 15, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0)
 
@@ -89,6 +91,7 @@ class ImageService:
         self.stores = Stores(self.parts.stores or (Store("files", "file", self.data, default=True),))
         own = self.settings
         self.tells_locations = self.stores.several or own.show_multiple_locations or own.show_image_direct_url
+        self.drawn = lru_cache(IMAGES_REMEMBERED)(partial(resource.drawn, self))
 
     async def recover(self) -> int:
         """After a start of the only API process: uploads that were cut off may be tried again."""

@@ -18,7 +18,7 @@ from kilonova.http.schema import decode_json
 from kilonova.image.image import data_store, store
 from kilonova.image.image.locations import change_locations, drop_data, shown_locations
 from kilonova.image.image.patch import VISIBILITIES, apply, assign
-from kilonova.image.image.store import Filters, Image
+from kilonova.image.image.store import Filters, Found, Image
 from kilonova.policy.rules import Rule
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ PATCH_TYPES = ("application/openstack-images-v2.1-json-patch", "application/open
 SORTABLE = set(store.SORT_COLUMNS)
 EQUALS = ("name", "status", "owner", "disk_format", "container_format", "min_disk", "min_ram", "checksum",
           "os_hash_algo", "os_hash_value", "id", "size", "virtual_size")  # fmt: skip
+_encode = msgspec.json.Encoder().encode
 LISTED = ("id", "name", "status", "disk_format", "container_format")
 
 
@@ -109,6 +110,11 @@ async def show(service: ImageService, request: Request[Any]) -> dict[str, Any]:
     return view(service, image)
 
 
+def drawn(service: ImageService, found: Found) -> msgspec.Raw:
+    """The image as bytes of an answer. The service remembers them by all that they are made of."""
+    return msgspec.Raw(_encode(view(service, found.image())))
+
+
 async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
     request.enforce()
     page = page_from(request.query, sortable=SORTABLE, default=(("created_at", "desc"), ("id", "desc")))
@@ -116,7 +122,7 @@ async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
         page = Page(25 if page.limit is None else min(page.limit, 25), page.marker, page.sorts)
     filters = _filters(request)
     found = await service.db.read(store.list_images, filters, page)
-    answer: dict[str, Any] = {"images": [view(service, image) for image in found], "schema": "/v2/schemas/images"}
+    answer: dict[str, Any] = {"images": [service.drawn(one) for one in found], "schema": "/v2/schemas/images"}
     kept = "&".join(f"{name}={value}" for name, value in request.query.pairs if name != "marker")
     answer["first"] = "/v2/images" + (f"?{kept}" if kept else "")
     if page.limit and len(found) == page.limit:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import sqlalchemy as sa
@@ -13,7 +12,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import conflict, exists, not_found
 from kilonova.db.idempotency import earlier, remember
 from kilonova.db.listing import Page, paged
-from kilonova.db.statements import Statement, read
+from kilonova.db.statements import Conversions, Row, Statement, as_came, converted, read
 from kilonova.db.types import Id, Name, Timestamp
 from kilonova.image.schema import idempotency, metadata
 
@@ -171,7 +170,9 @@ def get_image(connection: Connection, image_id: str) -> Image:
     row = _ONE.first(connection, id=image_id)
     if row is None:
         raise not_found("Image", image_id)
-    return _with_tags(connection, [_image(row)])[0]
+    image = _image(row)
+    image.tags = _tags_of(connection, [image_id]).get(image_id, [])
+    return image
 
 
 def visible_image(connection: Connection, image_id: str, project_id: str) -> Image:
@@ -184,17 +185,37 @@ def visible_image(connection: Connection, image_id: str, project_id: str) -> Ima
     raise not_found("Image", image_id)
 
 
-def list_images(connection: Connection, filters: Filters, page: Page) -> list[Image]:
+class Found(NamedTuple):
+    """An image as the database has it: plain values, so that how it looks can be remembered by them."""
+
+    row: Row
+    convert: Conversions
+    tags: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """The image's."""
+        return str(self.row[0])
+
+    def image(self) -> Image:
+        """The image that it is."""
+        image = _image(converted(self.row, self.convert))
+        image.tags = list(self.tags)
+        return image
+
+
+def list_images(connection: Connection, filters: Filters, page: Page) -> list[Found]:
     """A page of images that the filters' project may see."""
     if page.marker is None and filters == Filters(filters.project_id, _SHOWN):
         statement = _unfiltered(connection, not filters.project_id, page)
         most = _NO_LIMIT if page.limit is None else page.limit
-        rows = statement.all(connection, project=filters.project_id, shown=False, most=most)
-        return _with_tags(connection, [_image(row) for row in rows])
-    seen = _visible(filters)
-    chosen = _SELECT.where(seen, *_conditions(filters))
-    chosen = paged(connection, chosen, SORT_COLUMNS, page, marker_filter=seen)
-    return _with_tags(connection, [_image(row) for row in connection.execute(chosen).all()])
+        rows, convert = statement.as_came(connection, project=filters.project_id, shown=False, most=most)
+    else:
+        seen = _visible(filters)
+        chosen = _SELECT.where(seen, *_conditions(filters))
+        rows, convert = as_came(connection, paged(connection, chosen, SORT_COLUMNS, page, marker_filter=seen))
+    tagged = _tags_of(connection, [str(row[0]) for row in rows])
+    return [Found(row, convert, tuple(tagged.get(row[0], ()))) for row in rows]
 
 
 _NO_LIMIT = 1 << 31
@@ -237,7 +258,7 @@ def _visible(filters: Filters) -> sa.ColumnElement[bool]:
             return sa.true() if everything else sa.or_(images.c.visibility == "public", mine, shared)
 
 
-def _conditions(filters: Filters) -> Sequence[sa.ColumnElement[bool]]:
+def _conditions(filters: Filters) -> list[sa.ColumnElement[bool]]:
     made: list[sa.ColumnElement[bool]] = []
     for name, value in filters.equal.items():
         made.append(images.c[name].is_(None) if value is None else images.c[name] == value)
@@ -346,18 +367,15 @@ def _set_tags(connection: Connection, image_id: str, wanted: list[str]) -> None:
         connection.execute(tags.insert(), [{"image_id": image_id, "tag": tag} for tag in dict.fromkeys(wanted)])
 
 
-def _with_tags(connection: Connection, found: list[Image]) -> list[Image]:
-    if found:
-        columns, ids = (tags.c.image_id, tags.c.tag), [image.id for image in found]
-        by_image: dict[str, list[str]] = {}
-        for image_id, tag in read(connection, columns, {"image_id": ids}, order=(tags.c.tag,)):
-            by_image.setdefault(image_id, []).append(tag)
-        for image in found:
-            image.tags = by_image.get(image.id, [])
-    return found
+def _tags_of(connection: Connection, ids: list[str]) -> dict[str, list[str]]:
+    by_image: dict[str, list[str]] = {}
+    columns = (tags.c.image_id, tags.c.tag)
+    for image_id, tag in read(connection, columns, {"image_id": ids}, order=(tags.c.tag,)) if ids else ():
+        by_image.setdefault(image_id, []).append(tag)
+    return by_image
 
 
-def _image(row: Sequence[Any]) -> Image:
+def _image(row: Row) -> Image:
     image = Image(*row)
     if image.locations:
         image.locations = msgspec.convert(image.locations, list[Location])
