@@ -8,13 +8,14 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from kilonova.base.faults import Fault, Kind, unavailable
+from kilonova.base.faults import Fault, Kind, invalid, unavailable
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.http.client import Client
 from kilonova.image.contract import NOT_ASKED, Certificates, ImageRef, NewImage, Trust
 from kilonova.image.image import trust as proofs
 from kilonova.image.image.signature import NAMES, Verifier
+from kilonova.image.inspect.formats import Inspector, refusal
 
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
@@ -151,11 +152,13 @@ class ImageClient:
 
 
 class Arriving:
-    """An image's bytes on their way here: hashed, and verified when the image must prove something."""
+    """An image's bytes on their way here: hashed, looked at once more, as images were registered before their data was,
+    and verified when the image must prove something."""
 
     def __init__(self, image: ImageRef, verifier: Verifier | None) -> None:
         self._image = image
         self._verifier = verifier
+        self._inspector = Inspector()
         self._digest = hashlib.new(image.hash_algo or "sha512", usedforsecurity=False)
 
     def put(self, file: Any, chunk: bytes) -> None:
@@ -163,11 +166,13 @@ class Arriving:
         if file is not None:
             file.write(chunk)
         self._digest.update(chunk)
+        self._inspector.feed(chunk)
         if self._verifier is not None:
             self._verifier.update(chunk)
 
     def settle(self) -> None:
-        """All have passed. UNAVAILABLE when they are not the image's, INVALID when their signature is not theirs."""
+        """All have passed. UNAVAILABLE when they are not the image's, INVALID when they reach outside themselves or
+        their signature is not theirs."""
         image = self._image
         if image.hash_value and self._digest.hexdigest() != image.hash_value:
             raise unavailable(
@@ -175,6 +180,8 @@ class Arriving:
                 hint="The image is damaged: upload it again.",
                 inside=f"{self._digest.hexdigest()} != {image.hash_value}",
             )
+        if why := refusal(image.disk_format, self._inspector.found(), match=False):
+            raise invalid(f"Image {image.id} was refused: {why}", hint="Upload a disk that needs no other file.")
         if self._verifier is not None:
             self._verifier.verify()
 

@@ -160,6 +160,19 @@ def make_overlay(base: str, base_format: str, target: str, size_bytes: int) -> N
     run_confined(command, Limits(file_bytes=GIB), outputs=[target])
 
 
+def backing_file(path: str | Path) -> str:
+    """What a qcow2 of ours leans on, "" for any other file. Read from its header: no program opens the disk."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(20)
+            if header[:4] != b"QFI\xfb" or not (at := int.from_bytes(header[8:16], "big")):
+                return ""
+            file.seek(at)
+            return file.read(int.from_bytes(header[16:20], "big")).decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def grow_overlay(path: str, size_bytes: int) -> None:
     """A qcow2 that is smaller gets this size; a larger one stays as it is: what a guest wrote is never cut off."""
     with open(path, "rb") as file:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,8 @@ from kilonova.image.contract import RemoteImage
 from kilonova.node.confined import convert_disk, inspect_disk
 
 RESERVE_BYTES: Final = 512 * MIB  # never given to images or disks, so that the host itself can go on
+KEPT_SECONDS: Final = 24 * 3600  # an image that no disk leans on
+RECENT_SECONDS: Final = 600  # somebody may be about to make a disk of it
 
 
 class CachedImage(msgspec.Struct, frozen=True):
@@ -31,9 +34,15 @@ class CachedImage(msgspec.Struct, frozen=True):
 
 
 class ImageCache:
-    """The images under one directory. A file counts only with its `.json` beside it, which is written last."""
+    """The images under one directory. A file counts only with its `.json` beside it, which is written last, and whose
+    time is when the image was asked for last.
 
-    def __init__(self, world: World, directory: str) -> None:
+    `used` tells the files that disks lean on. Others go after a day, or sooner when the room is needed: both is looked
+    at when another image comes, which is the only time that the cache grows.
+    """
+
+    def __init__(self, world: World, directory: str, used: Callable[[], set[str]] = set) -> None:
+        self._used = used
         self._world = world
         self._directory = Path(directory)
         self._incoming = self._directory / "incoming"
@@ -53,8 +62,11 @@ class ImageCache:
     def find(self, image_id: str) -> CachedImage | None:
         """The image if it is complete. Blocks."""
         with contextlib.suppress(OSError, msgspec.DecodeError):
-            known = msgspec.json.decode((self._directory / f"{image_id}.json").read_bytes(), type=CachedImage)
+            noted = self._directory / f"{image_id}.json"
+            known = msgspec.json.decode(noted.read_bytes(), type=CachedImage)
             if os.path.exists(known.path):
+                now = self._world.clock.now().timestamp()
+                os.utime(noted, (now, now))
                 return known
         return None
 
@@ -80,7 +92,18 @@ class ImageCache:
             for path in self._incoming.iterdir():
                 path.unlink()
             self._tidied = True
+        self._make_room(min_free_bytes)
         require_room(self._directory, min_free_bytes, f"image {image_id}")
+
+    def _make_room(self, bytes_: int) -> None:
+        """Images that nobody uses are gone: those of yesterday, and as many more, the oldest first, as are needed."""
+        now, used = self._world.clock.now().timestamp(), self._used()
+        for noted in sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            age = now - noted.stat().st_mtime
+            if age < RECENT_SECONDS or (age < KEPT_SECONDS and _free(self._directory) >= bytes_):
+                return
+            if not any(str(path) in used for path in self._directory.glob(f"{noted.stem}.*")):
+                self.drop(noted.stem)
 
     def _keep(self, image_id: str, part: str) -> CachedImage:
         """Check, convert when guests cannot use it as it is, and put it in place."""
@@ -107,13 +130,17 @@ class ImageCache:
 
 def require_room(directory: Path, bytes_: int, what: str) -> None:
     """NO_CAPACITY unless `bytes_` more fit into `directory`'s file system, with the reserve left. Blocks."""
-    free = shutil.disk_usage(directory).free - RESERVE_BYTES
+    free = _free(directory)
     if bytes_ > free:
         raise no_capacity(
             f"The host has too little disk for {what}: "
             f"{bytes_ / GIB:.1f} GiB needed, {max(free, 0) / GIB:.1f} GiB free.",
             hint="Free disk space on the host, or choose another.",
         )
+
+
+def _free(directory: Path) -> int:
+    return shutil.disk_usage(directory).free - RESERVE_BYTES
 
 
 def _sha256(path: str) -> str:

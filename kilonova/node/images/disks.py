@@ -15,7 +15,7 @@ from kilonova.base.world import World
 from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.compute.metadata_tree import config_drive_files
 from kilonova.image.contract import RemoteImage
-from kilonova.node.confined import Limits, flatten_disk, grow_overlay, make_overlay, run_confined
+from kilonova.node.confined import Limits, backing_file, flatten_disk, grow_overlay, make_overlay, run_confined
 from kilonova.node.images.cache import ImageCache, require_room
 from kilonova.node.images.config_drive import config_drive_image
 from kilonova.node.images.set_aside import copy_files, drop_all, forget, put_back, set_aside
@@ -37,7 +37,7 @@ class FileLocalDisks:
         self._owner = owner
         self._root = Path(directory)
         self._servers = self._root / "servers"
-        self._cache = ImageCache(world, str(self._root / "images"))
+        self._cache = ImageCache(world, str(self._root / "images"), self._bases)
 
     async def ensure_image(self, image: RemoteImage) -> str:
         return (await self._cache.ensure(image)).path
@@ -92,6 +92,10 @@ class FileLocalDisks:
         return await self._world.blocking(lambda: self._usage().total // GIB)
 
     # ── in threads
+
+    def _bases(self) -> set[str]:
+        """The cached images that disks of servers here lean on, those in use and those that are kept."""
+        return {base for path in self._servers.glob("*/*") if (base := backing_file(path))}
 
     def _usage(self) -> Any:
         self._root.mkdir(parents=True, exist_ok=True)
