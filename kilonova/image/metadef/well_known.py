@@ -7,33 +7,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.image.metadef import store
+from kilonova.image.metadef.known import FLAVOR, IMAGE, RESOURCE_TYPES, VOLUME, YES_NO, Known
 from kilonova.image.metadef.store import Association, Contents, Item, Namespace
+from kilonova.image.metadef.well_known_hosts import HOSTS
+from kilonova.image.metadef.well_known_software import SOFTWARE
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from kilonova.image.service import ImageService
-
-IMAGE, FLAVOR, VOLUME = "OS::Glance::Image", "OS::Nova::Flavor", "OS::Cinder::Volume"
-RESOURCE_TYPES = (IMAGE, VOLUME, FLAVOR, "OS::Nova::Aggregate", "OS::Nova::Server", "OS::Trove::Instance")
-YES_NO = ("true", "false")
-
-
-class Known(msgspec.Struct, frozen=True):
-    """A namespace to register. A property is (name, title, description, type or choices)."""
-
-    name: str
-    title: str
-    description: str
-    types: tuple[tuple[str, str], ...]  # (resource type, prefix)
-    properties: tuple[tuple[str, str, str, str | tuple[str, ...]], ...] = ()
-    objects: tuple[tuple[str, str, tuple[tuple[str, str, str, str | tuple[str, ...]], ...]], ...] = ()
-
 
 WELL_KNOWN = (
     Known(
@@ -73,6 +59,10 @@ WELL_KNOWN = (
             ("serial_port_count", "Serial Port Count", "How many serial ports the guest has.", "integer"),
             ("mem_page_size", "Memory Page Size", "small, large, any, or a size in KiB.", "string"),
             ("cpu_policy", "CPU Policy", "Whether virtual processors are pinned.", ("shared", "dedicated", "mixed")),
+            ("mem_encryption", "Hardware Memory Encryption", "The host encrypts the guest's memory.", YES_NO),
+            ("mem_encryption_model", "Hardware Memory Encryption Model", "How it does.",
+             ("amd-sev", "amd-sev-es", "amd-sev-snp")),
+            ("virtio_packed_ring", "VirtIO Packed Ring", "Devices use packed rings.", YES_NO),
         ),
     ),
     Known(
@@ -179,9 +169,11 @@ WELL_KNOWN = (
             ("img_signature_hash_method", "Image Signature Hash Method", "Hash that was signed.",
              ("SHA-224", "SHA-256", "SHA-384", "SHA-512")),
             ("img_signature_key_type", "Image Signature Key Type", "Kind of key and padding.",
-             ("RSA-PSS", "DSA", "ECC-CURVES")),
+             ("RSA-PSS", "DSA", "ECC_SECP384R1", "ECC_SECP521R1")),
         ),
     ),
+    *HOSTS,
+    *SOFTWARE,
 )  # fmt: skip
 
 
