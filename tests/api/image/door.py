@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from kilonova.base.faults import not_found
 from kilonova.base.world import LiveWorld
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.inline import InlineDatabase
@@ -41,6 +45,19 @@ async def image_service(directory: Path, **settings: Any) -> AsyncIterator[Image
     await world.close()
 
 
+class OtherRegion:
+    """Implements `image.contract.OtherClouds`: region `other`, whose image service is on the web server."""
+
+    def __init__(self, web: WebServer) -> None:
+        self._web = web
+
+    async def endpoint(self, token: str, region: str, interface: str) -> str:
+        """Where it is."""
+        if region != "other":
+            raise not_found("Image service of region", region)
+        return self._web.url("/region/v2")
+
+
 class WholeImage:
     """The service with workers, stores `first` (files) and `second` (memory), a web, and copies."""
 
@@ -70,6 +87,14 @@ class WholeImage:
         inside = {name: more.pop(name) for name in list(more) if name.startswith(("uri", "glance_"))}
         body = {"method": {"name": method, **inside}, **more}
         return await self.api.as_("admin").post(f"/v2/images/{image_id}/import", body, status)
+
+    def elsewhere(self, data: bytes, **fields: Any) -> str:
+        """The id of an image with that data in region `other`."""
+        image_id = str(uuid.uuid4())
+        image = {"id": image_id, "disk_format": "raw", "container_format": "bare", "size": len(data), **fields}
+        self.web.files[f"/region/v2/images/{image_id}"] = msgspec.json.encode(image)
+        self.web.files[f"/region/v2/images/{image_id}/file"] = data
+        return image_id
 
     async def ended(self, image_id: str) -> Any:
         """The image's last task, once it has ended."""
@@ -107,6 +132,7 @@ async def whole_image(directory: Path, **settings: Any) -> AsyncIterator[WholeIm
             workers=Workers(MemoryBus(world, broker, "glance-api"), sealer),
             web=WebReader(world, rules),
             converter=FileConverter(world, directory / "scratch"),
+            regions=OtherRegion(web),
             certificates=DirectoryCertificates(world, directory / "certificates"),
             copies=Copies(world, db, FileStore(world, directory / "copies"), "here", 1 << 22),
         )

@@ -159,6 +159,30 @@ async def test_what_cannot_be_is_refused_before_anything_is_recorded(
     assert (await image.show(image_id))["status"] == "queued"
 
 
+async def test_an_image_of_another_region(image: WholeImage) -> None:
+    source = image.elsewhere(QCOW2, disk_format="qcow2", container_format="bare", os_distro="debian", owner="x",
+                             hw_disk_bus="scsi", secret="not copied", os_glance_x="nor this")  # fmt: skip
+    image_id = await image.create(disk_format="raw")
+    await image.import_(image_id, "glance-download", glance_image_id=source, glance_region="other")
+    assert (await image.ended(image_id))["status"] == "success"
+    shown = await image.show(image_id)
+    assert (shown["status"], shown["disk_format"], shown["size"]) == ("active", "qcow2", len(QCOW2))
+    assert (shown["os_distro"], shown["hw_disk_bus"]) == ("debian", "scsi")
+    assert "secret" not in shown and shown["owner"] != "x"
+    assert await image.api.get(f"/v2/images/{image_id}/file") == QCOW2
+
+
+@pytest.mark.parametrize("region", ["other", "nowhere"])
+async def test_a_region_that_has_it_not_or_sends_too_little(image: WholeImage, region: str) -> None:
+    source = image.elsewhere(b"short", size=1000)
+    image_id = await image.create()
+    await image.import_(image_id, "glance-download", glance_image_id=source, glance_region=region)
+    task = await image.ended(image_id)
+    assert task["status"] == "failure" and ("less data" in task["message"] or "nowhere" in task["message"])
+    assert (await image.show(image_id))["status"] == "queued"
+    assert image.kept() == {"first": [], "second": []}
+
+
 async def test_an_admin_imports_by_a_task(image: WholeImage) -> None:
     admin = image.api.as_("admin")
     properties = {"name": "t", "disk_format": "qcow2", "container_format": "bare", "visibility": "public"}

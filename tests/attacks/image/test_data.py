@@ -72,13 +72,20 @@ async def from_the_web(image: WholeImage, image_id: str, data: bytes) -> str:
     return str((await image.ended(image_id))["message"])
 
 
+async def from_another_region(image: WholeImage, image_id: str, data: bytes) -> str:
+    declared = (await image.show(image_id))["disk_format"]
+    source = image.elsewhere(data, disk_format=declared)
+    await image.import_(image_id, "glance-download", glance_image_id=source, glance_region="other", all_stores=True)
+    return str((await image.ended(image_id))["message"])
+
+
 async def at_a_location(image: WholeImage, image_id: str, data: bytes) -> str:
     await image.api.post(f"/v2/images/{image_id}/locations", {"url": image.web.url("/x", data)}, 202)
     return str((await image.ended(image_id))["message"])
 
 
 DOORS: tuple[Callable[[WholeImage, str, bytes], Awaitable[str]], ...] = (
-    by_upload, by_staging, from_the_web, at_a_location,
+    by_upload, by_staging, from_the_web, from_another_region, at_a_location,
 )  # fmt: skip
 
 
