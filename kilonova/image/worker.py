@@ -12,6 +12,7 @@ from kilonova.db import idempotency as keys
 from kilonova.image.cache.resource import fill_queued
 from kilonova.image.contract import EXCHANGE, WORKER_TOPIC
 from kilonova.image.contract import ImageWorker as ImageWorkerContract
+from kilonova.image.image.drop_data import drop_left_over
 from kilonova.image.image.upload import give_up_abandoned
 from kilonova.image.importing.hash_location import LOCATION
 from kilonova.image.importing.import_image import IMPORT
@@ -70,5 +71,6 @@ def _forget_old(connection: Connection, service: ImageService) -> int:
 LOOPS = (
     Loop("old records", 3600.0, forget_old),
     Loop("uploads that were cut off", 30.0, give_up_abandoned),
+    Loop("data of deleted images", 60.0, drop_left_over),
     Loop("image copies", 60.0, fill_queued),
 )

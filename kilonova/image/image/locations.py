@@ -12,7 +12,6 @@ from kilonova.http.request import Request
 from kilonova.image.image import data_store
 from kilonova.image.image.patch import LocationChange
 from kilonova.image.image.store import Image, Location
-from kilonova.image.stores import STAGED
 
 if TYPE_CHECKING:
     from kilonova.image.service import ImageService
@@ -49,17 +48,6 @@ def told(service: ImageService, image_id: str, place: Location) -> dict[str, Any
     store = place.store or service.stores.default.id
     url = place.url or service.stores.data(store).location(image_id)
     return {"url": url, "metadata": {**place.metadata, "store": store} if service.stores.several else place.metadata}
-
-
-async def drop_data(service: ImageService, image: Image) -> None:
-    """All bytes of the image are gone from every store; already gone is fine."""
-    known = {store.id for store in service.stores.writable}
-    for place in image.places:
-        if not place.url and (place.store or service.stores.default.id) in known:
-            await service.stores.data(place.store).drop(image.id)
-    await service.data.drop(image.id)
-    await service.data.drop(STAGED + image.id)
-    await service.uncache(image.id)
 
 
 async def change_locations(service: ImageService, request: Request[Any], image: Image, change: LocationChange) -> None:

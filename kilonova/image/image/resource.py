@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import decode_json
-from kilonova.image.image import data_store, store
-from kilonova.image.image.locations import change_locations, drop_data, shown_locations
+from kilonova.image.image import data_store, deleted_store, store
+from kilonova.image.image.drop_data import drop_data
+from kilonova.image.image.locations import change_locations, shown_locations
 from kilonova.image.image.patch import VISIBILITIES, apply, assign
 from kilonova.image.image.store import Filters, Found, Image
 from kilonova.policy.rules import Rule
 
 if TYPE_CHECKING:
     from kilonova.image.service import ImageService
+
+log = logging.getLogger(__name__)
 
 PATCH_TYPES = ("application/openstack-images-v2.1-json-patch", "application/openstack-images-v2.0-json-patch")
 SORTABLE = set(store.SORT_COLUMNS)
@@ -93,6 +97,8 @@ async def create(service: ImageService, request: Request[Any]) -> Answer:
     limits = await service.limits_of(request, image.owner)
 
     def insert(connection: Connection) -> Image:
+        if "id" in body:
+            deleted_store.require_free(connection, image.id)
         data_store.require_room(connection, image.owner or "", limits, {"image_count_total": 1})
         return store.insert_image(connection, image, request.idempotency_key, caller.user_id)
 
@@ -216,8 +222,11 @@ async def delete(service: ImageService, request: Request[Any]) -> None:
     owned(request, image)
     if image.protected:
         raise forbidden(f"Image {image.id} is protected and cannot be deleted.", hint="Set protected to false first.")
-    await service.db.write(store.delete_image, image.id)
-    await drop_data(service, image)
+    stores = await service.db.write(deleted_store.delete_image, image, service.world.clock.now())
+    try:
+        await drop_data(service, image.id, stores)
+    except Fault as fault:
+        log.warning("the data of image %s is dropped later: %r", image.id, fault)
 
 
 async def add_tag(service: ImageService, request: Request[Any]) -> None:

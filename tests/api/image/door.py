@@ -113,13 +113,13 @@ class WholeImage:
 
 
 @asynccontextmanager
-async def whole_image(directory: Path, **settings: Any) -> AsyncIterator[WholeImage]:
+async def whole_image(directory: Path, second: MemoryStore | None = None, **settings: Any) -> AsyncIterator[WholeImage]:
     """All of image in one process, as `up` makes it."""
     world = LiveWorld("image")
     db = InlineDatabase("image", world.clock)
     await db.write(upgrade, MIGRATIONS)
     with web_server() as web:
-        first, second = FileStore(world, directory / "images"), MemoryStore()
+        first, second = FileStore(world, directory / "images"), second or MemoryStore()
         broker, sealer = MemoryBroker(), Sealer([Sealer.new_key()])
         rules = WebRules(allowed_ports=(web.port,), allowed_networks=("127.0.0.0/8",))
         stores = (
