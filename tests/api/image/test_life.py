@@ -1,19 +1,14 @@
-"""Deactivation, copies, discovery, limits, signatures: what an image's owner and the operator do with it."""
+"""Deactivation, copies, discovery, limits: what an image's owner and the operator do with it."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from kilonova.base.faults import not_found
 from kilonova.image.service import ImageService
 from tests.api.image.door import WholeImage, door, image_service, whole_image
 from tests.api.support import PROJECT
@@ -136,52 +131,6 @@ async def test_racing_creates_do_not_pass_the_limit(image: WholeImage) -> None:
     limited(image.service, image_count_total=5)
     replies = await asyncio.gather(*(image.api.send("POST", "/v2/images", {"name": "r"}) for _ in range(20)))
     assert sorted(reply.status for reply in replies) == [201] * 5 + [413] * 15
-
-
-class Vault:
-    """A key manager with one certificate."""
-
-    def __init__(self, certificate: bytes) -> None:
-        self.certificate = certificate
-
-    async def get(self, token: str, certificate_id: str) -> bytes:
-        if certificate_id != "one":
-            raise not_found("Secret", certificate_id)
-        return self.certificate
-
-
-def _signer() -> tuple[rsa.RSAPrivateKey, bytes]:
-    import datetime
-
-    key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "signer")])
-    day = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-    made = made.serial_number(1).not_valid_before(day).not_valid_after(day.replace(year=2040))
-    return key, made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-async def test_signed_images_are_verified_before_they_are_used(image: WholeImage) -> None:
-    key, certificate = _signer()
-    signature = key.sign(b"data", padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.MAX_LENGTH), hashes.SHA256())
-    said = {
-        "img_signature": base64.b64encode(signature).decode(),
-        "img_signature_certificate_uuid": "one",
-        "img_signature_hash_method": "SHA-256",
-        "img_signature_key_type": "RSA-PSS",
-    }
-    unverifiable = await image.create(**said)
-    refused = await image.put(unverifiable, b"data", "file", 400)
-    assert "no key manager" in refused.json()["message"]
-    image.service.parts = replace(image.service.parts, certificates=Vault(certificate))
-    await image.put(unverifiable, b"datA", "file", 400)
-    assert image.kept() == {"first": [], "second": []}
-    assert (await image.show(unverifiable))["status"] == "queued"
-    await image.put(unverifiable, b"data")
-    staged = await image.create(**{**said, "img_signature_key_type": "DSA"})
-    await image.put(staged, b"data", "stage")
-    await image.import_(staged, "glance-direct")
-    assert "key type" in (await image.ended(staged))["message"]
 
 
 async def test_patches_cannot_touch_what_imports_note(image: WholeImage) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,14 @@ async def test_a_certificate_that_nobody_keeps(tmp_path: Path, certificate: str)
         reply = await image.put(image_id, DATA, status=400)
         assert b"ertificate" in reply.content and b"passwd" not in reply.content.replace(certificate.encode(), b"")
         assert (await image.show(image_id))["status"] == "queued"
+        assert image.kept() == {"first": [], "second": []}
+
+
+async def test_a_cloud_without_a_key_manager_says_so(tmp_path: Path) -> None:
+    async with whole_image(tmp_path) as image:
+        image.service.parts = dataclasses.replace(image.service.parts, certificates=None)
+        image_id = await image.create(**Signer(tmp_path).properties())
+        assert b"no key manager" in (await image.put(image_id, DATA, status=400)).content
         assert image.kept() == {"first": [], "second": []}
 
 
