@@ -8,6 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import uvloop
+
 from tests.bench import cluster, guests, identity, placement, report, rpc, scheduler
 from tests.bench.load import Driver
 from tests.bench.phases import IMAGE, ORDER, Bench, Result
@@ -43,6 +45,7 @@ async def measure(cloud: FakeCloud, chosen: list[str]) -> list[Result]:
 def main() -> int:
     """Start a cloud, measure, write."""
     words = [*sys.argv[1:], *os.environ.get("BENCH", "").replace(",", " ").split()]
+    section = "measured" if not words else "image" if words == ["image"] else ""
     if "image" in words:
         words = [*(word for word in words if word != "image"), *IMAGE]
     known = (*ORDER, *ALONE)
@@ -52,23 +55,23 @@ def main() -> int:
     alone = [name for name in ALONE if name in words or not (words or name in ASKED_FOR)]
     missed = [miss for name in alone for miss in _alone(name)]
     chosen = [name for name in ORDER if not words or name in words]
-    return 1 if (_whole(chosen, page=not words) if chosen else []) or missed else 0
+    return 1 if (_whole(chosen, section) if chosen else []) or missed else 0
 
 
 def _alone(name: str) -> list[str]:
     """Measure one part by itself, in this process; what missed its promise."""
-    results = asyncio.run(ALONE[name]())
-    print(f"\n{report.table(results)}\n\n{report.write(results, page=True, section=name)}")
+    results = uvloop.run(ALONE[name]())
+    print(f"\n{report.table(results)}\n\n{report.write(results, name)}")
     if missed := report.missed(results):
         print(f"missed: {', '.join(missed)}")
     return missed
 
 
-def _whole(chosen: list[str], *, page: bool) -> list[str]:
+def _whole(chosen: list[str], section: str) -> list[str]:
     """Start a cloud and measure it; what missed its promise."""
     with tempfile.TemporaryDirectory(prefix="kilonova-bench-") as folder, fake_cloud(Path(folder) / "state") as cloud:
         results = asyncio.run(measure(cloud, chosen))
-    print(f"\n{report.table(results)}\n\n{report.write(results, page=page)}")
+    print(f"\n{report.table(results)}\n\n{report.write(results, section)}")
     if missed := report.missed(results):
         print(f"missed: {', '.join(missed)}")
     return missed

@@ -1,15 +1,19 @@
 """Identity alone, in this process: 10,000 users with 100,000 assignments; what every request of the cloud pays for.
 
-`make bench BENCH=identity`. SQLite on disk, as embedded; DATABASE_URL measures PostgreSQL or MariaDB instead.
+`make bench BENCH=identity`. Once on SQLite on disk, as embedded; once on a PostgreSQL that is started for it, whose own
+CPU is not counted. Over HTTP the client is a process of its own, and not counted either.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 import resource
+import sys
 import tempfile
 import time
+from asyncio.subprocess import PIPE
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,12 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
 from kilonova.base.world import LiveWorld
+from kilonova.cli.serve import Listener
 from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current
 from kilonova.db.server import server_database
 from kilonova.db.sqlite import SqliteDatabase
+from kilonova.http.app import Mounts
 from kilonova.http.client import AsgiTransport
 from kilonova.identity.bootstrap import Plan, bootstrap, endpoint_plans
 from kilonova.identity.core import IdentityService
@@ -31,6 +37,8 @@ from kilonova.identity.service import MIGRATIONS, identity_app
 from kilonova.identity.settings import IdentitySettings
 from kilonova.saga.seal import Sealer
 from tests.bench.phases import Result
+from tests.fake_cloud import ROOT
+from tests.services import PostgreSQL, free_port
 
 USERS, PROJECTS, GROUPS, EACH = 10_000, 1_000, 100, 10
 SERVICES = ("identity", "compute", "image", "network", "placement", "volumev3")
@@ -39,8 +47,9 @@ SERVICES = ("identity", "compute", "image", "network", "placement", "volumev3")
 class IdentityBench:
     """A cloud's accounts in a database of their own, and identity's door."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self._folder = folder
+        self._url = url
         self._world = LiveWorld("bench")
         self.token = ""
         self.credential: dict[str, str] = {}
@@ -52,7 +61,9 @@ class IdentityBench:
         sealer = Sealer([Fernet.generate_key().decode()])
         self.service = IdentityService(self._world, self.db, sealer)
         self.forgetful = IdentityService(self._world, self.db, sealer, IdentitySettings(token_cache_size=1))
-        self._door = AsgiTransport(identity_app(self.service))
+        app = identity_app(self.service)
+        self._door, self._port = AsgiTransport(app), free_port()
+        self._listener = Listener(Mounts({"/identity": app}), "127.0.0.1", self._port)
         plan = Plan("secret", endpoint_plans(dict.fromkeys(SERVICES, "http://localhost/$(project_id)s")), ())
         self._made = await bootstrap(self.service, plan)
         self.user_ids = [self._world.ids.hex32() for _ in range(USERS)]
@@ -63,8 +74,8 @@ class IdentityBench:
         self.credential = msgspec.json.decode(made)["application_credential"]
 
     async def _database(self) -> Database:
-        if url := os.environ.get("DATABASE_URL"):
-            return await server_database("identity", url, self._world)
+        if self._url:
+            return await server_database("identity", self._url, self._world)
         return SqliteDatabase("identity", self._folder / "identity.db", self._world.clock)
 
     def _fill(self, connection: Connection) -> None:
@@ -137,6 +148,23 @@ class IdentityBench:
         secret = {"id": self.credential["id"], "secret": self.credential["secret"]}
         return await self.login({"methods": ["application_credential"], "application_credential": secret})
 
+    async def over_http(self, times: int) -> float:
+        """CPU milliseconds of one validation that another process asks for, over one connection that stays open."""
+        await self._listener.start()
+        words = (f"http://127.0.0.1:{self._port}/identity", self.token, str(times))
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.bench.knock", *words, cwd=ROOT, stdin=PIPE, stdout=PIPE
+        )
+        assert client.stdin is not None and client.stdout is not None
+        await client.stdout.readline()  # it has asked once
+        used = _cpu_seconds()
+        client.stdin.write(b"\n")
+        assert await client.stdout.readline() == b"done\n"
+        used = _cpu_seconds() - used
+        await client.wait()
+        await self._listener.close()
+        return used * 1000 / times
+
     async def close(self) -> None:
         """Let go."""
         await self.db.close()
@@ -164,11 +192,15 @@ async def _measure(bench: IdentityBench) -> list[Result]:
     def effective(number: int) -> str:
         return f"/v3/role_assignments?user.id={who[number]}&effective"
 
+    began, asked = time.perf_counter(), 3000
+    over_http = await bench.over_http(asked)
     return [
         await _cost("identity_cached", 20_000, lambda _: bench.service.tokens.validate(bench.token)),
+        Result("identity_http", over_http, asked, time.perf_counter() - began),
         await _cost("identity_uncached", 600, lambda n: bench.forgetful.tokens.validate(tokens[n % 2])),
         await _cost("identity_credential", 300, lambda _: bench.by_credential()),
         await _cost("identity_password", 30, lambda _: bench.login()),
+        await _cost("identity_hash", 30, lambda _: bench.service.passwords.matches("wrong", "")),
         await _cost("identity_effective", 200, lambda n: bench.ask("GET", effective(n))),
         await _cost("identity_names", 100, lambda n: bench.ask("GET", f"{effective(n)}&include_names")),
         await _cost("identity_page", 50, lambda n: bench.ask("GET", f"/v3/users?name__startswith=user0{n:02}")),
@@ -177,11 +209,18 @@ async def _measure(bench: IdentityBench) -> list[Result]:
     ]
 
 
-async def measure() -> list[Result]:
-    """The results of all parts."""
+async def _once(url: str = "") -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="kilonova-bench-") as folder:
-        bench = IdentityBench(Path(folder))
+        bench = IdentityBench(Path(folder), url)
         await bench.open()
         results = await _measure(bench)
         await bench.close()
     return results
+
+
+async def measure() -> list[Result]:
+    """The results of all parts, on SQLite and on PostgreSQL."""
+    results = await _once()
+    with PostgreSQL() as server, server.database() as url:
+        beside = {result.phase: result.value for result in await _once(url)}
+    return [replace(result, postgresql=beside[result.phase]) for result in results]
