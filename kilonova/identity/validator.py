@@ -60,7 +60,7 @@ class TokenValidator:
         if not service_token:
             return (await self._validated(token, _key(token))).caller
         service_key = _key(service_token)
-        service = (await self._validated(service_token, service_key)).caller
+        service = (await self._validated(service_token, service_key, noted=False)).caller
         if SERVICE_ROLE not in service.roles:
             return beside_service((await self._validated(token, _key(token))).caller, service)
         both = (_key(token), service_key)
@@ -71,10 +71,11 @@ class TokenValidator:
             self._beside.put(both, together)
         return together
 
-    async def _validated(self, token: str, key: bytes, service_token: str = "") -> _Known:
+    async def _validated(self, token: str, key: bytes, service_token: str = "", *, noted: bool = True) -> _Known:
         known = self._known.get(key)
         if known is not None and self._world.clock.now() < known.expires_at:
-            spans.note("token validated (cache)")
+            if noted:  # one of the two tokens of a request is enough to say
+                spans.note("token validated (cache)")
             return known
         if not service_token and (refused := self._refused.get(key)) is not None:
             raise unauthenticated(inside=refused.inside)
