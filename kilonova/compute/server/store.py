@@ -143,6 +143,7 @@ servers = sa.Table(
     sa.Column("soft_deleted_at", Timestamp()),
     sa.Column("rescue", sa.JSON(none_as_null=True)),
     sa.Index("ix_server_task_state", "task_state", "host"),
+    sa.Index("ix_server_project_created", "project_id", "created_at", "id"),  # in lists' order
     sqlite_autoincrement=True,
 )
 devices = sa.Table(
