@@ -94,9 +94,10 @@ RULES = Listing(
 )
 
 
-def list_groups(connection: Connection, wanted: Wanted) -> list[Group]:
-    """Groups with their rules, in two queries and one for tags."""
-    return _with_rules(connection, rows_store.listed(connection, GROUPS, wanted))
+def list_groups(connection: Connection, wanted: Wanted, with_rules: bool = True) -> list[Group]:
+    """Groups, with their rules when they are wanted, in a query each and one for tags."""
+    found = rows_store.listed(connection, GROUPS, wanted)
+    return _with_rules(connection, found) if with_rules else found
 
 
 def find_group(connection: Connection, id_: str) -> Group | None:

@@ -41,6 +41,18 @@ async def test_new_groups_let_everything_out_and_nothing_in(cloud: Cloud) -> Non
     assert again.json()["NeutronError"]["type"] == "SecurityGroupDefaultAlreadyExists"
 
 
+async def test_a_list_of_groups_has_the_rules_when_they_are_asked_for(cloud: Cloud) -> None:
+    made = await group(cloud)
+    rules = {rule["id"] for rule in made["security_group_rules"]}
+    path = f"/v2.0/security-groups?id={made['id']}"
+    [whole] = (await cloud.member.get(path))["security_groups"]
+    assert whole.keys() == made.keys() and {rule["id"] for rule in whole["security_group_rules"]} == rules
+    named = (await cloud.member.get(f"{path}&fields=id&fields=name"))["security_groups"]
+    assert named == [{"id": made["id"], "name": "web"}]
+    [ruled] = (await cloud.member.get(f"{path}&fields=security_group_rules"))["security_groups"]
+    assert {rule["id"] for rule in ruled["security_group_rules"]} == rules
+
+
 @pytest.mark.parametrize(
     ("rule", "status", "kind"),
     [
