@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kilonova.base.faults import invalid
 from kilonova.base.settings import fill, overlay, read_file
+from kilonova.compute.contract.pci import PciSettings
 from kilonova.compute.scheduler.rules import SchedulerSettings
 from kilonova.compute.settings import ComputeSettings
 from kilonova.identity.settings import IdentitySettings
@@ -91,6 +92,7 @@ class CloudSettings:
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     image: ImageSettings = field(default_factory=ImageSettings)
     compute: ComputeSettings = field(default_factory=ComputeSettings)
+    pci: PciSettings = field(default_factory=PciSettings)
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)

@@ -290,9 +290,13 @@ def _moves_here(connection: Connection, server_id: str, host: str) -> bool:
 
 
 def inventories_of(report: HostReport, settings: ComputeSettings) -> dict[str, Inventory]:
-    """What the host offers, as placement counts it."""
-    return {
-        "VCPU": Inventory(report.vcpus, max_unit=report.vcpus, allocation_ratio=settings.cpu_allocation_ratio),
+    """What the host offers, as placement counts it: CPUs that guests share, and those that one has for itself."""
+    shared, cpus = report.vcpus - report.pcpus, {}
+    if shared > 0:
+        cpus["VCPU"] = Inventory(shared, max_unit=shared, allocation_ratio=settings.cpu_allocation_ratio)
+    if report.pcpus:
+        cpus["PCPU"] = Inventory(report.pcpus, max_unit=report.pcpus)
+    return cpus | {
         "MEMORY_MB": Inventory(
             report.memory_mb,
             reserved=settings.reserved_memory_mb,

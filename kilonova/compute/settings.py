@@ -27,6 +27,8 @@ class ComputeSettings:
     memory_allocation_ratio: float = 1.0
     disk_allocation_ratio: float = 1.0
     reserved_memory_mb: int = 0
+    cpu_shared_set: str = ""  # of each host: CPUs that guests share, as 0-3,^2; "": all that are not dedicated
+    cpu_dedicated_set: str = ""  # of each host: CPUs of which each guest with hw:cpu_policy=dedicated has its own
     metadata_secret: str = ""
     verify_image_signatures: bool = False  # only signed images are started, and made volumes of
     trusted_image_certificates: tuple[str, ...] = ()  # that stand behind their signatures, unless a server names others

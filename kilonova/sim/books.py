@@ -58,7 +58,7 @@ def _allocations(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
     moving = _moving(cloud)
     told = [f"allocation of {key} without a server" for key in held if key not in placed and key not in moving]
     for key, migration in moving.items():
-        wanted = resources_of(msgspec.convert(migration.old_flavor, Flavor), from_volume=False)
+        wanted = resources_of(msgspec.convert(migration.old_flavor, Flavor), {}, from_volume=False)
         if list(cloud.books.allocations.get(key, {}).values()) != [wanted]:
             told.append(f"migration {key} of {migration.server_id} holds {cloud.books.allocations.get(key)}")
     for key, server in placed.items():
@@ -66,7 +66,7 @@ def _allocations(cloud: SimCloud, placed: dict[str, Server]) -> list[str]:
         if where != server.node:
             told.append(f"server {key} is on {server.node}, its allocation {where}")
         elif server.image_id and server.vm_state != states.ERROR:
-            wanted = resources_of(server.flavor_struct, from_volume=False)
+            wanted = resources_of(server.flavor_struct, {}, from_volume=False)
             if list(cloud.books.allocations[key].values()) != [wanted]:
                 told.append(f"server {key} holds {cloud.books.allocations[key]}, not {wanted}")
     return told

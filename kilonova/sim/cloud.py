@@ -210,8 +210,9 @@ class SimCloud:
             SimImages(world, self.books), SimNetworks(world, self.books), SimVolumes(world, self.books), own_token
         )
         bus = MemoryBus(world, self.broker, f"{COMPUTE_TOPIC}.{name}")
-        agent = ComputeHostAgent(world, bus, name, machine, peers, AgentSettings())
-        await ComputeWorker(world, bus, host.ledger.seen_by(world.seam, world.seam), agent).start()
+        ledger = host.ledger.seen_by(world.seam, world.seam)
+        agent = ComputeHostAgent((world, bus, name, ledger), machine, peers, AgentSettings())
+        await ComputeWorker(world, bus, ledger, agent).start()
 
     def crash_conductors(self) -> None:
         """Every conductor dies, as by kill -9."""

@@ -116,7 +116,7 @@ def _allocations(seen: Seen) -> list[str]:
         if key not in seen.placed and key not in seen.waiting
     ]
     for key, migration in seen.waiting.items():
-        old = resources_of(msgspec.convert(migration.old_flavor, Flavor), from_volume=not seen.has_image(migration))
+        old = resources_of(msgspec.convert(migration.old_flavor, Flavor), {}, from_volume=not seen.has_image(migration))
         if held.get(key) != {migration.source_node: old}:
             told.append(f"migration {key} of {migration.server_id} holds {held.get(key)}, not {old}")
     for key, server in seen.placed.items():
@@ -129,7 +129,7 @@ def _allocations(seen: Seen) -> list[str]:
 
 
 def _wanted(server: Server) -> dict[str, int]:
-    return resources_of(server.flavor_struct, from_volume=not server.image_id)
+    return resources_of(server.flavor_struct, {}, from_volume=not server.image_id)
 
 
 def _usage(seen: Seen) -> list[str]:

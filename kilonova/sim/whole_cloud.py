@@ -229,8 +229,9 @@ class WholeCloud:
             _token("agent"),
         )
         bus = self._bus(world, f"compute.{name}")
-        agent = ComputeHostAgent(world, bus, name, machine, peers, AgentComputeSettings())
-        await ComputeWorker(world, bus, host.ledger.seen_by(world.seam, world.seam), agent).start()
+        ledger = host.ledger.seen_by(world.seam, world.seam)
+        agent = ComputeHostAgent((world, bus, name, ledger), machine, peers, AgentComputeSettings(part=host.part))
+        await ComputeWorker(world, bus, ledger, agent).start()
 
     def _agent_settings(self, name: str) -> AgentSettings:
         number = name.removeprefix("node")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from kilonova.base.world import World
+from kilonova.compute.contract.pci import HostPart
 from kilonova.db.inline import InlineDatabase
 from kilonova.http.client import Client
 from kilonova.image.client import ImageClient
@@ -24,6 +25,7 @@ class WholeHost:
         self.name = name
         self.machine = FakeMachine(name, vcpus=64, memory_mb=256 << 10, disk_gb=10_000)
         self.machine.verb_seconds = 0.2
+        self.part = HostPart()
         self.switch = FakeVirtualSwitch(host=name)
         self.dhcp = FakeDhcpServers()
         self.routers = FakeRouters()

@@ -96,7 +96,7 @@ class Cloud:
         self.placement = placement_client(await placement_door(self.world, self.books), self.world)
         await self.books.write(self._providers)
         await self.nova.write(self._hosts)
-        self.view = DatabaseHosts(self.world, self.nova, StoredCatalogue().zones_of_hosts)
+        self.view = DatabaseHosts(self.world, self.nova, StoredCatalogue().zones_of_hosts, host_down_seconds=3600)
         self.scheduler = SchedulerWorker(self.world, self.placement, self.view, recorder=DatabaseRecorder(self.nova))
 
     def _providers(self, connection: Connection) -> None:
@@ -139,7 +139,7 @@ class Cloud:
     def _claims(self, connection: Connection, ids: list[str]) -> None:
         owner = {"generation": 1, "project_id": "project", "user_id": "user", "type": "INSTANCE"}
         connection.execute(sa.insert(consumer), [{"id": id_, "updated_at": _INSTALLED, **owner} for id_ in ids])
-        wanted = resources_of(FLAVOR, from_volume=False)
+        wanted = resources_of(FLAVOR, {}, from_volume=False)
         connection.execute(
             sa.insert(allocation),
             [
@@ -171,7 +171,7 @@ class Cloud:
 
         async def ask() -> None:
             for _ in left:
-                wanted = resources_of(FLAVOR, from_volume=False)
+                wanted = resources_of(FLAVOR, {}, from_volume=False)
                 spec = RequestSpec(self.world.ids.uuid(), "project", "user", FLAVOR, wanted)
                 assert await self.scheduler.select_destinations(spec)
 

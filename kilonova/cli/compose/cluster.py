@@ -181,7 +181,9 @@ async def _compute_agent(process: Process) -> None:
     from kilonova.node.console_relay import ConsoleRelay
 
     ground = process.ground
-    settings = ComputeSettings(host_prefix(ground), host_ip=ground.cluster.host_ip, trust=trust(ground))
+    settings = ComputeSettings(
+        host_prefix(ground), host_ip=ground.cluster.host_ip, trust=trust(ground), part=ground.host_part()
+    )
     worker = compute_worker(ground, await process.host(), services.agent_peers(ground), settings)
     encrypted = listens_encrypted(ground.cluster, settings.host_ip, "", ground.tls)
     worker.agent.relay = ConsoleRelay(ground.world, settings.host_ip, ground.tls.server if encrypted else None)

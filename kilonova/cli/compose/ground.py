@@ -16,6 +16,7 @@ from kilonova.base.world import LiveWorld
 from kilonova.bus.contract import Bus
 from kilonova.cli.settings import CloudSettings
 from kilonova.cli.state import Secrets
+from kilonova.compute.contract.pci import HostPart
 from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import Database
 from kilonova.db.sqlite import SqliteDatabase
@@ -112,6 +113,11 @@ class Ground(ABC):
         """An agent's own ledger, on this machine's disk wherever the services keep theirs."""
         path = self.directory / "db" / f"ledger-{name}.sqlite"
         return SqliteDatabase(f"ledger-{name}", path, self.world.clock, survives_power_cut=False)
+
+    def host_part(self) -> HostPart:
+        """Which CPUs and devices of this machine's hosts are for whom."""
+        compute = self.settings.compute
+        return HostPart(compute.cpu_shared_set, compute.cpu_dedicated_set, self.settings.pci)
 
     def compute_settings(self) -> ComputeSettings:
         """Compute's settings with where consoles are and the metadata secret."""

@@ -282,8 +282,9 @@ def compute_worker(ground: Ground, host: Host, peers: Peers, settings: ComputeSe
     """A host's compute agent; it does nothing until it is started."""
     bus = ground.bus(f"compute.{host.name}")
     machine = Machine(host.hypervisor, host.disks, host.wires.switch)
-    agent = ComputeHostAgent(ground.world, bus, host.name, machine, peers, settings)
-    return ComputeWorker(ground.world, bus, ground.ledger(host.name), agent)
+    ledger = ground.ledger(host.name)
+    agent = ComputeHostAgent((ground.world, bus, host.name, ledger), machine, peers, settings)
+    return ComputeWorker(ground.world, bus, ledger, agent)
 
 
 async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers) -> Agents:
@@ -297,7 +298,7 @@ async def start_agents(plan: HostPlan, host: Host, ground: Ground, peers: Peers)
         await agent.start()
     async with asyncio.timeout(BUILD_SECONDS):
         await network[0].synced.wait()  # guests that ran need their taps before they are started again
-    chosen = ComputeSettings(plan.choices.prefix, host_ip=address, trust=trust(ground))
+    chosen = ComputeSettings(plan.choices.prefix, host_ip=address, trust=trust(ground), part=ground.host_part())
     worker = compute_worker(ground, host, peers, chosen)
     await worker.start()
     return Agents(host, network, worker)

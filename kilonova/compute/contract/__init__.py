@@ -27,6 +27,7 @@ from kilonova.compute.contract.scheduling import (
     Short,
 )
 from kilonova.compute.contract.server import BlockDevice, Flavor, Power, Rescue, ServerForHost, StepSecrets
+from kilonova.compute.contract.topology import NumaCell, Pages, PciDevice, PciPool, Placed, PlacedCell
 
 EXCHANGE = "nova"
 CONDUCTOR_TOPIC = "conductor"
@@ -58,6 +59,12 @@ __all__ = [
     "LocalDisks",
     "Nic",
     "NicUse",
+    "NumaCell",
+    "Pages",
+    "PciDevice",
+    "PciPool",
+    "Placed",
+    "PlacedCell",
     "Power",
     "Rejection",
     "RequestSpec",

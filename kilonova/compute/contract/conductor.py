@@ -8,6 +8,7 @@ import msgspec
 
 from kilonova.bus import rpc
 from kilonova.compute.contract.server import Power, ServerForHost, StepSecrets
+from kilonova.compute.contract.topology import NumaCell, PciPool
 
 
 class HostReport(msgspec.Struct):
@@ -29,6 +30,10 @@ class HostReport(msgspec.Struct):
     free_disk_gb: int = 0
     running_servers: int = 0
     started_at: str = ""
+    pcpus: int = 0  # of `vcpus`, those that one guest has for itself
+    numa_cells: list[NumaCell] = []
+    pci_pools: list[PciPool] = []
+    failed_builds: int = 0  # since it last built a server
 
 
 class SeenGuest(msgspec.Struct, frozen=True):

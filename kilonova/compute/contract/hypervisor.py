@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from kilonova.compute.contract.server import Power, ServerForHost
+from kilonova.compute.contract.topology import NumaCell, PciDevice, Placed
 from kilonova.image.contract import RemoteImage
 
 
@@ -50,6 +51,8 @@ class GuestSpec(msgspec.Struct, frozen=True):
     extra_specs: dict[str, str] = {}
     image_properties: dict[str, str] = {}
     vcpu_shares: int = 0
+    placed: Placed = Placed()
+    shared_cpus: tuple[int, ...] = ()  # of the host: where vCPUs without CPUs of their own run; (): anywhere
 
 
 class Guest(msgspec.Struct, frozen=True):
@@ -69,6 +72,8 @@ class HypervisorInfo(msgspec.Struct, frozen=True):
     memory_mb: int
     cpu_info: dict[str, Any] = {}
     traits: tuple[str, ...] = ()
+    cells: tuple[NumaCell, ...] = ()  # all CPUs are in `shared`: who may have which is not the hypervisor's to say
+    pci_devices: tuple[PciDevice, ...] = ()
 
 
 class DiskUse(msgspec.Struct, frozen=True):

@@ -213,9 +213,11 @@ _SHARED: Final = "No host that is meant for such servers can take it."
 _MACHINES: Final = (
     _of_machines("ImagePropertiesFilter", machine_filters.image_properties, "No host can run this kind of image."),
     _of_machines("ComputeCapabilitiesFilter", machine_filters.capabilities, "No host is what the flavor asks for."),
-    Filter("NUMATopologyFilter", machine_filters.numa, _says("No host has the NUMA cells, pinned CPUs or huge pages "
-           "that it asks for."), asks=machine_filters.asks_numa),
+    Filter("NUMATopologyFilter", machine_filters.numa, _says("No host has the NUMA cells, dedicated CPUs or huge pages "
+           "that it asks for."), lambda t, s: t.verdicts("cells", lambda h: h.numa_cells, machine_filters.numa, s),
+           asks=machine_filters.asks_numa),
     Filter("PciPassthroughFilter", machine_filters.pci, _says("No host has the PCI devices that it asks for."),
+           lambda t, s: t.verdicts("pools", lambda h: h.pci_pools, machine_filters.pci, s),
            asks=machine_filters.asks_pci),
 )  # fmt: skip
 _AGGREGATES: Final = (

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from kilonova.base.faults import Fault
 from kilonova.compute.contract import RequestSpec
+from kilonova.compute.contract.numa import fit, topology_of
+from kilonova.compute.contract.pci import ALIAS, pci_wanted
 from kilonova.compute.scheduler.comparing import matches
 from kilonova.compute.scheduler.state import HostState
 
@@ -13,7 +16,6 @@ from kilonova.compute.scheduler.state import HostState
 _SAME: Final = {"amd64": "x86_64", "x64": "x86_64", "arm64": "aarch64", "i386": "i686", "kvm": "qemu"}
 # Scopes of extra specs that speak to others than this filter.
 _SCOPE: Final = "capabilities:"
-_NUMA: Final = ("hw:numa_nodes", "hw:cpu_policy", "hw:mem_page_size")
 
 
 def _plain(word: str) -> str:
@@ -88,37 +90,38 @@ def _told(host: HostState, path: list[str]) -> str | None:
 
 
 def asks_numa(spec: RequestSpec) -> bool:
-    """Whether flavor or image ask for cells, pinned CPUs or huge pages."""
-    properties = spec.image_properties
-    return any(
-        value not in ("", "shared", "small", "any")
-        for name in _NUMA
-        for value in (spec.flavor.extra_specs.get(name, ""), properties.get(name.replace(":", "_"), ""))
-    )
+    """Whether flavor or image ask for cells, CPUs of their own or huge pages."""
+    try:
+        return topology_of(spec.flavor, spec.image_properties) is not None
+    except Fault:
+        return True
 
 
 def numa(host: HostState, spec: RequestSpec) -> str:
-    """A host that tells of no cells has none to give."""
-    if not asks_numa(spec):
+    """Whether the guest's cells find their CPUs, memory and pages on the host's, by its last report."""
+    try:
+        wanted = topology_of(spec.flavor, spec.image_properties)
+    except Fault as fault:  # the API refuses such requests before they come here
+        return fault.message
+    if wanted is None:
         return ""
-    wanted = spec.flavor.extra_specs.get("hw:numa_nodes") or spec.image_properties.get("hw_numa_nodes") or "1"
-    if not host.numa_cells:
-        return "it offers no NUMA cells, pinned CPUs or huge pages"
-    count = int(wanted) if wanted.isdigit() else 1
-    return "" if len(host.numa_cells) >= count else f"it has {len(host.numa_cells)} NUMA cells, {count} are wanted"
+    found = fit(host.numa_cells, wanted)
+    return found if isinstance(found, str) else ""
 
 
 def asks_pci(spec: RequestSpec) -> bool:
     """Whether the flavor asks for PCI devices by alias."""
-    return bool(spec.flavor.extra_specs.get("pci_passthrough:alias"))
+    return bool(spec.flavor.extra_specs.get(ALIAS))
 
 
 def pci(host: HostState, spec: RequestSpec) -> str:
-    """`pci_passthrough:alias` = "ALIAS:COUNT, …" against the devices that the host has left."""
-    for part in spec.flavor.extra_specs.get("pci_passthrough:alias", "").split(","):
-        alias, _, count = part.strip().partition(":")
-        wanted = int(count) if count.strip().isdigit() else 1
-        has = sum(int(pool.get("count", 0)) for pool in host.pci_pools if pool.get("alias") == alias)
-        if alias and has < wanted:
-            return f"it has {has} free PCI devices {alias}, {wanted} are wanted"
+    """`pci_passthrough:alias` = "ALIAS:COUNT, …" against the devices that the host has left, by its last report."""
+    try:
+        wanted = pci_wanted(spec.flavor.extra_specs)
+    except Fault as fault:
+        return fault.message
+    for alias, count in wanted.items():
+        has = sum(pool.count for pool in host.pci_pools if alias in pool.aliases)
+        if has < count:
+            return f"it has {has} free PCI devices {alias}, {count} are wanted"
     return ""

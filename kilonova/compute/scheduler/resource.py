@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_seconds
 from kilonova.compute.contract import DRY_RUN_MOST, RequestSpec
+from kilonova.compute.contract.numa import check_placeable
 from kilonova.compute.core import Compute
 from kilonova.compute.flavor import store as flavor_store
 from kilonova.compute.scheduler import kept
@@ -80,12 +81,13 @@ async def dry_run(compute: Compute, request: Request[DryRunBody]) -> Answer:
     if asked.image:
         image = await compute.peers.images.show(caller.token, asked.image)
         properties = {**image.properties, "disk_format": image.disk_format, **properties}
+    check_placeable(flavor, properties)
     spec = RequestSpec(
         compute.world.ids.uuid(),
         caller.project_id,
         caller.user_id,
         flavor,
-        resources_of(flavor, from_volume=False),
+        resources_of(flavor, properties, from_volume=False),
         image_properties=properties,
         image_id=asked.image,
         availability_zone=asked.availability_zone,

@@ -29,7 +29,7 @@ class SchedulerSettings:
     host_subset_size: int = 1  # the first is drawn among this many best; more: fewer schedulers meet on one host
     max_attempts: int = 3  # hosts that may try to build a server: the chosen one and its alternates
     claim_attempts: int = 8  # claims that may be lost to other schedulers before a server is refused
-    batch: int = 64  # decisions that are claimed together
+    batch: int = 128  # decisions that are claimed together
     isolate_aggregates: bool = False  # aggregates with trait:X=required take only servers that require X
     require_image_format: bool = False  # hosts must have the trait COMPUTE_IMAGE_TYPE_… of the image's disk format
     require_architecture: bool = False  # hosts must have the trait HW_ARCH_… of the image's architecture

@@ -98,7 +98,7 @@ class Snapshot:
     def nearest_fit(self, spec: RequestSpec, flavors: Iterable[Flavor]) -> str:
         """The name of the largest smaller flavor that a host would take now in the request's place, or ""."""
         for flavor in smaller(spec, flavors):
-            wanted = resources_of(flavor, from_volume=not spec.image_id)
+            wanted = resources_of(flavor, spec.image_properties, from_volume=not spec.image_id)
             if fits_somewhere(self._rules, self.table, msgspec.structs.replace(spec, flavor=flavor, resources=wanted)):
                 return flavor.name
         return ""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from kilonova.compute.contract import Flavor, RequestSpec
+from kilonova.compute.contract import Flavor, NumaCell, PciPool, RequestSpec
 
 
 class AggregateState(msgspec.Struct, frozen=True):
@@ -38,8 +38,8 @@ class HostState(msgspec.Struct):
     traits: tuple[str, ...] = ()
     aggregates: tuple[AggregateState, ...] = ()
     metrics: dict[str, float] = {}
-    numa_cells: tuple[dict[str, Any], ...] = ()
-    pci_pools: tuple[dict[str, Any], ...] = ()
+    numa_cells: tuple[NumaCell, ...] = ()
+    pci_pools: tuple[PciPool, ...] = ()
     servers: int = 0  # how many live there
     building: int = 0  # of them in building, resizing, snapshotting, …: they load disk and network
     failed_builds: int = 0  # since it last built one

@@ -173,6 +173,9 @@ class DatabaseHosts:
             cpu_info=report.get("cpu_info", {}),
             host_ip=str(report.get("host_ip", "")),
             aggregates=aggregates,
+            numa_cells=msgspec.convert(report.get("numa_cells", ()), tuple[contract.NumaCell, ...]),
+            failed_builds=int(report.get("failed_builds", 0)),
+            pci_pools=msgspec.convert(report.get("pci_pools", ()), tuple[contract.PciPool, ...]),
         )
 
 

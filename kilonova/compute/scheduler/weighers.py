@@ -60,7 +60,7 @@ def metrics(ratios: dict[str, float]) -> Weigh:
 
 def pci(host: HostState, spec: RequestSpec) -> float:
     """Servers that want PCI devices go where many are; others stay away from there."""
-    has = sum(int(pool.get("count", 0)) for pool in host.pci_pools)
+    has = sum(pool.count for pool in host.pci_pools)
     return has if spec.flavor.extra_specs.get("pci_passthrough:alias") else -has
 
 
@@ -94,7 +94,7 @@ def known_weighers(ratios: dict[str, float] | None = None, properties: dict[str,
         Weigher("ServerGroupSoftAffinityWeigher", together, 10.0, together_all, lasting=True),
         Weigher("ServerGroupSoftAntiAffinityWeigher", apart, -10.0, apart_all, lasting=True),
         Weigher("MetricsWeigher", metrics(ratios or {}), 1.0 if ratios else 0.0),
-        Weigher("PCIWeigher", pci, 1.0, lambda table, spec: table.each("pci", lambda h: repr(h.pci_pools),
+        Weigher("PCIWeigher", pci, 1.0, lambda table, spec: table.each("pci", lambda h: h.pci_pools,
                                                                       lambda h: pci(h, spec)), lasting=True),
         Weigher("BuildFailureWeigher", lambda host, _: host.failed_builds, -1_000_000.0,
                 lambda table, _: table.each("failed", lambda h: h.failed_builds, lambda h: h.failed_builds),

@@ -7,6 +7,7 @@ and a server whose claim was lost is decided again on newer books, a bounded num
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _NOTED: Final = 50
+_MANY_HOSTS: Final = 500
 
 
 class _Asked:
@@ -77,6 +79,7 @@ class SchedulerWorker:
         self._rules = Rules.of(self._settings)
         self._recorder = recorder
         self._snapshot: Snapshot | None = None
+        self._settled = False
         self._batches: Batches[_Asked, _Answer] = Batches(self._serve, max(1, self._settings.batch))
 
     async def serve(self, bus: Bus, host: str) -> Subscription:
@@ -154,6 +157,11 @@ class SchedulerWorker:
 
             self._snapshot = Snapshot(self._rules, self._placement.changes)
         await self._snapshot.follow(await self._hosts.current(afresh=afresh))
+        if not self._settled and len(self._snapshot.table) >= _MANY_HOSTS:
+            # Hosts and books are here to stay: the collector of cycles need not walk through them again and again.
+            self._settled = True
+            gc.collect()
+            gc.freeze()
         return self._snapshot
 
     def _decide(self, snapshot: Snapshot, asked: Sequence[_Asked], promised: dict[str, dict[str, str]]) -> None:

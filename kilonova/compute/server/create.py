@@ -189,7 +189,7 @@ def _spec(plan: Plan, server: store.Server) -> RequestSpec:
         project_id=server.project_id,
         user_id=server.user_id,
         flavor=plan.flavor,
-        resources=resources_of(plan.flavor, from_volume=plan.boot.from_volume),
+        resources=resources_of(plan.flavor, plan.boot.image_properties, from_volume=plan.boot.from_volume),
         image_properties=plan.boot.image_properties,
         image_id=plan.boot.image_id,
         availability_zone=plan.zone,

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.contract import BlockDevice, Flavor
+from kilonova.compute.contract.numa import check_placeable
 from kilonova.compute.core import Catalogue, Compute, Limits
 from kilonova.compute.server.boot_source import (
     BootSource,
@@ -138,6 +139,7 @@ async def check(compute: Compute, request: Request[Any], want: CreateServer, hin
     want.tags = checked_tags(want.tags)
     zone, host = zone_and_host(request, want.availability_zone, want.host or want.hypervisor_hostname, zones)
     boot = await boot_source(compute, request, want, flavor)
+    check_placeable(flavor, boot.image_properties)
     ports = await network_plan(compute, request, want)
     groups = list(dict.fromkeys(group.name for group in want.security_groups)) or ["default"]
     await found_by_peer(compute.peers.networks.check_security_groups(caller.token, caller.project_id, groups))

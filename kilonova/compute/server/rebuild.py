@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, invalid, no_capacity
 from kilonova.compute.contract import Power, RequestSpec
+from kilonova.compute.contract.numa import topology_of
 from kilonova.compute.core import Compute, Limits, on_host
 from kilonova.compute.schema import journal
 from kilonova.compute.server import migration_store, states, store, views
@@ -168,6 +169,11 @@ async def _image(compute: Compute, request: Request[Any], server: Server, image_
             f"Image {image_id} stands for volumes and has no disk of its own.", hint="Create a server from it."
         )
     check_image(image, server.flavor_struct, server.flavor_struct.root_gb)
+    flavor = server.flavor_struct
+    if topology_of(flavor, image.properties) != topology_of(flavor, server.image_properties):
+        raise invalid(
+            "The image asks for other NUMA nodes, CPUs or pages than the server has.", hint="Create a server from it."
+        )
     return {"image_id": image_id, "image_properties": dict(image.properties) | {"disk_format": image.disk_format}}
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, invalid, over_quota
 from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.contract import Flavor, Power, RequestSpec
+from kilonova.compute.contract.numa import check_placeable
 from kilonova.compute.core import Compute, Limits, on_host
 from kilonova.compute.host import store as hosts
 from kilonova.compute.scheduler.resources import resources_of
@@ -88,6 +89,7 @@ async def resize(compute: Compute, request: Request[Any]) -> Answer:
 
 def check_change(server: Server, old: Flavor, new: Flavor) -> None:
     """It is another flavor, and no disk becomes smaller: what a guest wrote is never cut off."""
+    check_placeable(new, server.image_properties)
     if new.id == old.id:
         raise invalid("When resizing, instances must change flavor!", code="CannotResizeToSameFlavor")
     if server.image_id and new.root_gb == 0 and old.root_gb != 0:
@@ -147,7 +149,7 @@ def spec_of(stored: RequestSpec, server: Server, flavor: Flavor) -> RequestSpec:
     return msgspec.structs.replace(
         stored,
         flavor=flavor,
-        resources=resources_of(flavor, from_volume=not server.image_id),
+        resources=resources_of(flavor, server.image_properties, from_volume=not server.image_id),
         image_properties=server.image_properties,
         requested_host=server.host,
     )

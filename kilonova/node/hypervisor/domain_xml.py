@@ -9,6 +9,14 @@ import msgspec
 
 from kilonova.base.units import MIB
 from kilonova.compute.contract import Disk, GuestSpec, Nic
+from kilonova.node.hypervisor.placed_xml import (
+    cpu_tune,
+    guest_cells,
+    host_devices,
+    memory_backing,
+    numa_tune,
+    numbers,
+)
 
 NOVA_NAMESPACE: Final = "http://openstack.org/xmlns/libvirt/nova/1.1"
 TRANSLATION_CACHE_MIB: Final = 32  # QEMU's own default of 1 GiB costs about 100 MB more memory per small guest
@@ -36,9 +44,11 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
     _text(domain, "uuid", spec.id)
     _metadata(domain, spec)
     _text(domain, "memory", str(spec.memory_mb * MIB // 1024), unit="KiB")
-    _text(domain, "vcpu", str(spec.vcpus), placement="static")
-    if spec.vcpu_shares and platform.cpu_shares:
-        _text(SubElement(domain, "cputune"), "shares", str(spec.vcpu_shares))
+    memory_backing(domain, spec)
+    floating = {"cpuset": numbers(spec.shared_cpus)} if spec.shared_cpus else {}
+    _text(domain, "vcpu", str(spec.vcpus), placement="static", **floating)
+    cpu_tune(domain, spec, shares=platform.cpu_shares)
+    numa_tune(domain, spec)
     _system(domain, spec)
     _machine(domain, platform)
     _cpu(domain, spec, platform)
@@ -50,6 +60,7 @@ def domain_xml(spec: GuestSpec, platform: Platform) -> str:
         _disk(devices, disk)
     for nic in spec.nics:
         _nic(devices, nic)
+    host_devices(devices, spec)
     _consoles(devices, spec)
     _paravirtual(devices)
     indent(domain)
@@ -122,6 +133,7 @@ def _cpu(domain: Element, spec: GuestSpec, platform: Platform) -> None:
         for feature in _EMULATED_FEATURES:
             SubElement(cpu, "feature", policy="require", name=feature)
     SubElement(cpu, "topology", sockets=str(spec.vcpus), cores="1", threads="1")
+    guest_cells(cpu, spec.placed.cells)
 
 
 def _disk(devices: Element, disk: Disk) -> None:

@@ -14,7 +14,19 @@ import msgspec
 
 from kilonova.base.faults import Fault, conflict, not_found
 from kilonova.base.world import World
-from kilonova.compute.contract import Disk, DiskUse, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, NicUse, Power
+from kilonova.compute.contract import (
+    Disk,
+    DiskUse,
+    Guest,
+    GuestSpec,
+    GuestUse,
+    HypervisorInfo,
+    Nic,
+    NicUse,
+    NumaCell,
+    PciDevice,
+    Power,
+)
 
 _BOOT_LINES = (
     "SeaBIOS (version 1.16.2-debian-1.16.2-1)",
@@ -66,6 +78,8 @@ class FakeMachine:
         self.vcpus = vcpus
         self.memory_mb = memory_mb
         self.disk_gb = disk_gb
+        self.cells: tuple[NumaCell, ...] = ()
+        self.pci_devices: tuple[PciDevice, ...] = ()
         self.guests: dict[str, FakeGuest] = {}
         self.images: dict[str, str] = {}  # image id → path
         self.disks: dict[str, list[Disk]] = {}  # server id → its disks
@@ -166,6 +180,8 @@ class FakeHypervisor:
             vcpus=self._machine.vcpus,
             memory_mb=self._machine.memory_mb,
             cpu_info={"arch": "x86_64", "model": "fake", "vendor": "Kilonova", "features": [], "topology": {}},
+            cells=self._machine.cells,
+            pci_devices=self._machine.pci_devices,
         )
 
     async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:

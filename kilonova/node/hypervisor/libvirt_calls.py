@@ -10,6 +10,7 @@ import libvirt
 
 from kilonova.compute.contract import Guest, HypervisorInfo, Power
 from kilonova.node.hypervisor.domain_xml import Platform
+from kilonova.node.hypervisor.libvirt_host import numa_cells, pci_devices
 
 _POWER = {
     libvirt.VIR_DOMAIN_NOSTATE: Power.NOSTATE,
@@ -40,7 +41,8 @@ def close(connection: Any) -> None:
 
 def info(connection: Any, platform: Platform) -> HypervisorInfo:
     model, _, cpus, *_ = connection.getInfo()
-    host_cpu = ElementTree.fromstring(connection.getCapabilities()).find("host/cpu")
+    capabilities = ElementTree.fromstring(connection.getCapabilities())
+    host_cpu = capabilities.find("host/cpu")
     vendor = host_cpu.findtext("vendor") if host_cpu is not None else ""
     topology = host_cpu.find("topology") if host_cpu is not None else None
     return HypervisorInfo(
@@ -56,7 +58,15 @@ def info(connection: Any, platform: Platform) -> HypervisorInfo:
             "topology": {k: int(v) for k, v in topology.items() if v.isdigit()} if topology is not None else {},
             "features": sorted(f.get("name", "") for f in host_cpu.iter("feature")) if host_cpu is not None else [],
         },
-        traits=("COMPUTE_NODE", "COMPUTE_IMAGE_TYPE_QCOW2", "COMPUTE_IMAGE_TYPE_RAW", "COMPUTE_GRAPHICS_MODEL_VGA"),
+        traits=(
+            "COMPUTE_NODE",
+            "COMPUTE_IMAGE_TYPE_QCOW2",
+            "COMPUTE_IMAGE_TYPE_RAW",
+            "COMPUTE_GRAPHICS_MODEL_VGA",
+            f"HW_ARCH_{model.upper()}",
+        ),
+        cells=numa_cells(capabilities),
+        pci_devices=pci_devices(connection),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from kilonova.base.faults import not_found
 from kilonova.bus.memory import MemoryBroker, MemoryBus
+from kilonova.db.inline import InlineDatabase
 from kilonova.image.contract import NOT_ASKED, ImageRef, Trust
 from kilonova.node.agents.compute.agent import ComputeHostAgent
 from kilonova.node.agents.compute.core import ComputeSettings, Machine, Peers
@@ -45,7 +46,8 @@ def test_images_are_cached_once_and_one_that_is_gone_stops_nothing() -> None:
     peers = Peers(images, nothing, nothing, _own_token)
     parts = Machine(FakeHypervisor(world, machine), FakeLocalDisks(world, machine), FakeVirtualSwitch(host="node1"))
     bus = MemoryBus(world, MemoryBroker(), "compute.node1")
-    agent = ComputeHostAgent(world, bus, "node1", parts, peers, ComputeSettings())
+    ledger = InlineDatabase("ledger", world.clock)
+    agent = ComputeHostAgent((world, bus, "node1", ledger), parts, peers, ComputeSettings())
 
     async def main() -> None:
         await agent.cache_images(["one", "gone", "two", "one"], "admin")

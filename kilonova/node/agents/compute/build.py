@@ -53,8 +53,11 @@ class BuildVerbs(PortVerbs):
             local = await self.machine.disks.ensure_disks(server, secrets.admin_password)
             spans.note("root disk over the cached image, config drive, volumes", host=self.host)
             await self._ports_up(token, server)
+            spec = await self._spec(server, local)
             with spans.span("libvirt", "define and start the guest", host=self.host):
-                guest = await self.machine.hypervisor.ensure_started(self._spec(server, local))
+                self.failed_builds += 1
+                guest = await self.machine.hypervisor.ensure_started(spec)
+                self.failed_builds = 0
         for device in server.block_devices:
             if device.attachment_id:
                 await self.peers.volumes.complete(token, device.attachment_id)
@@ -65,4 +68,5 @@ class BuildVerbs(PortVerbs):
             with spans.span("libvirt", "stop and undefine the guest", host=self.host):
                 await self.machine.hypervisor.ensure_gone(server_id)
             await self.machine.disks.drop_disks(server_id)
+            await self.books.drop(server_id)
         self._locks.pop(server_id, None)

@@ -27,8 +27,11 @@ from kilonova.compute.contract import (
     ServerForHost,
     StepSecrets,
 )
+from kilonova.compute.contract.pci import HostPart
+from kilonova.db.database import Database
 from kilonova.image.contract import NOT_ASKED, MadeImages, Trust
 from kilonova.network.contract import Networks, VirtualSwitch
+from kilonova.node.agents.compute.ledger_placed import HostBooks
 from kilonova.node.guest_spec import guest_spec, rescued_spec
 from kilonova.node.ledger import current_step, in_step
 
@@ -64,17 +67,20 @@ class ComputeSettings(msgspec.Struct, frozen=True):
     parallel_builds: int = 10
     host_ip: str = ""
     trust: Trust = NOT_ASKED  # what images must prove when their server says nothing
+    part: HostPart = HostPart()
 
 
 _told: ContextVar[tuple[DoStep, StepSecrets]] = ContextVar("kilonova_step_secrets")  # they came with the record
 
 
+Place = tuple[World, Bus, str, Database]  # where an agent is: its world, bus, host and ledger
+
+
 class HostCore:
     """What the agent's verbs share: the host's adapters, the peers, the server's record, secrets and lock."""
 
-    def __init__(
-        self, world: World, bus: Bus, host: str, machine: Machine, peers: Peers, settings: ComputeSettings
-    ) -> None:
+    def __init__(self, place: Place, machine: Machine, peers: Peers, settings: ComputeSettings) -> None:
+        world, bus, host, ledger = place
         self.world = world
         self.host = host
         self.machine = machine
@@ -84,10 +90,17 @@ class HostCore:
         self._plugged: dict[str, asyncio.Event] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._builds = asyncio.Semaphore(settings.parallel_builds)
+        self.books = HostBooks(ledger, settings.part)
+        self.failed_builds = 0  # guests that did not start since one did; BuildFailureWeigher keeps servers away
 
-    def _spec(self, server: ServerForHost, local: list[Disk], rescue: Sequence[Disk] = ()) -> GuestSpec:
+    async def _spec(self, server: ServerForHost, local: list[Disk], rescue: Sequence[Disk] = ()) -> GuestSpec:
+        """The guest with all that it is made of; CPUs, pages and devices of its own are chosen at its first start."""
+        info = self.machine.hypervisor.info
+        placed = await self.books.place(server, info)
+        floating = self.books.floating(await info()) if self.settings.part.divides and not placed.cells else ()
         console = self.machine.disks.console_path(server.id)
         spec = guest_spec(server, local, self.machine.switch.tap_name, console, self.settings.prefix)
+        spec = msgspec.structs.replace(spec, placed=placed, shared_cpus=floating)
         return rescued_spec(spec, server.rescue, rescue) if server.rescue and rescue else spec
 
     def _event(self, port_id: str) -> asyncio.Event:

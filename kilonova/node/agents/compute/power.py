@@ -32,7 +32,8 @@ class PowerVerbs(PortVerbs):
             if server.rescue is not None:
                 rescue = await self.machine.disks.rescue_disks(server, (await self._secrets()).admin_password)
             with spans.span("libvirt", "start the guest", host=self.host):
-                return (await self.machine.hypervisor.ensure_started(self._spec(server, local, rescue))).power
+                spec = await self._spec(server, local, rescue)
+                return (await self.machine.hypervisor.ensure_started(spec)).power
 
     async def stop(self, server_id: str, grace_seconds: float) -> Power:
         async with self._lock(server_id):
@@ -68,4 +69,4 @@ class PowerVerbs(PortVerbs):
         async with self._lock(server_id):
             local = await self.machine.disks.ensure_disks(server, "")
             with spans.span("libvirt", "restore the guest from its saved memory", host=self.host):
-                return (await self.machine.hypervisor.restore(self._spec(server, local))).power
+                return (await self.machine.hypervisor.restore(await self._spec(server, local))).power

@@ -15,6 +15,7 @@ class ResizeVerbs(PortVerbs):
         async with self._builds, self._lock(server_id):
             spans.note(f"disks copied, the root grown to {server.flavor.root_gb} GiB", host=self.host)
             await self.machine.disks.resize_disks(server)
+            await self.books.keep(server_id)
 
     async def rebuild_disks(self, server_id: str, keep_ephemeral: bool) -> None:
         server = await self._record(server_id)
@@ -29,10 +30,12 @@ class ResizeVerbs(PortVerbs):
         async with self._lock(server_id):
             await self._off(server_id)
             await self.machine.disks.restore_disks(server_id)
+            await self.books.restore(server_id)
 
     async def forget_disks(self, server_id: str) -> None:
         async with self._lock(server_id):
             await self.machine.disks.forget_disks(server_id)
+            await self.books.forget(server_id)
 
     async def _off(self, server_id: str) -> None:
         """The guest does not run; one that was never defined does not either."""

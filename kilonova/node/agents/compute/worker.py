@@ -36,6 +36,8 @@ class ComputeWorker:
         if self.agent.relay is not None:
             await self.agent.relay.start()
         await self.steps.start(self.agent.host)
+        await self.agent.books.open()
+        self.agent.books.told = lambda: self.world.spawn(self._report_soon(), "compute report")
         handlers = {**self.steps.handlers(), **rpc.handlers(ComputeAgent, self.agent)}
         self._subscription = await self.bus.serve(EXCHANGE, COMPUTE_TOPIC, self.agent.host, handlers)
         self.agent.machine.hypervisor.on_power_change(self._power_changed)
@@ -56,6 +58,7 @@ class ComputeWorker:
         hypervisor = await self.agent.machine.hypervisor.info()
         disks = self.agent.machine.disks
         total_gb, free_gb = await disks.total_gb(), await disks.free_gb()
+        cells = self.agent.books.cells(hypervisor)
         running = [g for g in await self.agent.machine.hypervisor.guests() if g.power is Power.RUNNING]
         await self.agent.conductor.report_host(
             HostReport(
@@ -63,7 +66,7 @@ class ComputeWorker:
                 node=self.agent.host,
                 hypervisor_type=hypervisor.type,
                 hypervisor_version=hypervisor.version,
-                vcpus=hypervisor.vcpus,
+                vcpus=sum(len(one.shared) + len(one.dedicated) for one in cells) or hypervisor.vcpus,
                 memory_mb=hypervisor.memory_mb,
                 disk_gb=total_gb,
                 host_ip=self.agent.settings.host_ip,
@@ -72,6 +75,10 @@ class ComputeWorker:
                 free_disk_gb=free_gb,
                 running_servers=len(running),
                 started_at=self._started_at,
+                pcpus=sum(len(cell.dedicated) for cell in cells),
+                numa_cells=cells,
+                pci_pools=self.agent.books.pools(hypervisor),
+                failed_builds=self.agent.failed_builds,
             )
         )
 
@@ -90,6 +97,14 @@ class ComputeWorker:
             await self.agent.conductor.guests_seen(self.agent.host, [SeenGuest(server_id, power)], full=False)
         except Fault as fault:
             log.info("power of %s not told, the next full report does: %r", server_id, fault)
+
+    async def _report_soon(self) -> None:
+        """What guests took or gave back is known before the next regular report, so that others find it."""
+        await self.world.clock.sleep(0)  # the books are written by then
+        try:
+            await self.report()
+        except Fault as fault:
+            log.info("a change of host %s is told by its next report: %r", self.agent.host, fault)
 
     async def _report_forever(self) -> None:
         while True:

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from kilonova.base.faults import Fault
-from kilonova.compute.contract import GroupSpec, RequestSpec
+from kilonova.compute.contract import GroupSpec, PciPool, RequestSpec
 from kilonova.compute.scheduler.decide import decide, rejections
 from kilonova.compute.scheduler.rules import Rules, SchedulerSettings
 from kilonova.compute.scheduler.state import AggregateState, HostState
 from kilonova.compute.scheduler.weighers import known_weighers
 from tests.unit.compute.scheduler.hosts import host, request, table_of, with_room
 
+POOLS = (PciPool("10de", "1eb8", ("a",), 0, 6, 4),)
 SMALL: dict[str, Any] = {"resources": {"VCPU": 1}}
 
 
@@ -57,8 +58,8 @@ def test_weights_order_hosts(weights: dict[str, float], expected: list[str]) -> 
         ("ServerGroupSoftAntiAffinityWeigher", {}, {"group": GroupSpec("soft-anti-affinity", 1, {"node1": 2})}, 2),
         ("ServerGroupSoftAntiAffinityWeigher", {}, {"group": GroupSpec("soft-affinity", 1, {"node1": 2})}, 0),
         ("MetricsWeigher", {"metrics": {"cpu.idle": 50.0}}, {}, 100),
-        ("PCIWeigher", {"pci_pools": ({"count": 4},)}, {}, -4),
-        ("PCIWeigher", {"pci_pools": ({"count": 4},)}, {"extra_specs": {"pci_passthrough:alias": "a:1"}}, 4),
+        ("PCIWeigher", {"pci_pools": POOLS}, {}, -4),
+        ("PCIWeigher", {"pci_pools": POOLS}, {"extra_specs": {"pci_passthrough:alias": "a:1"}}, 4),
         ("BuildFailureWeigher", {"failed_builds": 2}, {}, 2),
         ("HypervisorVersionWeigher", {"hypervisor_version": 7}, {}, 7),
         ("ImagePropertiesWeigher", {"aggregates": (AggregateState(1, "a", {"os_distro": "debian"}),)},

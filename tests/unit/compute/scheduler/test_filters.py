@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kilonova.compute.contract import GroupSpec
+from kilonova.compute.contract import GroupSpec, NumaCell, PciPool
 from kilonova.compute.scheduler.filters import Limits, known_filters
 from kilonova.compute.scheduler.state import AggregateState
 from tests.unit.compute.scheduler.hosts import host, request, table_of
@@ -23,6 +23,7 @@ def within(**metadata: str) -> dict[str, Any]:
     return {"aggregates": (AggregateState(number, "one", metadata),)}
 
 
+CELLS = (NumaCell(0, (0,), (1,), 4096), NumaCell(1, (2, 3), (), 4096))
 FILTERS = known_filters(Limits(isolated_images=("special",)))
 
 
@@ -92,13 +93,21 @@ FILTERS = known_filters(Limits(isolated_images=("special",)))
         ("ComputeCapabilitiesFilter", {}, {"extra_specs": {"hw:mem_page_size": "large", "plain": "x"}}, ""),
         ("NUMATopologyFilter", {}, {}, ""),
         ("NUMATopologyFilter", {}, {"extra_specs": {"hw:cpu_policy": "shared"}}, ""),
-        ("NUMATopologyFilter", {}, {"extra_specs": {"hw:cpu_policy": "dedicated"}}, "offers no NUMA"),
-        ("NUMATopologyFilter", {"numa_cells": ({}, {})}, {"extra_specs": {"hw:numa_nodes": "2"}}, ""),
-        ("NUMATopologyFilter", {"numa_cells": ({},)}, {"extra_specs": {"hw:numa_nodes": "2"}}, "2 are wanted"),
+        ("NUMATopologyFilter", {}, {"extra_specs": {"hw:cpu_policy": "dedicated"}}, "tells of no NUMA"),
+        ("NUMATopologyFilter", {"numa_cells": CELLS}, {"extra_specs": {"hw:numa_nodes": "1"}}, ""),
+        ("NUMATopologyFilter", {"numa_cells": CELLS[:1]}, {"extra_specs": {"hw:cpu_policy": "dedicated"}}, ""),
+        (
+            "NUMATopologyFilter",
+            {"numa_cells": CELLS[1:]},
+            {"extra_specs": {"hw:cpu_policy": "dedicated"}},
+            "0 dedicated",
+        ),
+        ("NUMATopologyFilter", {"numa_cells": CELLS}, {"extra_specs": {"hw:mem_page_size": "2MB"}}, "not enough"),
+        ("NUMATopologyFilter", {"numa_cells": CELLS}, {"extra_specs": {"hw:numa_nodes": "2"}}, "divided evenly"),
         ("PciPassthroughFilter", {}, {"extra_specs": {"pci_passthrough:alias": "gpu:2"}}, "0 free PCI devices gpu, 2"),
         (
             "PciPassthroughFilter",
-            {"pci_pools": ({"alias": "gpu", "count": 2},)},
+            {"pci_pools": (PciPool("10de", "1eb8", ("gpu",), None, 4, 2),)},
             {"extra_specs": {"pci_passthrough:alias": "gpu:2"}},
             "",
         ),
