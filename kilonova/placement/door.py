@@ -6,10 +6,11 @@ from typing import Any
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.http.app import App
-from kilonova.http.request import Request
+from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 
 JSON = "application/json"
+CODES_SINCE = (1, 23)  # errors say a code that programs act on
 
 
 class PlacementDoor(App):
@@ -21,6 +22,13 @@ class PlacementDoor(App):
         elif request.method == "GET" and any(route.needs_token for route in routes):
             _check_accepted(request)
         return await super()._choose(request, routes)
+
+    def _refusal(self, request: Request[Any], fault: Fault) -> tuple[Answer, int]:
+        answer, status = super()._refusal(request, fault)
+        if request.version < CODES_SINCE:
+            for error in answer.body["errors"]:
+                del error["code"]
+        return answer, status
 
 
 def _check_sent(request: Request[Any]) -> None:

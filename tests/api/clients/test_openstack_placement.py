@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,3 +111,11 @@ def _claim_and_release(books: Books, host: str) -> None:
 
 def test_members_have_no_look_at_the_books(member: Client) -> None:
     assert "HTTP 403" in member.refused(f"{VERSION} resource provider list")
+
+
+def test_no_command_is_left_out() -> None:
+    """What the package adds to `openstack`, by its own list, is all in the stories above."""
+    told = Path(__file__).read_text()
+    commands = [point.name.replace("_", " ") for point in entry_points(group="openstack.placement.v1")]
+    assert len(commands) > 30
+    assert [one for one in commands if one not in told] == []
