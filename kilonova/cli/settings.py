@@ -27,7 +27,7 @@ class LogSettings:
 class UplinkSettings:
     """The way out for guests: an address of our own on the network of one of this machine's interfaces.
 
-    Without it `--uplink auto` is `none`: no address is guessed and no rule of the machine is changed.
+    Without it `--uplink auto` goes through the machine's own connections by slirp4netns: see node/vswitch/way_out.py.
     """
 
     interface: str = ""

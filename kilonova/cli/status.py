@@ -50,6 +50,7 @@ def _print(state: State, pid: int, seen: dict[str, Any]) -> None:
     print(f"{ready}  process {pid}  {seen['memory_mb']} MB  up {seen['uptime_seconds']} s  {state.directory}")
     print(f"  APIs     {seen['url']}")
     print(f"  hosts    {', '.join(seen['hosts'])}  ({seen['hypervisor']}, network {seen['network']})")
+    print(f"  way out  {seen['way_out']}")
     counts = "  ".join(f"{name} {number}" for name, number in seen["counts"].items())
     print(f"  holds    {counts}")
     if seen["unfinished"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kilonova.cli import state
 from kilonova.node.vswitch import namespace
 from tests.collisions import directories_that_collide
 from tests.real.cloud_rig import Cloud, missing
@@ -21,7 +22,16 @@ def clouds() -> Iterator[tuple[Cloud, Cloud]]:
     place = Path(tempfile.mkdtemp(prefix="kn", dir="/var/tmp"))
     place.chmod(0o711)
     one, other = (
-        Cloud(directory, "--hypervisor", "fake", "--network", "linux") for directory in directories_that_collide(place)
+        Cloud(
+            directory,
+            "--hypervisor",
+            "fake",
+            "--network",
+            "linux",
+            "--listen",
+            f"127.0.0.1:{state.free_port('127.0.0.1', first)}",
+        )
+        for directory, first in zip(directories_that_collide(place), (17300, 17400), strict=True)
     )
     try:
         yield one, other

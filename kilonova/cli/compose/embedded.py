@@ -14,7 +14,7 @@ from kilonova.cli.compose.consoles import console_proxy
 from kilonova.cli.compose.embedded_ground import EmbeddedGround
 from kilonova.cli.compose.embedded_services import Services, build
 from kilonova.cli.compose.first_things import FirstThings
-from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, make_volumes, start_agents
+from kilonova.cli.compose.hosts import Agents, HostPlan, make_hosts, make_volumes, start_agents, way_in_words
 from kilonova.cli.guest import cache_directory
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import Choices, State, free_port, listen_address
@@ -41,6 +41,7 @@ class EmbeddedCloud:
         self.agents: list[Agents] = []
         self._closing: list[Callable[[], Awaitable[None]]] = []
         self._began = time.monotonic()
+        self._way_out = "none"
 
     async def start(self) -> None:
         """Everything up, in the order in which it is needed; returns when the APIs answer."""
@@ -83,6 +84,7 @@ class EmbeddedCloud:
         secret = ground.secrets.metadata_secret
         forward, uplink = built.forward_metadata, self.settings.uplink
         plan = HostPlan(ground.world, self.state, self.choices, forward, secret, accelerator, uplink)
+        self._way_out = way_in_words(plan)
         await built.start_conductors()
         for host in await make_hosts(plan):
             agents = await start_agents(plan, host, ground, built.agent_peers())
@@ -91,7 +93,7 @@ class EmbeddedCloud:
                 await built.start_volume_agent(make_volumes(plan, host.number))
             await agents.compute.report()
         words = f"libvirt, QEMU with {accelerator}" if real else "fake hypervisor"
-        self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network")
+        self.told(f"{len(self.agents)} host(s): {words}, {self.choices.network} network, way out: {self._way_out}")
 
     async def _connect(self, host: str, screen: Screen) -> tuple[StreamReader, StreamWriter]:
         """A stream to an address as it is seen from a host."""
@@ -151,6 +153,7 @@ class EmbeddedCloud:
             "hosts": [agents.host.name for agents in self.agents],
             "hypervisor": self.choices.hypervisor,
             "network": self.choices.network,
+            "way_out": self._way_out,
             "counts": counts,
             "unfinished": unfinished,
             "stuck": stuck,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kilonova.base.faults import invalid
+from kilonova.base.faults import Fault, invalid
 from kilonova.base.world import World
 from kilonova.block_storage.contract import VolumeBackend
 from kilonova.cli.compose.ground import Ground
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
     from kilonova.node.vswitch.external import Uplink
     from kilonova.node.vswitch.machine import HostPlace
 
+log = logging.getLogger(__name__)
+
 UNDERLAY = "172.31.255"
+WAY_OUT_SECONDS = 10.0
 BUILD_SECONDS = 120
 Connect = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 Closing = Callable[[], Awaitable[None]]
@@ -127,17 +131,35 @@ async def make_hosts(plan: HostPlan) -> list[Host]:
         places = {hosts.host_namespace(prefix, n): f"{UNDERLAY}.{n}/24" for n in numbers}
         await plan.world.blocking(hosts.connect, prefix, places)
         first, gateway = hosts.host_namespace(prefix, 1), public_gateway(cidr)
-        await plan.world.blocking(external.connect_root, prefix, first, cidr, gateway, _uplink(plan))
+        uplink = way_of(plan)
+        await plan.world.blocking(external.connect_root, prefix, first, cidr, gateway, uplink)
+        if uplink == external.through_machine():
+            plan.world.spawn(_keep_way_out(plan.world, prefix), "way out")
     return [await _make_host(plan, number) for number in numbers]
 
 
-def _uplink(plan: HostPlan) -> str | Uplink:
-    """What `--uplink` means here: nothing, or our own address on an interface's network."""
-    from kilonova.node.vswitch.external import Uplink
+async def _keep_way_out(world: World, prefix: str) -> None:
+    """The machine's addresses change as it is carried about; the program may be killed."""
+    from kilonova.node.vswitch import external
+
+    while True:
+        await world.clock.sleep(WAY_OUT_SECONDS)
+        try:
+            await world.blocking(external.keep_way_out, prefix)
+        except Fault as fault:
+            log.warning("the way out for guests is broken: %r", fault)
+
+
+def way_of(plan: HostPlan) -> str | Uplink:
+    """What `--uplink` means here: nothing, through the machine, or our own address on an interface's network."""
+    from kilonova.node.vswitch import way_out
+    from kilonova.node.vswitch.external import Uplink, through_machine
 
     asked, known = plan.choices.uplink, plan.uplink
-    if asked == "none" or (asked == "auto" and not known.interface):
+    if asked == "none":
         return "none"
+    if asked == "auto" and not known.interface:
+        return through_machine() if way_out.is_here() else "none"
     interface = known.interface if asked == "auto" else asked
     if not known.address or not known.gateway:
         raise invalid(
@@ -145,6 +167,15 @@ def _uplink(plan: HostPlan) -> str | Uplink:
             hint="Set address and gateway in the [uplink] section of the settings file, or use --uplink none.",
         )
     return Uplink(interface, known.address, known.gateway)
+
+
+def way_in_words(plan: HostPlan) -> str:
+    """How guests reach the outside, for people."""
+    way = way_of(plan) if plan.real_network else "none"
+    if not isinstance(way, str):
+        return f"{way.address} on {way.interface}" if way.interface else "through this machine, by slirp4netns"
+    wanted = plan.real_network and plan.choices.uplink == "auto"
+    return "none (apt-get install slirp4netns, or set [uplink])" if wanted else "none"
 
 
 def public_gateway(cidr: str) -> str:

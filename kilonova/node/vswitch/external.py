@@ -13,20 +13,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
+from pathlib import Path
+from typing import Final
 
 from kilonova.base.faults import conflict, invalid
-from kilonova.node.vswitch import namespace, nft
+from kilonova.node.vswitch import namespace, nft, way_out
 from kilonova.node.vswitch.links import Links
 from kilonova.node.vswitch.names import link_addresses
+
+RUN: Final = Path("/run/kilonova")
 
 
 @dataclass(frozen=True)
 class Uplink:
-    """A way out for guests: a MAC of our own on the wire of `interface`, with an address that its network gave us."""
+    """A way out for guests: a MAC of our own on the wire of `interface`, with an address that its network gave us; with
+    no interface through the machine's own connections (way_out.py)."""
 
     interface: str
     address: str  # address/length
     gateway: str
+
+
+def through_machine() -> Uplink:
+    """The way out that needs nothing of the machine."""
+    return Uplink("", way_out.ADDRESS, way_out.GATEWAY)
 
 
 def external_bridge(prefix: str) -> str:
@@ -41,7 +51,9 @@ def edge_namespace(prefix: str) -> str:
 
 def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, uplink: str | Uplink = "none") -> None:
     """Make the external network and join the machine to it. May be repeated; traffic flows on."""
-    way_out = _uplink(uplink)
+    way = _uplink(uplink)
+    if way is None or way.interface:
+        way_out.stop(nat_home(prefix))
     net = ip_network(cidr)
     edge, bridge = edge_namespace(prefix), external_bridge(prefix)
     root_ip, edge_ip = link_addresses(prefix)
@@ -64,13 +76,33 @@ def connect_root(prefix: str, host_namespace: str, cidr: str, gateway_ip: str, u
         links.move(f"{prefix}er", edge)
         links.shape(f"{prefix}rt")
         links.addresses(f"{prefix}rt", [f"{root_ip}/31"])
-        if way_out and not _inside(edge, f"{prefix}up"):
-            links.macvlan(f"{prefix}up", way_out.interface)
+        if way and way.interface and not _inside(edge, f"{prefix}up"):
+            links.macvlan(f"{prefix}up", way.interface)
             links.move(f"{prefix}up", edge)
+    if way and not way.interface:
+        way_out.ensure(edge, f"{prefix}up", nat_home(prefix))
+    closed = way_out.closed_now() if way and not way.interface else []
     with namespace.visiting(edge):
-        _build_edge(prefix, f"{gateway_ip}/{net.prefixlen}", f"{edge_ip}/31", way_out)
+        _build_edge(prefix, f"{gateway_ip}/{net.prefixlen}", f"{edge_ip}/31", way)
+        nft.run(closed_rules(prefix, closed))
     with Links() as links:
         links.reach(cidr, via=edge_ip, device=f"{prefix}rt", source=root_ip)
+
+
+def nat_home(prefix: str) -> Path:
+    """Where the files of the program are by which guests go out through the machine."""
+    return RUN / prefix / "way-out"
+
+
+def keep_way_out(prefix: str) -> None:
+    """The program runs, and guests do not reach by it what the machine calls itself now. For `through_machine` only."""
+    edge = edge_namespace(prefix)
+    way_out.ensure(edge, f"{prefix}up", nat_home(prefix))
+    closed = way_out.closed_now()
+    with namespace.visiting(edge):
+        with Links() as links:
+            _set_up(links, prefix, through_machine())
+        nft.run(closed_rules(prefix, closed))
 
 
 def attach(prefix: str, interface: str) -> None:
@@ -110,7 +142,7 @@ def _inside(edge: str, name: str) -> bool:
         return links.get(name) is not None
 
 
-def _build_edge(prefix: str, gateway: str, edge_address: str, way_out: Uplink | None) -> None:
+def _build_edge(prefix: str, gateway: str, edge_address: str, way: Uplink | None) -> None:
     namespace.set_sysctl("net/ipv4/ip_forward", 1)
     nft.run(edge_rules(prefix))
     with Links() as links:
@@ -118,10 +150,14 @@ def _build_edge(prefix: str, gateway: str, edge_address: str, way_out: Uplink | 
         links.addresses(f"{prefix}ei", [gateway])
         links.shape(f"{prefix}er")
         links.addresses(f"{prefix}er", [edge_address])
-        if way_out:
-            links.shape(f"{prefix}up")
-            links.addresses(f"{prefix}up", [way_out.address])
-            links.routes([("0.0.0.0/0", way_out.gateway)])
+        if way:
+            _set_up(links, prefix, way)
+
+
+def _set_up(links: Links, prefix: str, way: Uplink) -> None:
+    links.shape(f"{prefix}up")
+    links.addresses(f"{prefix}up", [way.address])
+    links.routes([("0.0.0.0/0", way.gateway)])
 
 
 def edge_rules(prefix: str) -> str:
@@ -133,9 +169,11 @@ def edge_rules(prefix: str) -> str:
             f"add chain ip {table} forward {{ type filter hook forward priority 0 ; policy drop ; }}",
             f"add chain ip {table} input {{ type filter hook input priority 0 ; policy drop ; }}",
             f"add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat ; }}",
+            f"add set ip {table} closed {{ type ipv4_addr ; flags interval ; auto-merge ; }}",
             f"flush table ip {table}",
             f"add rule ip {table} forward ct state established,related accept",
             f"add rule ip {table} forward iifname {root} oifname {external} accept",
+            f"add rule ip {table} forward oifname {up} ip daddr @closed drop",
             f"add rule ip {table} forward iifname {external} oifname {up} accept",
             f"add rule ip {table} input ct state established,related accept",
             f"add rule ip {table} input ip protocol icmp accept",
@@ -145,8 +183,18 @@ def edge_rules(prefix: str) -> str:
     )
 
 
+def closed_rules(prefix: str, closed: list[str]) -> str:
+    """Guests reach none of these by the uplink."""
+    table = f"{prefix}ed"
+    lines = [f"flush set ip {table} closed"]
+    if closed:
+        lines.append(f"add element ip {table} closed {{ {', '.join(closed)} }}")
+    return "\n".join(lines)
+
+
 def disconnect_root(prefix: str, cidr: str) -> None:
     """Take the wire, the route and the edge away. What is gone is fine; what is another cloud's stays."""
+    way_out.stop(nat_home(prefix))
     with Links() as links:
         ours = not _others_way(links, prefix, cidr)
         if ours:

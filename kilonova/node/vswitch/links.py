@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
+from socket import AF_INET
 from typing import Any, Final
 
 from kilonova.node.vswitch import namespace
@@ -239,6 +240,10 @@ class Links:
             flags = {"flags": 0x2} if ":" in address else {}  # nodad: the control plane gave it to nobody else
             self._route.addr("add", index=index, address=address, prefixlen=int(length), **flags)
         return new
+
+    def own_addresses(self) -> list[str]:
+        """Every IPv4 address of this namespace's interfaces, without its length."""
+        return sorted({str(message.get_attr("IFA_LOCAL")) for message in self._route.get_addr(family=AF_INET)})
 
     def routes(self, wanted: Iterable[tuple[str, str]]) -> None:
         """Make the static routes (destination, next hop) of the namespace exactly these."""

@@ -6,18 +6,15 @@ import contextlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from kilonova.base.world import World
-from kilonova.node.vswitch import external, hosts, namespace
+from kilonova.node.vswitch import external, hosts, namespace, way_out
 from kilonova.node.vswitch.dhcp import LinuxDhcpServers, running, stop
 from kilonova.node.vswitch.linux import LinuxVirtualSwitch
 from kilonova.node.vswitch.metadata_proxy import Forward, MetadataProxy
 from kilonova.node.vswitch.names import Names
 from kilonova.node.vswitch.namespace import NamespaceThreads
 from kilonova.node.vswitch.router import LinuxRouters
-
-RUN: Final = Path("/run/kilonova")
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class HostNetwork:
 
 def run_directory(prefix: str) -> Path:
     """Where a cloud's DHCP servers keep their files: every user may enter, only root writes."""
-    return RUN / prefix
+    return external.RUN / prefix
 
 
 async def purge(world: World, prefix: str, external_cidr: str = "") -> None:
@@ -87,6 +84,8 @@ def _remove(directory: Path) -> None:
 def left_behind(prefix: str) -> list[str]:
     """What of a cloud's networks is still on this machine, in words; empty after `purge`."""
     found = [f"namespace {name}" for name in namespace.names(prefix)]
+    if pid := way_out.running(external.nat_home(prefix)):
+        found.append(f"process {pid}, by which guests went out")
     return found + [f"DHCP server {home.name}" for home in _homes(run_directory(prefix)) if running(home)]
 
 
