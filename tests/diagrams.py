@@ -130,6 +130,9 @@ class Story:
         await self.plug(path, network_id)
         await self.ask("compute/create_image", "POST", f"{path}/action", {"createImage": {"name": "drawn"}})
         await self.until(path, lambda shown: shown["server"]["OS-EXT-STS:task_state"] is None)
+        backup = {"createBackup": {"name": "drawn", "backup_type": "daily", "rotation": 1}}
+        await self.ask("compute/create_backup", "POST", f"{path}/action", backup)
+        await self.until(path, lambda shown: shown["server"]["OS-EXT-STS:task_state"] is None)
         for verb, status in (("stop", "SHUTOFF"), ("start", "ACTIVE")):
             await self.ask(f"compute/{verb}_server", "POST", f"{path}/action", {f"os-{verb}": None})
             await self.until(path, lambda shown, wanted=status: shown["server"]["status"] == wanted)

@@ -38,6 +38,7 @@ from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, seen_store, states, store
 from kilonova.compute.server.attach_interface import KINDS as ATTACH_INTERFACE
 from kilonova.compute.server.attach_volume import KINDS as ATTACH_VOLUME
+from kilonova.compute.server.backup import KIND as CREATE_BACKUP
 from kilonova.compute.server.create import KIND as CREATE
 from kilonova.compute.server.delete import KIND as DELETE
 from kilonova.compute.server.password import KIND as CHANGE_PASSWORD
@@ -77,6 +78,7 @@ KINDS: tuple[Kind[Compute], ...] = (
     REBUILD,
     *RESCUE,
     CREATE_IMAGE,
+    CREATE_BACKUP,
 )
 PROVIDER_REFRESH_SECONDS = 300.0
 

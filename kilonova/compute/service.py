@@ -33,6 +33,7 @@ from kilonova.compute.server import (
     actions,
     attach_interface,
     attach_volume,
+    backup,
     console,
     create,
     delete,
@@ -71,7 +72,7 @@ MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
 VERSIONING = Versioning("compute", MINIMUM, MAXIMUM, MINIMUM, "x-openstack-nova-api-version")
 _POWER = (soft_delete, start_stop, reboot, pause, suspend, password, diagnostics, reset_state)
-_PLUG = (attach_volume, attach_interface, snapshot)
+_PLUG = (attach_volume, attach_interface, snapshot, backup)
 _CHANGE = (resize, resize_confirm, rebuild, rescue, migrations)
 _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlencode
 
 from kilonova.base.faults import Fault, Kind, invalid, unavailable
 from kilonova.base.units import MIB
@@ -74,6 +75,11 @@ class ImageClient:
         headers = {"content-type": "application/openstack-images-v2.1-json-patch"}
         body = json.dumps(changes).encode()
         await self._client.send_bytes("PATCH", f"/v2/images/{image_id}", body, token=token, headers=headers)
+
+    async def newest_first(self, token: str, properties: dict[str, str]) -> list[str]:
+        query = urlencode({**properties, "status": "active", "sort": "created_at:desc", "limit": "1000"})
+        found = (await self._client.request("GET", f"/v2/images?{query}", token=token)).json()["images"]
+        return [image["id"] for image in found]
 
     async def activate_empty(self, token: str, image_id: str) -> None:
         headers = {"content-type": "application/octet-stream"}

@@ -109,6 +109,10 @@ class MadeImages(Images, Protocol):
         """The image has these properties, with those that it had."""
         ...
 
+    async def newest_first(self, token: str, properties: dict[str, str]) -> list[str]:
+        """Ids of the caller's active images with these properties; a thousand at most."""
+        ...
+
     async def activate_empty(self, token: str, image_id: str) -> None:
         """The image is active without bytes of its own: what it stands for is kept elsewhere. Is it already: fine."""
         ...

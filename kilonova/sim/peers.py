@@ -413,6 +413,14 @@ class SimImages(_Peer):
         image = await self.show(token, image_id)
         self.books.images[image_id] = msgspec.structs.replace(image, properties=image.properties | properties)
 
+    async def newest_first(self, token: str, properties: dict[str, str]) -> list[str]:
+        await self._take_time("list_images")
+        return [
+            image.id
+            for image in reversed(self.books.images.values())
+            if image.status == "active" and properties.items() <= image.properties.items()
+        ]
+
     async def activate_empty(self, token: str, image_id: str) -> None:
         await self._take_time("activate_image")
         self.books.images[image_id] = msgspec.structs.replace(await self.show(token, image_id), status="active")

@@ -15,7 +15,7 @@ from kilonova.sim.loop import run
 from kilonova.sim.peers import IMAGE
 from tests.laws.servers import Door
 
-VERBS = ("createImage",)
+VERBS = ("createImage", "createBackup")
 ROOT, DATA = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
@@ -54,6 +54,78 @@ def test_four_laws(plan: Plan) -> None:
         assert made is not None and made.status == "active"
         assert made.properties["instance_uuid"] == server_id
         assert made.properties["base_image_ref"] == IMAGE
+    door.balance()
+
+
+# ── backups
+
+
+async def back_up(door: Door, server_id: str, name: str, rotation: int = 2, kind: str = "daily") -> str:
+    """The new image's id, once all is settled."""
+    body = {"createBackup": {"name": name, "backup_type": kind, "rotation": rotation}}
+    made = await door.client.post(f"/v2.1/servers/{server_id}/action", body, 202)
+    await door.cloud.settle()
+    return str(made["image_id"])
+
+
+async def do_back_up(door: Door) -> tuple[str, str]:
+    await door.cloud.start()
+    server_id = await door.create()
+    await door.cloud.settle()
+    return server_id, await back_up(door, server_id, "copy")
+
+
+def steps_of_backup() -> list[tuple[str, int]]:
+    door = Door(0, Plan("createBackup"), hosts=1)
+    run(do_back_up(door), 0)
+    door.balance()
+    return door.seams.steps
+
+
+@pytest.mark.parametrize("plan", plans("createBackup", steps_of_backup()), ids=str)
+def test_four_laws_of_backups(plan: Plan) -> None:
+    door = Door(1, plan, hosts=1)
+    server_id, image_id = run(do_back_up(door), 1)
+    assert door.state(server_id) == "active"
+    made = door.cloud.books.images.get(image_id)
+    if plan.how in ("fail", "undo twice") and plan.at[0] != "delete_older":  # that one is asked for until it is done
+        assert made is None
+    else:
+        assert made is not None and made.status == "active"
+        assert (made.properties["image_type"], made.properties["backup_type"]) == ("backup", "daily")
+    door.balance()
+
+
+def test_only_the_newest_backups_of_their_kind_and_server_are_kept() -> None:
+    door = Door(6, hosts=1)
+
+    async def main() -> None:
+        await door.cloud.start()
+        server_id, other = await door.create(), await door.create()
+        await door.cloud.settle()
+        kept = [await back_up(door, other, "other's"), await back_up(door, server_id, "weekly", kind="weekly")]
+        made = [await back_up(door, server_id, f"day {number}") for number in range(4)]
+        there = set(door.cloud.books.images) - {IMAGE}
+        assert there == {*kept, *made[-2:]}
+        await back_up(door, server_id, "none", rotation=0)
+        assert set(door.cloud.books.images) - {IMAGE} == set(kept)
+        for wrong in ({"rotation": -1}, {"rotation": "x"}, {"backup_type": ""}, {"name": ""}):
+            body = {"createBackup": {"name": "n", "backup_type": "daily", "rotation": 1} | wrong}
+            await door.client.post(f"/v2.1/servers/{server_id}/action", body, 400)
+
+    run(main(), 6)
+    door.balance()
+
+
+def test_a_server_on_volumes_is_not_backed_up() -> None:
+    door = Door(7, hosts=1)
+
+    async def main() -> None:
+        server_id = await on_volumes(door)
+        body = {"createBackup": {"name": "n", "backup_type": "daily", "rotation": 1}}
+        await door.client.post(f"/v2.1/servers/{server_id}/action", body, 400)
+
+    run(main(), 7)
     door.balance()
 
 

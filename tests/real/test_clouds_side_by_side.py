@@ -60,4 +60,4 @@ def test_clouds_whose_names_would_meet_live_side_by_side(clouds: tuple[Cloud, Cl
     one.run("down", "--purge")
     assert one.left_behind() == []
     assert set(namespace.names(other.prefix)) == before != set()
-    assert other.status()["ready"]
+    assert other.status()["cloud"]["ready"]

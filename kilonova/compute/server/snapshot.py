@@ -45,9 +45,9 @@ class CreateImage(msgspec.Struct, forbid_unknown_fields=True):
 async def create_image(compute: Compute, request: Request[CreateImage]) -> Answer:
     """POST /servers/{id}/action {"createImage"}: 202 with the image's id, or since before 2.45 its address."""
     server = await load(compute, request)
-    name = _checked_name(request.body.name)
-    await _check_metadata(compute, server, request.body.metadata)
-    image = _image(compute, request, server, name)
+    name = checked_image_name(request.body.name)
+    await check_metadata(compute, server, request.body.metadata)
+    image = new_image(compute, request, server, name, request.body.metadata)
     if not server.image_id:
         request.enforce(server.target(), rule=_OF_VOLUMES)
     await compute.peers.images.create(request.caller.token, image)
@@ -59,9 +59,14 @@ async def create_image(compute: Compute, request: Request[CreateImage]) -> Answe
     except Fault:
         await compute.peers.images.delete(request.caller.token, image.id)
         raise
+    return told_of(request, image.id)
+
+
+def told_of(request: Request[Any], image_id: str) -> Answer:
+    """What the maker of an image is told."""
     if request.version >= (2, 45):
-        return Answer({"image_id": image.id})
-    return Answer(None, headers={"Location": f"{request.origin}/images/{image.id}"})
+        return Answer({"image_id": image_id})
+    return Answer(None, headers={"Location": f"{request.origin}/images/{image_id}"})
 
 
 async def _begin_volumes(compute: Compute, request: Request[Any], server_id: str, image_id: str) -> None:
@@ -72,13 +77,15 @@ async def _begin_volumes(compute: Compute, request: Request[Any], server_id: str
     await compute.conductor.run_operation(row.id)
 
 
-def _checked_name(name: str) -> str:
+def checked_image_name(name: str) -> str:
+    """The name without blanks around it, of at most 255 characters."""
     if not 0 < len(name.strip()) <= 255:
         raise invalid("Invalid input for field/attribute name: 1 to 255 characters are needed.")
     return name.strip()
 
 
-async def _check_metadata(compute: Compute, server: store.Server, wanted: dict[str, str]) -> None:
+async def check_metadata(compute: Compute, server: store.Server, wanted: dict[str, str]) -> None:
+    """Not more properties than the quota allows, and none that is too long."""
     limits = await compute.db.read(compute.catalogue.limits, server.project_id)
     if 0 <= limits.metadata_items < len(wanted):
         raise forbidden(f"Image property count exceeds limit: {limits.metadata_items} are allowed.")
@@ -87,7 +94,9 @@ async def _check_metadata(compute: Compute, server: store.Server, wanted: dict[s
             raise invalid(f"Invalid input for field/attribute metadata: {key[:60]!r} is too long, or empty.")
 
 
-def _image(compute: Compute, request: Request[CreateImage], server: store.Server, name: str) -> NewImage:
+def new_image(
+    compute: Compute, request: Request[Any], server: store.Server, name: str, more: dict[str, str]
+) -> NewImage:
     """The image's record, in the words by which the field tells a snapshot."""
     caller = request.caller
     inherited = {key: value for key, value in server.image_properties.items() if not key.startswith(_NOT_INHERITED)}
@@ -101,7 +110,7 @@ def _image(compute: Compute, request: Request[CreateImage], server: store.Server
         "image_location": "snapshot",
         "boot_roles": ",".join(sorted(caller.roles)),
     }
-    properties = {key: str(value) for key, value in {**inherited, **told, **request.body.metadata}.items()}
+    properties = {key: str(value) for key, value in {**inherited, **told, **more}.items()}
     if not server.image_id:  # its disks are snapshots of volumes, and as large as those
         return NewImage(compute.world.ids.uuid(), name, disk_format="raw", properties=properties)
     flavor = server.flavor_struct
@@ -117,13 +126,14 @@ async def flow(
     """Read down: from a running guest to an image that another can boot from."""
     await op.step("the image waits for its bytes", image_waits, image_id, undo=drop_image)
     if volumes is None:
-        await _root_disk(op, server_id, image_id, host)
+        await copy_root_disk(op, server_id, image_id, host)
     else:
         await snapshots_instead_of_bytes(op, server_id, image_id, host, volumes)
     await op.finish("servers: task_state = None", _end, server_id, op.id, compute.world.clock.now())
 
 
-async def _root_disk(op: Operation[Compute], server_id: str, image_id: str, host: str) -> None:
+async def copy_root_disk(op: Operation[Compute], server_id: str, image_id: str, host: str) -> None:
+    """The image has the root disk as it is at one moment, and is active."""
     there = on_host(host)
     await op.step(
         "host copies the root disk", there.snapshot, server_id, image_id, undo=there.drop_snapshot,
