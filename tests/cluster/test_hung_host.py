@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.cluster.cloud_rig import APIS, Cluster, cluster
-from tests.services import PostgreSQL, RabbitMQ
+from tests.services import PostgreSQL, RabbitMQ, trusting_tests
 
 pytestmark = [pytest.mark.cluster, pytest.mark.full]
 SERVERS, EACH, QUESTIONS = 50, 20, 600
@@ -39,7 +39,7 @@ class Member:
         sdk = cloud.sdk("demo")
         self._headers = {"x-auth-token": sdk.session.get_token(), "openstack-api-version": "compute 2.90, volume 3.44"}
         self._urls = {kind: sdk.session.get_endpoint(service_type=kind) for kind in ("compute", "block-storage")}
-        self._http = httpx.Client(timeout=60)
+        self._http = httpx.Client(timeout=60, verify=trusting_tests(), trust_env=False)
 
     def ask(self, method: str, kind: str, path: str, body: Any = None) -> Any:
         """The answer's body; anything but success fails the test."""

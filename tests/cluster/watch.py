@@ -14,6 +14,7 @@ from typing import Any, Self
 import httpx
 
 from tests.cluster.machines import Machines
+from tests.services import trusting_tests
 
 
 class Ping:
@@ -45,7 +46,7 @@ class Client:
     def __init__(self, cloud: Machines) -> None:
         self._login = cloud.login("demo")
         self.url = cloud.balancer.url
-        self._client = httpx.Client(timeout=30)
+        self._client = httpx.Client(timeout=30, verify=trusting_tests(), trust_env=False)
         self._token = ""
 
     def log_in(self) -> None:
