@@ -33,8 +33,14 @@ class Directories:
             raise options
         known = self._made.get(domain_id)
         if known is None or known.options != options:
+            self._forget(domain_id)
             known = self._made[domain_id] = _made(self._service, domain_id, options)
         return known
+
+    def _forget(self, domain_id: str) -> None:
+        """Let go of the connections of a directory that is another now, or none."""
+        if (old := self._made.pop(domain_id, None)) is not None:
+            self._service.world.spawn(old.close(), "directory closes")
 
     async def every(self) -> list[str]:
         """The ids of all domains that have one."""
@@ -81,7 +87,8 @@ class Directories:
                 if (options := self._read(domain_id, sealed)) is not None
             }
             self._version = version
-            self._made = {id_: made for id_, made in self._made.items() if id_ in self._options}
+            for gone in self._made.keys() - self._options.keys():
+                self._forget(gone)
             self._refreshed_at = {id_: at for id_, at in self._refreshed_at.items() if id_ in self._options}
         return self._options
 

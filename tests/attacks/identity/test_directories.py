@@ -9,7 +9,13 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from kilonova.base.faults import Fault, Kind
+from kilonova.http.client import AsgiTransport, Client
+from kilonova.identity.core import IdentityService
+from kilonova.identity.ldap.refresh import refresh_directories
 from kilonova.identity.schema import metadata
+from kilonova.identity.service import identity_app
+from kilonova.identity.validator import TokenValidator
 from tests.api.identity.directory import Corp, corp
 from tests.api.identity.slapd import READER_PASSWORD, person
 from tests.api.identity.support import ADMIN_PASSWORD
@@ -192,3 +198,41 @@ async def test_passwords_are_in_no_log_and_in_no_row(corp: Corp, caplog: pytest.
 
 def _everything(connection: sa.Connection) -> str:
     return "\n".join(str(row) for table in metadata.sorted_tables for row in connection.execute(sa.select(table)))
+
+
+async def test_what_one_process_learns_of_a_directory_counts_in_all(corp: Corp) -> None:
+    """A second copy of identity shares nothing but the database."""
+    service = corp.cloud.service
+    second = IdentityService(service.world, service.db, service.sealer)
+    validator = TokenValidator(service.world, Client(AsgiTransport(identity_app(second))))
+    token = await corp.token("alice")
+    assert (await validator.authenticate(token, "")).user_name == "alice"
+    assert await second.directories.is_one(corp.domain_id)
+    corp.slapd.set(person("alice"), title="FALSE")
+    assert await refresh_directories(service) > 0
+    assert await refresh_directories(service) == 0  # not due again
+    began = time.monotonic()
+    while time.monotonic() - began < 1.0:
+        try:
+            await validator.authenticate(token, "")
+        except Fault as fault:
+            assert fault.kind is Kind.UNAUTHENTICATED
+            break
+        await asyncio.sleep(0.02)
+    else:
+        raise AssertionError("the token is still believed after a second")
+    await corp.admin.delete(f"/v3/domains/{corp.domain_id}/config")
+    await asyncio.sleep(service.settings.revocation_poll_seconds)
+    assert not await second.directories.is_one(corp.domain_id)
+
+
+async def test_a_directory_that_is_away_keeps_no_other_from_being_read(corp: Corp) -> None:
+    for name in ("away", "odd"):
+        domain = (await corp.admin.post("/v3/domains", {"domain": {"name": name}}, 201))["domain"]["id"]
+        options = corp.slapd.options(url="ldap://127.0.0.1:1") if name == "away" else {"url": "ldap://192.0.2.1"}
+        config = {"identity": {"driver": "ldap"}, "ldap": options}
+        await corp.admin.put(f"/v3/domains/{domain}/config", {"config": config}, 201)
+    with pytest.raises(Fault, match="could not be read") as caught:
+        await refresh_directories(corp.cloud.service)
+    assert len(caught.value.inside.split("; ")) == 2 and READER_PASSWORD not in repr(caught.value)
+    assert "alice" in {one["name"] for one in (await corp.admin.get("/v3/users"))["users"]}
