@@ -32,6 +32,14 @@ log = logging.getLogger(__name__)
 _encoder = msgspec.json.Encoder()
 
 
+def _check_texts(request: Request[Any]) -> None:
+    """Refuse the character NUL: no name or id has it, and not every database can be asked for it."""
+    if any("\0" in value for value in request.path.values()):
+        raise Fault(Kind.NOT_FOUND, "The resource could not be found.", inside="a NUL in the path")
+    if any("\0" in key or "\0" in value for key, value in request.query.pairs):
+        raise invalid("The query holds the character NUL, which no text may have.")
+
+
 class App:
     """One service's API. `service` is handed to every handler; `participant` is its name in traces.
 
@@ -108,6 +116,7 @@ class App:
         request.version = self.versioning.asked(request.headers)
         if found:
             request.path = dict(zip(found[0][1], map(unquote, values), strict=True))
+            _check_texts(request)
         candidates = self._by_method(request, [route for route, _ in found])
         if any(route.needs_token for route in candidates):
             request.caller = await self._authenticate(request)

@@ -7,6 +7,7 @@ know is refused as unknown, exactly as if it had never been written.
 from __future__ import annotations
 
 import functools
+import re
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -46,12 +47,35 @@ def _spans(struct: type) -> tuple[tuple[str, _Span], ...]:
     )
 
 
+_SUSPECT = re.compile(rb"\\u0000|\d{19}")
+_INTEGER_BITS = 63
+
+
 def decode_json(raw: bytes) -> Any:
-    """The JSON value of a body; malformed is INVALID with the position."""
+    """The JSON value of a body. INVALID when malformed, with the position, and for what no database holds: the
+    character NUL, and integers of more than 64 bits."""
     try:
-        return msgspec.json.decode(raw)
+        value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise invalid(f"The request body is not valid JSON: {error}.", hint="Send a JSON object.") from None
+    if _SUSPECT.search(raw):
+        _check_storable(value)
+    return value
+
+
+def _check_storable(value: Any) -> None:
+    """INVALID for what no database holds, anywhere in a JSON value."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, dict):
+            left += (*one.keys(), *one.values())
+        elif isinstance(one, list):
+            left += one
+        elif isinstance(one, str) and "\0" in one:
+            raise invalid("The request body holds the character NUL, which no text may have.")
+        elif isinstance(one, int) and one.bit_length() > _INTEGER_BITS:
+            raise invalid(f"The request body holds an integer that is too large: {str(one)[:24]}….")
 
 
 def convert(value: Any, struct: type[T], version: Version, where: str, *, strict: bool = True) -> T:

@@ -87,11 +87,10 @@ async def create(service: IdentityService, request: Request[CreateProvider]) -> 
     """A new provider; without a domain it gets a new one for its users."""
     request.enforce({})
     body, id_ = request.body, checked_id(request.path["identity_provider_id"])
+    domain = None
     if body.domain_id is None:
-        name = service.world.ids.hex32()
-        domain = Domain(name, name, f"Users of the identity provider {id_}.")
-        await service.db.write(store.insert, domains, domain, "The domain exists already.")
-        domain_id = domain.id
+        domain_id = service.world.ids.hex32()
+        domain = Domain(domain_id, domain_id, f"Users of the identity provider {id_}.")
     elif await service.db.read(store.get, domains, Domain, body.domain_id) is None:
         raise answers.missing("domain", body.domain_id)
     else:
@@ -99,7 +98,7 @@ async def create(service: IdentityService, request: Request[CreateProvider]) -> 
         await service.directories.must_be_here(domain_id, "users")
     made = Provider(id_, domain_id, body.description, body.enabled, body.remote_ids)
     taken = f"Conflict occurred attempting to store identity_provider - Duplicate entry found with ID {id_}."
-    await service.db.write(store.insert, identity_providers, made, taken)
+    await service.db.write(federation_store.create_provider, made, domain, taken)
     return _body(request, made)
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import unauthenticated
 from kilonova.identity import store
 from kilonova.identity.contract import FederationRef, GroupId, ProtocolRef, ProviderRef
+from kilonova.identity.domain.store import Domain
 from kilonova.identity.group import store as group_store
 from kilonova.identity.names import name_key
 from kilonova.identity.schema import (
@@ -66,6 +67,13 @@ class Door(msgspec.Struct):
 def find_provider(connection: Connection, id_: str) -> Provider | None:
     """The provider of that id."""
     return store.get(connection, identity_providers, Provider, id_)
+
+
+def create_provider(connection: Connection, new: Provider, domain: Domain | None, taken: str) -> None:
+    """The provider, and with it the new domain of its users where it gets one."""
+    if domain is not None:
+        store.insert(connection, domains, domain, taken)
+    store.insert(connection, identity_providers, new, taken)
 
 
 def find_mapping(connection: Connection, id_: str) -> RuleSet | None:

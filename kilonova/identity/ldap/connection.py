@@ -38,6 +38,11 @@ AWAY = "DirectoryAway"  # the code of faults that mean: asking again now is of n
 
 def connect(options: LdapOptions) -> Any:
     """A connection, encrypted when the options say so, and nobody's yet. UNAVAILABLE when there is none to be had."""
+    if not options.is_ldap:
+        raise unavailable(
+            "The url of this domain's directory is none of a directory.",
+            hint="It begins with ldap://, ldaps:// or ldapi://: mend the domain's configuration.",
+        )
     if not options.is_private:
         raise unavailable(
             "The directory of this domain is not asked over a connection that others can read.",

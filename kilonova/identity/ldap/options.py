@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -85,14 +85,21 @@ class LdapOptions(msgspec.Struct, frozen=True, kw_only=True):
         return self.connection_timeout if self.connection_timeout > 0 else CONNECT_SECONDS
 
     @property
+    def addresses(self) -> list[SplitResult]:
+        """Its URLs, taken apart. ValueError for one that cannot be."""
+        return [urlsplit(url) for url in self.url.replace(",", " ").split()]
+
+    @property
+    def is_ldap(self) -> bool:
+        """Whether every URL is one of a directory: any other may be written down, and cannot be asked."""
+        return {parts.scheme for parts in self.addresses} <= {"ldap", "ldaps", "ldapi"}
+
+    @property
     def is_private(self) -> bool:
         """Whether what is said cannot be heard on the way: encrypted, or on this machine."""
-        return all(_is_private(url, self.use_tls) for url in self.url.replace(",", " ").split())
-
-
-def _is_private(url: str, use_tls: bool) -> bool:
-    parts = urlsplit(url)
-    return use_tls or parts.scheme in ("ldaps", "ldapi") or parts.hostname in LOOPBACK
+        return self.use_tls or all(
+            parts.scheme in ("ldaps", "ldapi") or parts.hostname in LOOPBACK for parts in self.addresses
+        )
 
 
 def read_options(given: Mapping[str, Any]) -> LdapOptions:
@@ -100,11 +107,11 @@ def read_options(given: Mapping[str, Any]) -> LdapOptions:
     values = {name: _plain(name, value) for name, value in given.items() if name in LdapOptions.__struct_fields__}
     try:
         options = msgspec.convert(values, LdapOptions, strict=False)
-        schemes = {urlsplit(url).scheme for url in options.url.replace(",", " ").split()}
+        readable = bool(options.addresses)
     except (msgspec.ValidationError, ValueError) as error:
         raise invalid(f"Invalid input for field config.ldap: {_without_values(error)}.") from None
-    if not schemes <= {"ldap", "ldaps", "ldapi"}:
-        raise invalid("Invalid input for field config.ldap.url: it begins with ldap://, ldaps:// or ldapi://.")
+    if not readable:
+        raise invalid("Invalid input for field config.ldap.url: it is empty.")
     return options
 
 

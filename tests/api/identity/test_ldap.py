@@ -35,7 +35,7 @@ def _by_id(user_id: str, password: str) -> dict[str, Any]:
 
 
 async def test_whoever_may_not_hears_the_same(corp: Corp) -> None:
-    tries = [("alice", "bob"), ("dave", "dave"), ("nobody", "x"), ("alice", ""), ("alice", "\0"), ("reader", "x")]
+    tries = [("alice", "bob"), ("dave", "dave"), ("nobody", "x"), ("alice", ""), ("reader", "x")]
     replies = [await corp.login(*one) for one in tries]
     assert [reply.status for reply in replies] == [401] * len(tries)
     assert len({reply.content for reply in replies}) == 1
@@ -294,7 +294,6 @@ async def test_a_domain_with_users_of_its_own_gets_no_directory(corp: Corp) -> N
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"url": "http://127.0.0.1"},
         {"url": ""},
         {"url": "ldap://[::1"},
         {"query_scope": "all"},
