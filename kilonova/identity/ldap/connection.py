@@ -186,6 +186,12 @@ def away(error: ldap.LDAPError) -> Fault:
     said = f"{type(error).__name__}: {details.get('desc', '')} {details.get('info', '')}".strip()
     if isinstance(error, _NOT_THERE):
         return silent(said)
+    if isinstance(error, ldap.SIZELIMIT_EXCEEDED):
+        return unavailable(
+            "The directory of this domain has more entries than it tells.",
+            hint="Set page_size in the domain's configuration, or narrow it by user_filter and user_tree_dn.",
+            inside=said,
+        )
     return unavailable(
         "The directory of this domain cannot be read.",
         hint="Its administrator finds the reason in identity's log: an account, a tree or a filter that is wrong.",

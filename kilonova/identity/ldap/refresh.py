@@ -33,9 +33,10 @@ async def person(service: IdentityService, directory: Directory, one: Person) ->
     now = moment(service)
     await written(service.db, entry_store.write_people, domain_id, [one], now, whole=False)
     await written(service.db, entry_store.write_teams, domain_id, teams, whole=False)
-    known = {entry.public_id for entry in await service.db.read(entry_store.whole_entries, domain_id, "group")}
-    pairs = {(group_id, id_) for team in teams if (group_id := public_id(domain_id, "group", team.local_id)) in known}
-    if await service.db.read(entry_store.find_entry, id_) is not None:
+    group_ids = {public_id(domain_id, "group", team.local_id) for team in teams}
+    known = await service.db.read(entry_store.known_ids, group_ids | {id_})
+    if id_ in known:
+        pairs = {(group_id, id_) for group_id in group_ids & known}
         await written(service.db, entry_store.write_members, domain_id, pairs, user_id=id_)
     service.tokens.forget()  # the units say themselves whether tokens changed: most logins change nothing
     return id_

@@ -31,6 +31,7 @@ from kilonova.identity.schema import (
 from kilonova.identity.token import revocation_store
 
 Kind = Literal["user", "group"]
+FEW = 100
 _SHOWN: dict[str, tuple[sa.Table, tuple[str, ...]]] = {
     "user": (users, ("name", "enabled", "default_project_id", "extra")),
     "group": (groups, ("name", "description")),
@@ -178,7 +179,7 @@ def _write(
     whoever has it here already keeps it, else the first by id."""
     wanted, before = rows
     table, shown = _SHOWN[kind]
-    taken = _names(connection, table, domain_id, except_for=wanted)
+    taken = _names(connection, table, domain_id, wanted)
     changed: set[str] = set()
     for id_ in sorted(wanted, key=lambda id_: (id_ not in before or not before[id_]["present"], id_)):
         values, key = wanted[id_], name_key(wanted[id_]["name"])
@@ -204,10 +205,14 @@ def _write(
     return changed
 
 
-def _names(connection: Connection, table: sa.Table, domain_id: str, except_for: Collection[str]) -> dict[str, str]:
-    """Who has which name in the domain, those aside whose names are about to be written."""
+def _names(
+    connection: Connection, table: sa.Table, domain_id: str, wanted: dict[str, dict[str, Any]]
+) -> dict[str, str]:
+    """Who else in the domain has one of the names that are wanted. A few are asked for; of many, all are read."""
     found = sa.select(table.c.name_key, table.c.id).where(table.c.domain_id == domain_id)
-    return {row.name_key: row.id for row in connection.execute(found) if row.id not in except_for}
+    if len(wanted) <= FEW:
+        found = found.where(table.c.name_key.in_([name_key(row["name"]) for row in wanted.values()]))
+    return {row.name_key: row.id for row in connection.execute(found) if row.id not in wanted}
 
 
 def _leave(connection: Connection, kind: Kind, domain_id: str, present: set[str]) -> set[str]:
@@ -247,6 +252,12 @@ def write_members(
     if before != wanted:
         store.bump_version(connection)
     return len(before ^ wanted)
+
+
+def known_ids(connection: Connection, ids: Collection[str]) -> set[str]:
+    """Those of the ids that stand for an entry."""
+    found = sa.select(directory_entries.c.public_id).where(directory_entries.c.public_id.in_(sorted(ids)))
+    return set(connection.scalars(found))
 
 
 def whole_entries(connection: Connection, domain_id: str, kind: Kind) -> list[DirectoryEntry]:

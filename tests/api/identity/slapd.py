@@ -26,6 +26,7 @@ BASE = "dc=corp,dc=example"
 PEOPLE, TEAMS = f"ou=People,{BASE}", f"ou=Teams,{BASE}"
 ROOT, ROOT_PASSWORD = f"cn=root,{BASE}", "root-canary-4711"
 READER, READER_PASSWORD = f"cn=reader,{BASE}", "reader-canary-4711"
+LIMIT = 30  # entries that it tells in all
 SLAPD = shutil.which("slapd") or shutil.which("slapd", path="/usr/sbin")
 _CONFIGURATION = """
 include /etc/ldap/schema/core.schema
@@ -38,7 +39,7 @@ pidfile {home}/slapd.pid
 TLSCACertificateFile {home}/ca.pem
 TLSCertificateFile {home}/server.pem
 TLSCertificateKeyFile {home}/server.key
-sizelimit 500
+sizelimit {limit}
 database mdb
 maxsize 16777216
 suffix "{base}"
@@ -81,7 +82,14 @@ class Slapd:
         """Write what it runs on."""
         (self.home / "data").mkdir()
         _certificates(self.home)
-        words = {"base": BASE, "root": ROOT, "password": ROOT_PASSWORD, "reader": READER, "home": self.home}
+        words = {
+            "base": BASE,
+            "root": ROOT,
+            "password": ROOT_PASSWORD,
+            "reader": READER,
+            "home": self.home,
+            "limit": LIMIT,
+        }
         (self.home / "slapd.conf").write_text(_CONFIGURATION.format(**words))
         (self.home / "first.ldif").write_text(_ldif())
         self._run("-Ta", "-l", str(self.home / "first.ldif"), "-q")

@@ -17,7 +17,7 @@ from kilonova.identity.schema import metadata
 from kilonova.identity.service import identity_app
 from kilonova.identity.validator import TokenValidator
 from tests.api.identity.directory import Corp, corp
-from tests.api.identity.slapd import READER_PASSWORD, person
+from tests.api.identity.slapd import LIMIT, READER_PASSWORD, person
 from tests.api.identity.support import ADMIN_PASSWORD
 from tests.api.support import ApiClient
 
@@ -150,6 +150,19 @@ async def test_an_account_that_the_directory_refuses_is_not_the_users_mistake(co
     assert (await corp.login("alice", "alice")).status == 503
     await corp.configure(user_tree_dn="ou=Nowhere,dc=corp,dc=example")
     assert (await corp.login("alice", "alice")).status == 503
+
+
+async def test_a_directory_that_tells_only_some_is_not_taken_for_all(corp: Corp) -> None:
+    """Whoever is beyond the directory's own limit is not gone: nothing changes, and the reason is told."""
+    await corp.configure(user_objectclass="inetOrgPerson")
+    before = await corp.users()
+    for number in range(LIMIT):
+        corp.slapd.add_person(f"more{number}")
+    reply = await corp.admin.send("GET", f"/v3/users?domain_id={corp.domain_id}")
+    assert reply.status == 503 and "page_size" in reply.json()["error"]["message"]
+    every = {one["name"]: one for one in (await corp.admin.get("/v3/users"))["users"]}
+    assert {name: every[name] for name in before} == before
+    assert (await corp.login("alice", "alice")).status == 201
 
 
 async def test_who_asks_cannot_tell_by_the_time(corp: Corp) -> None:
