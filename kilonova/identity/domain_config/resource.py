@@ -78,8 +78,8 @@ async def create(service: IdentityService, request: Request[ConfigBody]) -> Answ
     domain_id, _ = await _place(service, request)
     config = checked(request.body.config)
     await _check_empty(service, domain_id, config)
-    before = await service.db.write(option_store.delete, domain_id)
-    return Answer(await _write(service, domain_id, config), 200 if before else 201)
+    before = await service.change(option_store.replace, domain_id, _sealed(service, config))
+    return Answer({"config": public(await read_config(service, domain_id))}, 200 if before else 201)
 
 
 async def _check_empty(service: IdentityService, domain_id: str, config: Config) -> None:
@@ -99,17 +99,16 @@ async def update(service: IdentityService, request: Request[ConfigBody]) -> dict
     await _check_empty(service, domain_id, config)
     if place[0] is not None:
         _part(await read_config(service, domain_id), place, _none(domain_id, place))
-    return await _write(service, domain_id, config)
+    await service.change(option_store.write, domain_id, _sealed(service, config))
+    return {"config": public(await read_config(service, domain_id))}
 
 
-async def _write(service: IdentityService, domain_id: str, config: Config) -> dict[str, Any]:
-    sealed = {
+def _sealed(service: IdentityService, config: Config) -> option_store.Sealed:
+    return {
         (group, option): service.sealer.seal({"value": value})
         for group, options in config.items()
         for option, value in options.items()
     }
-    await service.change(option_store.write, domain_id, sealed)
-    return {"config": public(await read_config(service, domain_id))}
 
 
 async def delete(service: IdentityService, request: Request[None]) -> None:

@@ -28,6 +28,13 @@ def write(connection: Connection, domain_id: str, options: Sealed) -> None:
         connection.execute(domain_options.insert().values(**values))
 
 
+def replace(connection: Connection, domain_id: str, options: Sealed) -> int:
+    """These options and no others from now on; how many there were before."""
+    before = delete(connection, domain_id)
+    write(connection, domain_id, options)
+    return before
+
+
 def delete(connection: Connection, domain_id: str, group: str | None = None, option: str | None = None) -> int:
     """Forget the domain's options, of one group, or one; how many went."""
     table = domain_options

@@ -62,8 +62,7 @@ class Directories:
         if not await self._configured():
             return None
         if user.id:
-            entry = await self._service.db.read(entry_store.find_entry, user.id)
-            return await self.of(entry.domain_id) if entry else None
+            return await self.of(await self._service.db.read(entry_store.domain_of_user, user.id))
         domain = user.domain
         if domain is None or not (domain.id or domain.name):
             return None

@@ -91,6 +91,11 @@ def domain_named(connection: Connection, name: str) -> str:
     return connection.scalar(sa.select(domains.c.id).where(domains.c.name_key == name_key(name))) or ""
 
 
+def domain_of_user(connection: Connection, user_id: str) -> str:
+    """The id of the domain that a user is in; "" for none."""
+    return connection.scalar(sa.select(users.c.domain_id).where(users.c.id == user_id)) or ""
+
+
 def has_its_own(connection: Connection, domain_id: str) -> bool:
     """Whether the domain has users, groups or identity providers that are of no directory."""
     theirs = sa.select(directory_entries.c.public_id)

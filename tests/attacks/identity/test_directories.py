@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from kilonova.base.faults import Fault, Kind
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.identity.core import IdentityService
+from kilonova.identity.domain_config import store as option_store
 from kilonova.identity.ldap.refresh import refresh_directories
 from kilonova.identity.schema import metadata
 from kilonova.identity.service import identity_app
@@ -47,6 +49,30 @@ async def test_odd_names_and_dns_are_names_and_dns(corp: Corp) -> None:
         assert (await corp.login(name, "canary")).status == 201, name
         assert (await corp.login(name, "wrong")).status == 401
     assert len(await corp.users()) == 9
+
+
+async def test_a_password_of_the_cloud_opens_nothing_in_a_domain_with_a_directory(corp: Corp) -> None:
+    """A user that was made while the domain had no directory, and stayed."""
+    path = f"/v3/domains/{corp.domain_id}/config"
+    await corp.admin.delete(path)
+    body = {"name": "mole", "password": "mole", "domain_id": corp.domain_id}
+    mole = (await corp.admin.post("/v3/users", {"user": body}, 201))["user"]["id"]
+    assert (await corp.login("mole", "mole")).status == 201
+    config = {"identity": {"driver": "ldap"}, "ldap": corp.slapd.options()}
+    assert (await corp.admin.send("PUT", path, {"config": config})).status == 409
+    sealed = {place: corp.cloud.service.sealer.seal({"value": value}) for place, value in _places(config)}
+    await corp.cloud.service.change(option_store.write, corp.domain_id, sealed)  # as a race would have it
+    user = {"id": mole, "password": "mole"}
+    by_id = {"auth": {"identity": {"methods": ["password"], "password": {"user": user}}}}
+    assert (await corp.cloud.send("POST", "/v3/auth/tokens", by_id)).status == 401
+    assert (await corp.login("mole", "mole")).status == 401
+    corp.slapd.add_person("mole", userPassword="other")  # nor does an entry of its name become that user
+    assert (await corp.login("mole", "other")).status == 401
+    assert (await corp.login("alice", "alice")).status == 201
+
+
+def _places(config: dict[str, Any]) -> list[tuple[tuple[str, str], Any]]:
+    return [((group, name), value) for group, options in config.items() for name, value in options.items()]
 
 
 async def test_an_empty_password_binds_nobody(corp: Corp) -> None:
