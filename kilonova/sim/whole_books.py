@@ -20,7 +20,7 @@ from kilonova.compute.server import migration_store, seen_store, states, store
 from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.store import Server
 from kilonova.sim import whole_store as rows
-from kilonova.sim.books import differs
+from kilonova.sim.books import boots_from_rescue, differs
 from kilonova.sim.whole_cloud import WholeCloud
 
 POWER = {
@@ -236,6 +236,11 @@ def _hardware(seen: Seen) -> list[str]:
         guest = seen.cloud.hosts[server.host].machine.guests.get(server.id)
         if guest is not None and server.vm_state in POWER:
             told += differs(server, seen.devices[server.id], guest.spec)
+            if guest.power is Power.RUNNING and boots_from_rescue(guest.spec) != (server.rescue is not None):
+                told.append(f"guest {server.id} boots from {guest.spec.disks}, it is rescued: {server.rescue}")
+    rescued = {server.id for server in seen.placed.values() if server.rescue is not None}
+    for host in seen.cloud.hosts.values():
+        told += [f"rescue disks of {id_} on {host.name}" for id_ in host.machine.rescue_disks - rescued]
     return told
 
 

@@ -12,7 +12,7 @@ from kilonova.compute import conductor
 from kilonova.sim import whole_books
 from kilonova.sim.loop import run
 from tests.laws import test_attachments, test_servers, test_snapshots, test_volume_snapshots, test_volumes
-from tests.laws.whole import Whole, mixed_work, resizing_work
+from tests.laws.whole import Whole, guest_work, mixed_work, resizing_work
 
 
 def replay(seed: int, rounds: int = 8) -> Whole:
@@ -53,6 +53,20 @@ def test_resizes_and_rebuilds_amid_crashes_and_a_bad_network_balance() -> None:
             raise AssertionError(f"seed {seed}: {error}") from error
         done += [line for line in whole.history if ": 20" in line]
     for deed in ("'resize'", "'confirmResize'", "'revertResize'", "'rebuild'"):
+        assert any(deed in line for line in done), deed
+
+
+def test_rescues_images_and_backups_amid_crashes_and_a_bad_network_balance() -> None:
+    """A guest boots from its rescue disk as long as its record says so, and no such disk is left after that."""
+    done = []
+    for seed in range(12):
+        whole = Whole(seed, faulty=True)
+        try:
+            run(guest_work(whole, 12), seed)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        done += [line for line in whole.history if ": 20" in line]
+    for deed in ("{'rescue'", "{'unrescue'", "{'createImage'", "{'createBackup'"):
         assert any(deed in line for line in done), deed
 
 

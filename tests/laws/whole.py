@@ -268,3 +268,37 @@ async def resizing_work(whole: Whole, rounds: int) -> None:
             await whole.sleep(chance.random() * 8)
             await whole.cloud.start_all()
     await whole.settle()
+
+
+async def guest_work(whole: Whole, rounds: int) -> None:
+    """Servers that are there, on disks and on volumes, are rescued, copied, backed up, stopped, while processes die."""
+    chance = whole.chance
+    await whole.cloud.start_all()
+    await whole.sleep(2)
+    for from_volume in (False, False, True):
+        await whole.create_server(volume_from_image=from_volume)
+    await whole.sleep(40)
+    deeds: tuple[tuple[str, Any], ...] = (
+        ("rescue", None),
+        ("rescue", None),
+        ("unrescue", None),
+        ("unrescue", None),
+        ("createImage", {"name": "copy"}),
+        ("createBackup", {"name": "copy", "backup_type": "daily", "rotation": 1}),
+        ("os-stop", None),
+        ("os-start", None),
+    )
+    for _ in range(rounds):
+        server_id = chance.choice(whole.servers)
+        if chance.random() < 0.03:
+            await whole.delete_server(server_id)
+        else:
+            await whole.act(server_id, *chance.choice(deeds))
+        await whole.sleep(chance.random() * 15)
+        if chance.random() < 0.35:
+            name = chance.choice(whole.cloud.names())
+            whole.history.append(f"{whole.cloud.user.clock.monotonic():8.2f} {name} crashes")
+            whole.cloud.crash(name)
+            await whole.sleep(chance.random() * 8)
+            await whole.cloud.start_all()
+    await whole.settle()
