@@ -193,6 +193,14 @@ class VolumeScheduler(Protocol):
         ...
 
 
+class ServerEvents(Protocol):
+    """What block storage tells compute."""
+
+    async def volume_extended(self, server_id: str, volume_id: str) -> None:
+        """A volume of the server is larger now. A server that is gone needs no word."""
+        ...
+
+
 class Attachment(msgspec.Struct):
     """What compute gets when it attaches a volume."""
 

@@ -17,6 +17,7 @@ from kilonova.block_storage.contract import (
     VOLUME_TOPIC,
     Capabilities,
     Connected,
+    ServerEvents,
     StepSecrets,
     VolumeScheduler,
 )
@@ -49,21 +50,28 @@ KEPT = timedelta(days=7)
 class Flows:
     """What flows get: implements `volume.operation.Services`."""
 
-    def __init__(self, world: World, db: Database) -> None:
-        self.world, self.db = world, db
+    def __init__(self, world: World, db: Database, events: ServerEvents | None) -> None:
+        self.world, self.db, self.events = world, db, events
 
 
 class Scheduler:
     """Implements `VolumeScheduler`. Several may run: leases share the operations among them."""
 
     def __init__(
-        self, world: World, db: Database, bus: Bus, sealer: Sealer, *, zone: str = "nova", seams: Seams | None = None
+        self,
+        world: World,
+        db: Database,
+        bus: Bus,
+        sealer: Sealer,
+        events: ServerEvents | None = None,
+        *,
+        seams: Seams | None = None,
     ) -> None:
         self.world, self.db, self.bus = world, db, bus
-        self.zone = zone
+        self.zone = "nova"
         self._sealer = sealer
         parts = Parts(world, db, bus, journal, sealer, Target(EXCHANGE, SCHEDULER_TOPIC), PARTICIPANT)
-        self.runner: Runner[Services] = Runner(parts, Flows(world, db), KINDS, seams)
+        self.runner: Runner[Services] = Runner(parts, Flows(world, db, events), KINDS, seams)
         self.loops = Loops(world, self, LOOPS)
         self._subscription: Subscription | None = None
 

@@ -207,7 +207,8 @@ class WholeCloud:
 
     async def _volume_scheduler(self, world: SimWorld, _host: str) -> None:
         db, bus = self._db(world, "block_storage"), self._bus(world, "cinder-scheduler")
-        await VolumeScheduler(world, db, bus, SEALER, seams=self.seams).start()
+        events = ComputeEvents(self.client(world, "compute"), _token("cinder"))
+        await VolumeScheduler(world, db, bus, SEALER, events, seams=self.seams).start()
 
     async def _placement(self, world: SimWorld, _host: str) -> None:
         made = placement.PlacementService(world, self._db(world, "placement"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -186,7 +187,8 @@ async def extend(service: BlockStorage, request: Request[Extend]) -> None:
     volume = await _volume(service, request)
     size_gib = checked_size(request.body.new_size, "new_size")
     row = service.operation(request, "extend", volume.id, {})
-    await service.start(row, extension.begin, row, size_gib, dict(service.settings.quota))
+    begin = partial(extension.begin, online=request.version >= (3, 42))
+    await service.start(row, begin, row, size_gib, dict(service.settings.quota))
 
 
 async def set_bootable(service: BlockStorage, request: Request[Bootable]) -> None:

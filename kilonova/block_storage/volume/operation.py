@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
 from kilonova.base.world import World
-from kilonova.block_storage.contract import EXCHANGE, VOLUME_TOPIC, VolumeHost
+from kilonova.block_storage.contract import EXCHANGE, VOLUME_TOPIC, ServerEvents, VolumeHost
 from kilonova.block_storage.message import store as message_store
 from kilonova.block_storage.message.store import Message
 from kilonova.block_storage.volume import store
@@ -24,6 +24,7 @@ class Services(Protocol):
 
     world: World
     db: Database
+    events: ServerEvents | None
 
 
 def backend_at(name: str) -> VolumeHost:

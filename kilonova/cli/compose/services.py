@@ -145,9 +145,11 @@ async def volume_scheduler(ground: Ground) -> VolumeScheduler:
     """Block storage's operations and loops."""
     from kilonova.block_storage import service as block_storage
     from kilonova.block_storage.scheduler import Scheduler as VolumeScheduler
+    from kilonova.compute.client import ComputeEvents
 
+    events = ComputeEvents(ground.client("/compute"), ground.token_of("cinder"))
     db = await ground.database("block_storage", block_storage.MIGRATIONS)
-    return VolumeScheduler(ground.world, db, ground.bus("cinder-scheduler"), ground.sealer)
+    return VolumeScheduler(ground.world, db, ground.bus("cinder-scheduler"), ground.sealer, events)
 
 
 async def compute_side(ground: Ground, sender: str) -> Compute:

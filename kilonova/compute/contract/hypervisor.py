@@ -187,6 +187,10 @@ class Hypervisor(Protocol):
         """The guest has the disk, now and at its next start. It has it, or is not defined: nothing to do."""
         ...
 
+    async def disk_grew(self, guest_id: str, serial: str) -> None:
+        """The guest is told that the file behind its disk of that serial is larger now; off, or without it: nothing."""
+        ...
+
     async def detach_disk(self, guest_id: str, serial: str) -> None:
         """The guest has no disk of that serial any more. CONFLICT when it does not let go in time."""
         ...

@@ -51,7 +51,7 @@ _BOOT_LINES = (
 class FakeGuest:
     """One guest of a fake machine."""
 
-    __slots__ = ("boots", "has_agent", "interrupts", "obeys_acpi", "power", "saved", "spec", "vnc_port")
+    __slots__ = ("boots", "grew", "has_agent", "interrupts", "obeys_acpi", "power", "saved", "spec", "vnc_port")
 
     def __init__(self, spec: GuestSpec, vnc_port: int) -> None:
         self.spec = spec
@@ -61,6 +61,7 @@ class FakeGuest:
         self.obeys_acpi = True
         self.has_agent = True
         self.interrupts = 0
+        self.grew: list[str] = []  # serials of disks that it was told are larger
         self.vnc_port = vnc_port
 
 
@@ -299,6 +300,12 @@ class FakeHypervisor:
         if guest is not None and disk.serial not in [one.serial for one in guest.spec.disks]:
             guest.spec = msgspec.structs.replace(guest.spec, disks=(*guest.spec.disks, disk))
         await self._world.clock.sleep(0)
+
+    async def disk_grew(self, guest_id: str, serial: str) -> None:
+        await self._seam("disk_grew")
+        guest = self._machine.guests.get(guest_id)
+        if guest is not None and guest.power in (Power.RUNNING, Power.PAUSED):
+            guest.grew.append(serial)
 
     async def detach_disk(self, guest_id: str, serial: str) -> None:
         await self._seam("detach_disk")

@@ -149,6 +149,10 @@ class LibvirtHypervisor:
         finds = devices.disk_by_serial(disk.serial)
         await self._call(devices.plug, guest_id, disk_xml(disk), finds, guest_id=guest_id, doing="plugging a disk into")
 
+    async def disk_grew(self, guest_id: str, serial: str) -> None:
+        finds = devices.disk_by_serial(serial)
+        await self._call(devices.grew, guest_id, finds, guest_id=guest_id, doing="growing a disk of")
+
     async def detach_disk(self, guest_id: str, serial: str) -> None:
         await self._take_out(guest_id, devices.disk_by_serial(serial), "disk")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
@@ -50,6 +51,18 @@ def _domain(connection: Any, guest_id: str) -> Any:
 def _kept(domain: Any) -> ElementTree.Element:
     """What the guest has at its next start."""
     return ElementTree.fromstring(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+
+
+def grew(connection: Any, guest_id: str, finds: Finds) -> None:
+    """A running guest sees its disk as large as the file behind it is now."""
+    domain = _domain(connection, guest_id)
+    if domain is None or not domain.isActive():
+        return
+    disk = finds(ElementTree.fromstring(domain.XMLDesc()))
+    source, target = (None, None) if disk is None else (disk.find("source"), disk.find("target"))
+    if source is not None and target is not None and (path := source.get("file")):
+        size_bytes = os.stat(path).st_size
+        domain.blockResize(target.get("dev"), size_bytes, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
 
 def plug(connection: Any, guest_id: str, xml: str, finds: Finds) -> None:

@@ -40,6 +40,10 @@ class FakePool:
         """The next `times` calls of `verb` raise `fault`."""
         self._refusals[verb].extend([fault] * times)
 
+    def forgive(self) -> None:
+        """Nothing that was prepared strikes any more."""
+        self._refusals.clear()
+
     def check(self, verb: str) -> None:
         """Raise the fault that was prepared for `verb`, if any."""
         if waiting := self._refusals.get(verb):

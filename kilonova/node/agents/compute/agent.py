@@ -19,6 +19,12 @@ from kilonova.node.console_relay import ConsoleRelay
 class ComputeHostAgent(RescueVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, InsideVerbs):
     """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
 
+    async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
+        if event == "volume-extended":
+            await self.disk_grew(server_id, tag)
+        else:
+            await super().external_instance_event(server_id, event, tag)
+
     async def get_console_output(self, server_id: str, length: int | None) -> str:
         return await self.machine.disks.console_log(server_id, length)
 

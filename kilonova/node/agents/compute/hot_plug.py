@@ -25,6 +25,12 @@ class HotPlugVerbs(PortVerbs):
             raise not_found("Connection of volume", device.volume_id)
         return attachment.connection
 
+    async def disk_grew(self, server_id: str, volume_id: str) -> None:
+        """The guest sees the volume as large as it is now."""
+        async with self._lock(server_id):
+            with spans.span("libvirt", "tell the guest that its disk is larger", host=self.host):
+                await self.machine.hypervisor.disk_grew(server_id, volume_id)
+
     async def plug_volume(self, server_id: str, device_id: str) -> None:
         token = await self._token()
         async with self._lock(server_id):  # the record is read inside: what happened before has been written
