@@ -56,7 +56,7 @@ class Statement:
     def as_came(self, connection: Connection, /, **values: Any) -> tuple[list[Row], Conversions]:
         """(every row as the driver gave it, of plain values that can be looked up by; what converts its columns)."""
         text, cursor = self._run(connection, values)
-        return text.as_came(cursor)
+        return _plain(*text.as_came(cursor), text.types, connection.dialect)
 
     def first(self, connection: Connection, /, **values: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
@@ -136,6 +136,7 @@ class _Text:
                 fixed = bound.effective_value if at < 0 else bound.effective_value[at]
                 self._arguments.append(("", -1, convert(fixed) if convert else fixed, None))
         self._columns, self._dialect = tuple(compiled._result_columns), dialect
+        self.types = tuple(one.type for one in self._columns)
         self._conversions: Conversions | None = None
 
     def arguments(self, values: Mapping[str, Any]) -> list[Any]:
@@ -161,8 +162,27 @@ class _Text:
 def as_came(connection: Connection, core: sa.Select[Any]) -> tuple[list[Row], Conversions]:
     """What `Statement.as_came` gives, for a statement that is put together anew each time."""
     cursor: Any = connection.execute(core).cursor
-    convert = conversions(tuple(core.selected_columns), connection.dialect, cursor.description)
-    return _fetched(cursor, connection.dialect), convert
+    columns = tuple(core.selected_columns)
+    convert = conversions(columns, connection.dialect, cursor.description)
+    types = tuple(one.type for one in columns)
+    return _plain(_fetched(cursor, connection.dialect), convert, types, connection.dialect)
+
+
+def _plain(
+    rows: list[Row], convert: Conversions, types: tuple[Any, ...], dialect: Dialect
+) -> tuple[list[Row], Conversions]:
+    """Rows by which something can be looked up: PostgreSQL's driver hands JSON over as objects, which become text."""
+    if dialect.name != "postgresql":
+        return rows, convert
+    json = tuple(at for at, one in enumerate(types) if isinstance(one, sa.JSON))
+    made = []
+    for row in rows:
+        cells = [_to_json(cell) if isinstance(cell, (dict, list)) else cell for cell in row]
+        for at in json:
+            if cells[at] is row[at] and row[at] is not None:  # a text or a number as JSON
+                cells[at] = _to_json(row[at])
+        made.append(tuple(cells))
+    return made, (*convert, *((at, _from_json) for at in json))
 
 
 def converted(row: Row, convert: Conversions) -> Row:
@@ -197,6 +217,10 @@ def _from_driver(type_: Any, dialect: Dialect, came: Any) -> Convert | None:
     if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
         return _from_json  # Core's own asks three functions for each value
     return type_.dialect_impl(dialect).result_processor(dialect, came)  # type: ignore[no-any-return]
+
+
+def _to_json(value: Any) -> str:
+    return orjson.dumps(value).decode()
 
 
 def _from_json(text: str | None) -> Any:
