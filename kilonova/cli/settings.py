@@ -14,6 +14,7 @@ from kilonova.compute.settings import ComputeSettings
 from kilonova.identity.settings import IdentitySettings
 from kilonova.image.settings import ImageSettings
 from kilonova.network.settings import NetworkSettings
+from kilonova.node.ceph.settings import CephSettings
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class CloudSettings:
     pci: PciSettings = field(default_factory=PciSettings)
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    ceph: CephSettings = field(default_factory=CephSettings)
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
 

@@ -116,6 +116,15 @@ class ImageClient:
             await self._world.blocking(_abandon, file, path)
             raise
 
+    async def places(self, token: str, image_id: str) -> list[str]:
+        try:
+            told = (await self._client.request("GET", f"/v2/images/{image_id}/locations", token=token)).json()
+        except Fault as fault:
+            if fault.kind in (Kind.FORBIDDEN, Kind.NOT_FOUND):  # it does not tell us, or is older than that
+                return []
+            raise
+        return [str(one["url"]) for one in told]
+
     async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
         image = await self.show(token, image_id) if trust.asked else None
         arriving = await self._arriving(token, image, trust) if image else None

@@ -75,6 +75,10 @@ class RemoteImage(Protocol):
         """As `Images.download`."""
         ...
 
+    async def places(self) -> list[str]:
+        """As `Images.places`, for an image whose bytes are its disk's (raw); otherwise none."""
+        ...
+
 
 class Images(Protocol):
     """Image over REST with the caller's token."""
@@ -86,6 +90,10 @@ class Images(Protocol):
     async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         """Write the bytes to `path`, verified against the image's hash and what it must prove; a mismatch leaves no
         file and faults."""
+        ...
+
+    async def places(self, token: str, image_id: str) -> list[str]:
+        """Where its bytes are, as URLs of stores; none when they are not told."""
         ...
 
     async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:

@@ -14,13 +14,13 @@ class StoreSettings:
     """A place where images' bytes live: `[[image.stores]]`."""
 
     id: str
-    kind: str = "file"  # file | http | s3 | swift
+    kind: str = "file"  # file | http | s3 | swift | rbd
     description: str = ""
     weight: int = 0  # the heaviest is read first
     default: bool = False
     directory: str = ""  # of a file store; "" is its own below the state directory
     url: str = ""  # of an S3 endpoint, or of Swift's identity
-    container: str = ""  # bucket or container
+    container: str = ""  # bucket, container or pool
     user: str = ""  # access key, or Swift's user
     secret: str = ""
     region: str = ""

@@ -17,7 +17,7 @@ class Store:
     """A store with its name. A read-only one has no bytes of ours: its images' locations are URLs."""
 
     id: str
-    kind: str  # file | http | s3 | swift | memory
+    kind: str  # file | http | s3 | swift | rbd | memory
     data: ImageStore | None
     description: str = ""
     weight: int = 0
@@ -65,6 +65,16 @@ class Stores:
         data = self.to_write(store_id).data
         assert data is not None
         return data
+
+    def warning(self, store_ids: Iterable[str], disk_format: str | None) -> str:
+        """What a user should know of data of that format in these stores, "" when there is nothing."""
+        clones = [id_ for id_ in self.in_order(store_ids) if id_ in self._by_id and self._by_id[id_].kind == "rbd"]
+        if not clones or disk_format == "raw":
+            return ""
+        return (
+            f"Store {clones[0]} is on Ceph, which clones raw images only: a {disk_format} image is copied and "
+            "converted on each host that starts it. Bring it as raw."
+        )
 
     def in_order(self, store_ids: Iterable[str]) -> list[str]:
         """Store names, the heaviest first; "" means the default, what is gone from the settings comes last."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from kilonova.base.faults import bug
-from kilonova.compute.contract import BlockDevice, Disk, GuestSpec, Nic, Rescue, ServerForHost
+from kilonova.compute.contract import BlockDevice, Disk, GuestSpec, NetworkDisk, Nic, Rescue, ServerForHost
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -67,10 +68,12 @@ def volume_disk(device: BlockDevice) -> Disk:
 
 def _volume_disk(device: BlockDevice, target: str) -> Disk:
     connection = device.connection
-    if connection is None or "path" not in connection.data:
+    network = _rbd(connection.data) if connection is not None and connection.driver_volume_type == "rbd" else None
+    if connection is None or (network is None and "path" not in connection.data):
         raise bug(f"volume {device.volume_id} has no connection that this host can use")
     return Disk(
-        path=str(connection.data["path"]),
+        path=f"rbd:{network.name}" if network else str(connection.data["path"]),
+        network=network,
         format=str(connection.data.get("format", "raw")),
         target=target,
         bus=device.disk_bus or "virtio",
@@ -80,6 +83,12 @@ def _volume_disk(device: BlockDevice, target: str) -> Disk:
         shareable=bool(connection.data.get("shareable", False)),
         cache="none" if connection.data.get("shareable") else "writeback",
     )
+
+
+def _rbd(data: dict[str, Any]) -> NetworkDisk:
+    """As block storage's drivers tell a RADOS block device."""
+    monitors = tuple((str(host), int(port)) for host, port in zip(data["hosts"], data["ports"], strict=True))
+    return NetworkDisk(str(data["name"]), monitors, str(data["auth_username"]), str(data["secret_uuid"]))
 
 
 def _target(device: BlockDevice, taken: set[str]) -> str:

@@ -389,6 +389,9 @@ class SimImages(_Peer):
     async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         await self._take_time("download")
 
+    async def places(self, token: str, image_id: str) -> list[str]:
+        return []
+
     async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
         await self._take_time("prove_image")
 

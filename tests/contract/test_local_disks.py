@@ -1,4 +1,4 @@
-"""What every host's local disks do: run against the fake and against files."""
+"""What every host's local disks do: run against the fake, files and Ceph."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.base.units import GIB, MIB
 from kilonova.base.world import LiveWorld
 from kilonova.compute.contract import Flavor, LocalDisks, ServerForHost
+from kilonova.node.ceph.pool import RbdPool
 from kilonova.node.hypervisor.fake import FakeMachine
 from kilonova.node.images.disks import FileLocalDisks
 from kilonova.node.images.fake import FakeLocalDisks
+from kilonova.node.images.rbd_disks import RbdLocalDisks
 from tests.offered_image import OfferedImage
+from tests.real.ceph_rig import empty
 
 IMAGE = "5f1c2d8e-0000-4000-8000-000000000001"
 
@@ -44,7 +47,7 @@ def server(root_gb: int = 1, **more: Any) -> ServerForHost:
 class Rig:
     """Local disks, and an image service that counts downloads."""
 
-    def __init__(self, kind: str, directory: Path) -> None:
+    def __init__(self, kind: str, directory: Path, pool: RbdPool | None = None) -> None:
         self.world = LiveWorld("test-disks")
         self.directory = directory
         self.source = directory / "source.qcow2"
@@ -53,6 +56,8 @@ class Rig:
         self.disks: LocalDisks
         if kind == "fake":
             self.disks = FakeLocalDisks(self.world, FakeMachine(), str(directory / "fake"))
+        elif pool is not None:
+            self.disks = RbdLocalDisks(self.world, str(directory / "state"), None, pool)
         else:
             self.disks = FileLocalDisks(self.world, str(directory / "state"))
 
@@ -77,10 +82,14 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(params=["fake", "files"])
+@pytest.fixture(params=["fake", "files", pytest.param("rbd", marks=[pytest.mark.full, pytest.mark.root])])
 async def rig(request: pytest.FixtureRequest, open_directory: Path) -> AsyncIterator[Rig]:
-    made = Rig(request.param, open_directory)
+    pool = RbdPool(request.getfixturevalue("ceph_rig").cluster(), "disks") if request.param == "rbd" else None
+    made = Rig(request.param, open_directory, pool)
     yield made
+    if pool is not None:
+        await made.world.blocking(empty, pool)
+        await made.world.blocking(pool.cluster.close)
     await made.world.close()
 
 

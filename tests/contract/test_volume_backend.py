@@ -1,4 +1,4 @@
-"""What every volume backend does: run against the fake and against files."""
+"""What every volume backend does: run against the fake, files and Ceph."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.base.units import GIB, MIB
 from kilonova.base.world import LiveWorld
 from kilonova.block_storage.contract import Connected, Connector, ImageSource, SnapshotSpec, VolumeBackend, VolumeSpec
+from kilonova.node.ceph.pool import RbdPool
 from kilonova.node.volumes.fake import FakePool, FakeVolumeBackend
 from kilonova.node.volumes.files import FileVolumeBackend
+from kilonova.node.volumes.rbd import RbdVolumeBackend
+from tests.real.ceph_rig import empty
 
 HOST1, HOST2 = Connector(host="node1"), Connector(host="node2")
 
@@ -31,11 +34,16 @@ def open_directory() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(params=["fake", "files"])
+@pytest.fixture(params=["fake", "files", pytest.param("rbd", marks=[pytest.mark.full, pytest.mark.root])])
 async def backend(request: pytest.FixtureRequest, open_directory: Path) -> AsyncIterator[VolumeBackend]:
     world = LiveWorld("test-volumes")
     if request.param == "fake":
         yield FakeVolumeBackend(world, FakePool())
+    elif request.param == "rbd":
+        pool = RbdPool(request.getfixturevalue("ceph_rig").cluster(), "volumes")
+        yield RbdVolumeBackend(world, pool)
+        await world.blocking(empty, pool)
+        await world.blocking(pool.cluster.close)
     else:
         yield FileVolumeBackend(world, str(open_directory / "volumes"))
     await world.close()

@@ -46,6 +46,9 @@ class OneImage:
     async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         self.tokens.append(token)
 
+    async def places(self, token: str, image_id: str) -> list[str]:
+        return []
+
     async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
         self.tokens.append(token)
 

@@ -1,4 +1,4 @@
-"""Servers for tests marked `cluster`: one of each per run, started when the first test asks for it."""
+"""Servers for tests marked `cluster`, and Ceph: one of each per run, started when the first test asks for it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.real.ceph_rig import CephRig, ceph
 from tests.services import MariaDB, Memcached, PostgreSQL, RabbitMQ
 
 
@@ -28,6 +29,13 @@ def mariadb() -> Iterator[MariaDB]:
     """A MariaDB server; `with mariadb.database() as url` for a database of your own."""
     with MariaDB() as service:
         yield service
+
+
+@pytest.fixture(scope="session")
+def ceph_rig() -> Iterator[CephRig]:
+    """A Ceph of one node with pools `images`, `disks` and `volumes`; tests share it and leave the pools empty."""
+    with ceph() as rig:
+        yield rig
 
 
 @pytest.fixture(scope="session")

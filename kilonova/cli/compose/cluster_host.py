@@ -76,6 +76,7 @@ async def make_host(ground: ClusterGround, wires: Wires) -> Host:
         directory,
         qemu_owner(),
         await accelerator(ground),
+        ground.settings.ceph,
     )
     return await real_host(ground.world, place, wires)
 
@@ -87,7 +88,7 @@ def make_volumes(ground: ClusterGround) -> VolumeHost:
     if cluster.hypervisor == "fake":
         return fake_volumes(ground.world, ground.host, directory)
     shared = Path(cluster.volumes) if cluster.volumes else ground.directory / "volumes"
-    return real_volumes(ground.world, ground.host, directory, shared)
+    return real_volumes(ground.world, ground.host, directory, shared, ground.settings.ceph)
 
 
 async def accelerator(ground: ClusterGround) -> str:

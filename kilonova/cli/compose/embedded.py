@@ -83,7 +83,8 @@ class EmbeddedCloud:
         accelerator = await self._accelerator(ground) if real else "tcg"
         secret = ground.secrets.metadata_secret
         forward, uplink = built.forward_metadata, self.settings.uplink
-        plan = HostPlan(ground.world, self.state, self.choices, forward, secret, accelerator, uplink)
+        ceph = ground.settings.ceph
+        plan = HostPlan(ground.world, self.state, self.choices, forward, secret, accelerator, uplink, ceph)
         self._way_out = way_in_words(plan)
         await built.start_conductors()
         for host in await make_hosts(plan):

@@ -27,6 +27,7 @@ from kilonova.node.agents.l2 import L2Agent
 from kilonova.node.agents.l3 import L3Agent
 from kilonova.node.agents.metadata import AsksWhoCalled, MetadataAgent
 from kilonova.node.agents.volume import ImageFiles
+from kilonova.node.ceph.settings import CephSettings
 from kilonova.node.vswitch.metadata_proxy import Forward
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class HostPlan:
     metadata_secret: str
     accelerator: str = "tcg"
     uplink: UplinkSettings = field(default_factory=UplinkSettings)
+    ceph: CephSettings = field(default_factory=CephSettings)
 
     @property
     def real_network(self) -> bool:
@@ -103,6 +105,7 @@ class VolumeHost:
     name: str
     volumes: VolumeBackend
     image_files: ImageFiles  # images as files, for volumes made from them
+    backend: str = "files"
 
 
 class Agents:
@@ -189,7 +192,8 @@ async def _make_host(plan: HostPlan, number: int) -> Host:
     prefix = plan.choices.prefix
     wires = _real_wires(plan, number, owner) if plan.real_network else fake_wires(prefix, name)
     if owner is not None:
-        return await real_host(plan.world, Place(name, number, directory, owner, plan.accelerator), wires)
+        place = Place(name, number, directory, owner, plan.accelerator, ceph=plan.ceph)
+        return await real_host(plan.world, place, wires)
     return fake_host(plan.world, name, number, directory, wires)
 
 
@@ -197,7 +201,7 @@ def make_volumes(plan: HostPlan, number: int) -> VolumeHost:
     """The volumes of the cloud, kept by one of its hosts."""
     name, directory = host_name(number), plan.directory(number)
     if plan.real_hypervisor:
-        return real_volumes(plan.world, name, directory, plan.state.directory / "volumes")
+        return real_volumes(plan.world, name, directory, plan.state.directory / "volumes", plan.ceph)
     return fake_volumes(plan.world, name, directory)
 
 
@@ -220,8 +224,17 @@ def fake_volumes(world: World, name: str, directory: Path) -> VolumeHost:
     return VolumeHost(name, FakeVolumeBackend(world, FakePool()), files)
 
 
-def real_volumes(world: World, name: str, directory: Path, shared: Path) -> VolumeHost:
-    """A host whose volumes are files in `shared`, a path that every host sees."""
+def real_volumes(world: World, name: str, directory: Path, shared: Path, ceph: CephSettings) -> VolumeHost:
+    """A host whose volumes are on Ceph, or files in `shared`, a path that every host sees."""
+    if ceph.volumes_pool:
+        from kilonova.node.ceph.cluster import CephCluster
+        from kilonova.node.ceph.pool import RbdPool
+        from kilonova.node.images.rbd_parents import RbdParents
+        from kilonova.node.volumes.rbd import RbdVolumeBackend
+
+        pool = RbdPool(CephCluster(ceph.conf, ceph.user), ceph.volumes_pool)
+        parents = RbdParents(world, str(directory / "volume-images"), pool)
+        return VolumeHost(name, RbdVolumeBackend(world, pool), parents, "ceph")
     from kilonova.node.images.cache import ImageCache
     from kilonova.node.volumes.files import FileVolumeBackend
 
@@ -239,22 +252,31 @@ class Place:
     directory: Path
     owner: tuple[int, int]
     accelerator: str = "tcg"
+    ceph: CephSettings = field(default_factory=CephSettings)
 
 
 async def real_host(world: World, place: Place, wires: Wires) -> Host:
-    """A host with a libvirt of its own; its guests' disks are files."""
+    """A host with a libvirt of its own; its guests' disks are files, the roots on Ceph when the settings say so."""
+    from kilonova.node.ceph.cluster import CephCluster
+    from kilonova.node.ceph.pool import RbdPool
     from kilonova.node.hypervisor.domain_xml import Platform
     from kilonova.node.hypervisor.libvirt import LibvirtHypervisor
     from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
     from kilonova.node.images.disks import FileLocalDisks
+    from kilonova.node.images.rbd_disks import RbdLocalDisks
 
     place.directory.mkdir(parents=True, exist_ok=True)
     kvm = place.accelerator == "kvm"
     daemon = PrivateLibvirtd(str(place.directory / "v"), place.name, namespace=wires.namespace, kvm=kvm)
     platform = Platform(accelerator=place.accelerator)
-    hypervisor = LibvirtHypervisor(world, daemon=daemon, platform=platform)
+    ceph = CephCluster(place.ceph.conf, place.ceph.user)
+    uses_ceph = bool(place.ceph.disks_pool or place.ceph.volumes_pool)
+    keys = (lambda: {ceph.secret_uuid(): ceph.key()}) if uses_ceph else None
+    hypervisor = LibvirtHypervisor(world, daemon=daemon, platform=platform, keys=keys)
     await hypervisor.start()
-    disks = FileLocalDisks(world, str(place.directory), place.owner)
+    disks: LocalDisks = FileLocalDisks(world, str(place.directory), place.owner)
+    if place.ceph.disks_pool:
+        disks = RbdLocalDisks(world, str(place.directory), place.owner, RbdPool(ceph, place.ceph.disks_pool))
     return Host(place.name, place.number, wires, hypervisor, disks)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from kilonova.base.faults import invalid
@@ -14,7 +15,9 @@ from kilonova.image.regions import CatalogRegions
 from kilonova.image.service import ImageParts, Workers
 from kilonova.image.settings import StoreSettings
 from kilonova.image.stores import Store
+from kilonova.node.ceph.cluster import CephCluster
 from kilonova.node.images.convert import FileConverter
+from kilonova.node.images.rbd import RbdStore
 from kilonova.node.images.s3 import S3Store
 from kilonova.node.images.store import FileStore
 from kilonova.node.images.swift import SwiftStore, SwiftUser
@@ -54,8 +57,19 @@ def _bytes(ground: Ground, wanted: StoreSettings) -> ImageStore | None:
         case "swift":
             user = SwiftUser(wanted.url, wanted.user, wanted.secret, wanted.project, wanted.region)
             return SwiftStore(ground.world, user, wanted.container)
+        case "rbd":
+            if not wanted.container:
+                raise invalid(f"Image store {wanted.id} names no pool.", hint="Set container to the pool's name.")
+            return RbdStore(ground.world, ceph_cluster(ground), wanted.container)
         case _:
-            raise invalid(f"Image store {wanted.id} has kind {wanted.kind!r}.", hint="Known: file, http, s3, swift.")
+            known = "file, http, s3, swift, rbd"
+            raise invalid(f"Image store {wanted.id} has kind {wanted.kind!r}.", hint=f"Known: {known}.")
+
+
+@cache
+def ceph_cluster(ground: Ground) -> CephCluster:
+    """The storage cluster of the settings: one connection for all that this process keeps there."""
+    return CephCluster(ground.settings.ceph.conf, ground.settings.ceph.user)
 
 
 def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:

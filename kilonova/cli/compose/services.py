@@ -235,7 +235,7 @@ def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     from kilonova.node.agents.volume import Peers as VolumePeers
     from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
 
-    name = f"{host.name}@files"
+    name = f"{host.name}@{host.backend}"
     bus = ground.bus(f"cinder-volume.{name}")
     peers = VolumePeers(
         images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground)),

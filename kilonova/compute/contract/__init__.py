@@ -13,6 +13,7 @@ from kilonova.compute.contract.hypervisor import (
     Hypervisor,
     HypervisorInfo,
     LocalDisks,
+    NetworkDisk,
     Nic,
     NicUse,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "Hypervisor",
     "HypervisorInfo",
     "LocalDisks",
+    "NetworkDisk",
     "Nic",
     "NicUse",
     "NumaCell",

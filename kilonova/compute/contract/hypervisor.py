@@ -12,10 +12,19 @@ from kilonova.compute.contract.topology import NumaCell, PciDevice, Placed
 from kilonova.image.contract import RemoteImage
 
 
+class NetworkDisk(msgspec.Struct, frozen=True):
+    """A RADOS block device, which QEMU reaches over the network with a key that the hypervisor keeps."""
+
+    name: str  # pool/device
+    monitors: tuple[tuple[str, int], ...]
+    user: str
+    secret_uuid: str
+
+
 class Disk(msgspec.Struct, frozen=True):
     """A disk of a guest."""
 
-    path: str
+    path: str  # for operators when it is over the network
     format: str  # raw | qcow2; always explicit
     target: str  # vda, vdb, hdd …
     bus: str = "virtio"  # virtio | scsi | ide | sata | usb
@@ -25,6 +34,7 @@ class Disk(msgspec.Struct, frozen=True):
     read_only: bool = False
     shareable: bool = False
     cache: str = "writeback"
+    network: NetworkDisk | None = None
 
 
 class Nic(msgspec.Struct, frozen=True):
@@ -255,7 +265,8 @@ class LocalDisks(Protocol):
         ...
 
     async def start_snapshot(self, server: ServerForHost, image_id: str) -> tuple[str, str]:
-        """(path of the root disk, path of a new overlay on the same base, which QEMU may write)."""
+        """(path of the root disk, path of a new overlay on the same base, which QEMU may write). ("", "") where the
+        disks themselves can be copied as they are at one moment, which `finish_snapshot` then does."""
         ...
 
     async def finish_snapshot(self, server_id: str, image_id: str, *, copied: bool) -> None:

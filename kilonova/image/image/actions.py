@@ -103,7 +103,7 @@ RULES = (
     Rule("set_image_location", OWNER, "Add or change locations by patching.", (("PATCH", _ONE),)),
     Rule("delete_image_location", "rule:context_is_admin", "Remove data from one place.", (("DELETE", _STORE),)),
     Rule("add_image_location", OWNER, "Add a location.", (("POST", _LOCATIONS),)),
-    Rule("fetch_image_location", "role:service", "List locations.", (("GET", _LOCATIONS),)),
+    Rule("fetch_image_location", "role:service or service_roles:service", "List locations.", (("GET", _LOCATIONS),)),
 )
 ROUTES = (
     Route(

@@ -38,7 +38,7 @@ async def _incoming(service: ImageService, request: Request[Any]) -> Image:
     return image
 
 
-async def upload(service: ImageService, request: Request[Any]) -> None:
+async def upload(service: ImageService, request: Request[Any]) -> Answer:
     """PUT /v2/images/{id}/file: stream, hash, inspect; active, or back to queued with nothing kept."""
     image = await _incoming(service, request)
     store = service.stores.to_write(request.headers.get("x-image-meta-store", ""))
@@ -46,6 +46,11 @@ async def upload(service: ImageService, request: Request[Any]) -> None:
     reading = await _reading(service, request, image)
     limits = await service.limits_of(request, image.owner)
     await _bring(service, image, reading, (store, image.id), limits)
+    headers = {}
+    if warning := service.stores.warning([store.id], image.disk_format):
+        log.warning("image %s: %s", image.id, warning)
+        headers["warning"] = f'299 - "{warning}"'  # RFC 7234 §5.5
+    return Answer(None, 204, headers)
 
 
 async def stage(service: ImageService, request: Request[Any]) -> None:

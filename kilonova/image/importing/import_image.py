@@ -55,6 +55,8 @@ async def import_image(op: Operation[ImageService], services: ImageService, imag
         await op.finish("the copies are noted", copied, image_id, op.id, plan, services.world.clock.now())
         return
     await op.step("the staged data is dropped", clear_staged, image_id)
+    if warning := services.stores.warning(plan.stores, facts.disk_format):
+        plan = msgspec.structs.replace(plan, warning=warning)
     await op.finish("the image is active", active, (image_id, op.id), plan, facts, brought, services.world.clock.now())
 
 
@@ -212,7 +214,7 @@ def active(
         values["container_format"] = brought.container_format
         properties = brought.properties | properties
     data_store.end_import(connection, image_id, operation_id, values, properties)
-    end_task(connection, plan.task_id, {"image_id": image_id}, now)
+    end_task(connection, plan.task_id, {"image_id": image_id}, now, plan.warning)
 
 
 def failed(connection: Connection, row: OperationRow, fault: Fault) -> None:

@@ -20,6 +20,7 @@ class Plan(msgspec.Struct, frozen=True):
     region: str = ""
     interface: str = "public"
     inject: dict[str, str] = {}  # properties that the operator puts on imported images
+    warning: str = ""  # what the user is told in the end
 
 
 class LocationPlan(msgspec.Struct, frozen=True):

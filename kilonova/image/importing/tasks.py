@@ -17,9 +17,9 @@ def tell(connection: Connection, task_id: str, status: str, message: str) -> Non
     store.change(connection, task_id, {"status": status, "message": message})
 
 
-def end_task(connection: Connection, task_id: str, result: dict[str, str], now: datetime) -> None:
-    """The task has succeeded."""
-    ended = {"status": "success", "message": "", "result": result}
+def end_task(connection: Connection, task_id: str, result: dict[str, str], now: datetime, warning: str = "") -> None:
+    """The task has succeeded; its user may be warned of something all the same."""
+    ended = {"status": "success", "message": warning, "result": result}
     store.change(connection, task_id, {**ended, "updated_at": now, "expires_at": now + KEPT})
 
 

@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 import msgspec
 
 from kilonova.base.units import MIB
-from kilonova.compute.contract import Disk, GuestSpec, Nic
+from kilonova.compute.contract import Disk, GuestSpec, NetworkDisk, Nic
 from kilonova.node.hypervisor.placed_xml import (
     cpu_tune,
     guest_cells,
@@ -137,12 +137,15 @@ def _cpu(domain: Element, spec: GuestSpec, platform: Platform) -> None:
 
 
 def _disk(devices: Element, disk: Disk) -> None:
-    element = SubElement(devices, "disk", type="file", device=disk.device)
+    element = SubElement(devices, "disk", type="network" if disk.network else "file", device=disk.device)
     driver = {"name": "qemu", "type": disk.format, "cache": disk.cache}
     if disk.device == "disk":
         driver["discard"] = "unmap"
     SubElement(element, "driver", driver)
-    SubElement(element, "source", file=disk.path)
+    if disk.network:
+        _network_source(element, disk.network)
+    else:
+        SubElement(element, "source", file=disk.path)
     SubElement(element, "target", dev=disk.target, bus=disk.bus)
     if disk.read_only:
         SubElement(element, "readonly")
@@ -152,6 +155,15 @@ def _disk(devices: Element, disk: Disk) -> None:
         _text(element, "serial", disk.serial)
     if disk.boot_order:
         SubElement(element, "boot", order=str(disk.boot_order))
+
+
+def _network_source(element: Element, disk: NetworkDisk) -> None:
+    """Where a RADOS block device is, and with whose key it is opened: libvirt keeps the key, the text names it."""
+    source = SubElement(element, "source", protocol="rbd", name=disk.name)
+    for host, port in disk.monitors:
+        SubElement(source, "host", name=host, port=str(port))
+    auth = SubElement(source, "auth", username=disk.user)
+    SubElement(auth, "secret", type="ceph", uuid=disk.secret_uuid)
 
 
 def _nic(devices: Element, nic: Nic) -> None:

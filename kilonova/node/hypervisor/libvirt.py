@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -40,14 +40,16 @@ class LibvirtHypervisor:
     """
 
     def __init__(
-        self, world: World, *, daemon: PrivateLibvirtd | None = None, uri: str = "", platform: Platform | None = None
-    ) -> None:
+        self, world: World, *, daemon: PrivateLibvirtd | None = None, uri: str = "", platform: Platform | None = None,
+        keys: Callable[[], Mapping[str, str]] | None = None,
+    ) -> None:  # fmt: skip
         if daemon is None and not uri:
             raise ValueError("a private daemon or a URI is needed")
         self._world = world
         self._daemon = daemon
         self._uri = daemon.uri if daemon else uri
         self._platform = platform or Platform()
+        self._keys = keys  # of storage that QEMU reaches over the network: by the id that disks name
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="libvirt")
         self._connection: Any = None
         self._connecting = asyncio.Lock()
@@ -258,6 +260,8 @@ class LibvirtHypervisor:
         ensure_event_thread()
         connection = libvirt.open(self._uri)
         try:
+            if self._keys is not None:
+                calls.keep_keys(connection, self._keys())
             connection.setKeepAlive(5, 4)
             connection.registerCloseCallback(lambda c, *_: _tell_loop(loop, self._lost, c), None)
             connection.domainEventRegisterAny(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import threading
+from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 import libvirt
 
@@ -37,6 +40,17 @@ def close(connection: Any) -> None:
         connection.close()
     except libvirt.libvirtError:
         pass
+
+
+def keep_keys(connection: Any, keys: Mapping[str, str]) -> None:
+    """libvirt has these Ceph keys by their ids, for QEMU alone: in memory, and never told again."""
+    for uuid, key in keys.items():
+        secret = Element("secret", ephemeral="yes", private="yes")
+        SubElement(secret, "uuid").text = uuid
+        usage = SubElement(secret, "usage", type="ceph")
+        SubElement(usage, "name").text = f"kilonova {uuid}"
+        kept = connection.secretDefineXML(tostring(secret, encoding="unicode"), 0)
+        kept.setValue(base64.b64decode(key), 0)
 
 
 def info(connection: Any, platform: Platform) -> HypervisorInfo:

@@ -23,6 +23,10 @@ class AskedImage:
         await self._images.download(self._token, self.id, path, self._trust)
         self._fetched = True
 
+    async def places(self) -> list[str]:
+        image = await self._images.show(self._token, self.id)
+        return await self._images.places(self._token, self.id) if image.disk_format == "raw" else []
+
     async def settle(self) -> None:
         """Nothing when the image was fetched, as its download checked everything. An image that was here already came
         with the rights and for the demands of somebody else: FORBIDDEN or INVALID when it is not for this caller."""

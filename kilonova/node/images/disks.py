@@ -16,13 +16,13 @@ from kilonova.compute.contract import Disk, ServerForHost
 from kilonova.compute.metadata_tree import config_drive_files
 from kilonova.image.contract import RemoteImage
 from kilonova.node.confined import Limits, backing_file, flatten_disk, grow_overlay, make_overlay, run_confined
-from kilonova.node.images.cache import ImageCache, require_room
+from kilonova.node.images.cache import CachedImage, ImageCache, require_room
 from kilonova.node.images.config_drive import config_drive_image
 from kilonova.node.images.set_aside import copy_files, drop_all, forget, put_back, set_aside
 
 CONSOLE_LOG_MAX_BYTES: Final = 4 * MIB
 _FORMATTED: Final = ("ext2", "ext3", "ext4")
-_RESCUE_FILES: Final = ("disk.rescue", "disk.config.rescue")
+RESCUE_FILES: Final = ("disk.rescue", "disk.config.rescue")
 
 
 class FileLocalDisks:
@@ -115,8 +115,7 @@ class FileLocalDisks:
         disks = []
         first = f"vd{next(letters)}"  # the root disk's, whether it is local or a volume
         if server.image_id:
-            self._once(place / "disk", partial(self._make_root, server))
-            disks.append(Disk(str(place / "disk"), "qcow2", first, boot_order=1, serial=server.id[:20]))
+            disks.append(self._root_disk(server, place, first))
         for number, (size_gb, format_) in enumerate(_ephemerals(server)):
             path = place / f"disk.eph{number}"
             self._once(path, partial(self._make_blank, size_gb * GIB, format_))
@@ -133,13 +132,17 @@ class FileLocalDisks:
         return disks
 
     def _rescue_disks(self, server: ServerForHost, admin_password: str) -> list[Disk]:
-        root, config = (self._servers / server.id / name for name in _RESCUE_FILES)
-        self._once(root, partial(self._make_rescue, server))
-        disks = [Disk(str(root), "qcow2", "vda", boot_order=1, serial="rescue")]
+        root, config = (self._servers / server.id / name for name in RESCUE_FILES)
+        disks = [self._rescue_root(server, root)]
         if server.config_drive:
             self._once(config, partial(self._make_config_drive, server, admin_password))
             disks.append(Disk(str(config), "raw", "hdd", bus="ide", device="cdrom", read_only=True))
         return disks
+
+    def _rescue_root(self, server: ServerForHost, path: Path) -> Disk:
+        """The disk that a rescued server boots from, made when it is missing."""
+        self._once(path, partial(self._make_rescue, server))
+        return Disk(str(path), "qcow2", "vda", boot_order=1, serial="rescue")
 
     def _make_rescue(self, server: ServerForHost, path: Path) -> None:
         image_id = server.rescue.image_id if server.rescue else ""
@@ -150,8 +153,13 @@ class FileLocalDisks:
         make_overlay(image.path, image.format, str(path), image.virtual_size_bytes)
 
     def _drop_rescue_disks(self, server_id: str) -> None:
-        for name in _RESCUE_FILES:
+        for name in RESCUE_FILES:
             (self._servers / server_id / name).unlink(missing_ok=True)
+
+    def _root_disk(self, server: ServerForHost, place: Path, target: str) -> Disk:
+        """The root disk, made when it is missing."""
+        self._once(place / "disk", partial(self._make_root, server))
+        return Disk(str(place / "disk"), "qcow2", target, boot_order=1, serial=server.id[:20])
 
     def _once(self, path: Path, make: Callable[[Path], None]) -> None:
         if path.exists():
@@ -170,14 +178,7 @@ class FileLocalDisks:
         image = self._cache.find(server.image_id)
         if image is None:
             raise conflict(f"Image {server.image_id} is not on this host.", hint="Fetch it first.")
-        size = server.flavor.root_gb * GIB or image.virtual_size_bytes
-        if image.virtual_size_bytes > size:
-            raise invalid(
-                f"Flavor's disk is too small for requested image. Flavor disk is {size} bytes, "
-                f"image is {image.virtual_size_bytes} bytes.",
-                hint=f"Choose a flavor with a root disk of at least {gib_up(image.virtual_size_bytes)} GiB.",
-                code="FlavorDiskSmallerThanImage",
-            )
+        size = root_bytes(server, image)
         require_room(self._servers, 0, f"server {server.id}")
         make_overlay(image.path, image.format, str(path), size)
 
@@ -207,12 +208,15 @@ class FileLocalDisks:
             return path.name == "disk.swap" and path.stat().st_size != swap_bytes
 
         copy_files(new, old, is_other_swap)
-        if (root := new / "disk").exists():
-            grow_overlay(str(root), server.flavor.root_gb * GIB)
+        self._grow_root(server, new)
         for number, (size_gb, _) in enumerate(_ephemerals(server)):
             path = new / f"disk.eph{number}"
             if path.exists() and path.stat().st_size < size_gb * GIB:
                 os.truncate(path, size_gb * GIB)
+
+    def _grow_root(self, server: ServerForHost, new: Path) -> None:
+        if (root := new / "disk").exists():
+            grow_overlay(str(root), server.flavor.root_gb * GIB)
 
     def _replace_disks(self, server: ServerForHost, keep_ephemeral: bool) -> None:
         def prepare(new: Path, old: Path) -> None:
@@ -241,6 +245,19 @@ class FileLocalDisks:
         target = Path(self.snapshot_path(server_id, image_id))
         for path in (target, target.with_name(target.name + ".copy")):
             path.unlink(missing_ok=True)
+
+
+def root_bytes(server: ServerForHost, image: CachedImage) -> int:
+    """How large the server's root disk is. INVALID when its image does not fit the flavor."""
+    size = server.flavor.root_gb * GIB or image.virtual_size_bytes
+    if image.virtual_size_bytes > size:
+        raise invalid(
+            f"Flavor's disk is too small for requested image. Flavor disk is {size} bytes, "
+            f"image is {image.virtual_size_bytes} bytes.",
+            hint=f"Choose a flavor with a root disk of at least {gib_up(image.virtual_size_bytes)} GiB.",
+            code="FlavorDiskSmallerThanImage",
+        )
+    return size
 
 
 def _ephemerals(server: ServerForHost) -> list[tuple[int, str]]:

@@ -1,7 +1,7 @@
-"""Images that lie, where they are used: a host that starts or rebuilds a server, and a volume that is made of one.
+"""Images that lie, where they are used: a host that starts, rebuilds or rescues a server, a volume that is made of one.
 
 No door of the image service takes such data (test_data.py). These came another way: registered before it was looked
-at, or swapped in the store behind the service's back. A2, A3, A4, A10, A14, A60.
+at, or swapped in the store behind the service's back. A2, A3, A4, A9, A10, A14, A60.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from kilonova.base.faults import Fault, Kind
 from kilonova.block_storage.contract import VolumeSpec
 from kilonova.bus.memory import MemoryBroker, MemoryBus
-from kilonova.compute.contract import ServerForHost
+from kilonova.compute.contract import Rescue, ServerForHost
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
 from kilonova.image.image.store import images
@@ -95,6 +95,12 @@ class Users:
         await self.host.build_and_run_instance(self.host.one.id)
         await self.disks.ensure_disks(self.host.one, "")
 
+    async def rescue(self, image_id: str) -> None:
+        """A server that runs is to boot from the image."""
+        self.host.one, self.host.token = server(1, image_id=image_id, rescue=Rescue(image_id)), "member"
+        await self.host.bring_image(self.host.one.id, image_id)
+        await self.disks.rescue_disks(self.host.one, "")
+
     async def volume(self, image_id: str) -> None:
         """A volume of the image, as large as the server's disk."""
         spec = VolumeSpec(str(uuid.uuid4()), 1, image_id=image_id)
@@ -132,7 +138,7 @@ async def test_a_crafted_disk_is_used_by_nobody(open_directory: Path, attack: st
     async with whole_image(open_directory / "image") as image:
         users = Users(image, open_directory)
         image_id = await registered_before(image, *CRAFTED[attack])
-        for use in (users.boot, users.volume):
+        for use in (users.boot, users.rescue, users.volume):
             with pytest.raises(Fault) as refused:
                 await use(image_id)
             assert refused.value.kind in (Kind.INVALID, Kind.NO_CAPACITY), (use, refused.value)
@@ -146,7 +152,7 @@ async def test_data_that_was_swapped_in_the_store_is_used_by_nobody(open_directo
         image_id = await image.create()
         await image.put(image_id, b"good".ljust(4096, b"."))
         (image.service.data._directory / image_id).write_bytes(b"evil".ljust(4096, b"."))  # type: ignore[attr-defined]
-        for use in (users.boot, users.volume):
+        for use in (users.boot, users.rescue, users.volume):
             with pytest.raises(Fault, match="does not match its checksum"):
                 await use(image_id)
         assert users.left() == []

@@ -32,6 +32,9 @@ class Images:
     async def download(self, token: str, image_id: str, path: str, trust: Trust = NOT_ASKED) -> None:
         self.downloads.append((token, image_id))
 
+    async def places(self, token: str, image_id: str) -> list[str]:
+        return []
+
     async def prove(self, token: str, image_id: str, trust: Trust = NOT_ASKED) -> None:
         self.proofs.append((token, image_id))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kilonova.base.faults import Fault, Kind
+from kilonova.base.faults import Fault, Kind, conflict
 from kilonova.compute.contract import ServerForHost
 from kilonova.node.agents.compute.core import HostCore
 from kilonova.trace import spans
@@ -17,8 +17,7 @@ class SnapshotVerbs(HostCore):
         async with self._builds, self._lock(server_id):
             source, target = await disks.start_snapshot(server, image_id)
             try:
-                with spans.span("libvirt", "copy the root disk as it is now", host=self.host):
-                    copied = await self.machine.hypervisor.copy_disk(server_id, source, target, _freeze(server))
+                copied = await self._copy(server, source, target)
                 await disks.finish_snapshot(server_id, image_id, copied=copied)
             except Fault:
                 await disks.drop_snapshot(server_id, image_id)
@@ -35,6 +34,18 @@ class SnapshotVerbs(HostCore):
         async with self._lock(server_id):
             with spans.span("libvirt", "let the guest go on", host=self.host):
                 await self.machine.hypervisor.let_go_on(server_id, _freeze(server))
+
+    async def _copy(self, server: ServerForHost, source: str, target: str) -> bool:
+        """False when nothing was copied, as the disks can do that themselves, or the guest is off."""
+        if not target and _freeze(server) == "must":
+            raise conflict(
+                "The image asks for frozen file systems, which disks of this kind are not copied with.",
+                hint="Stop the server, then make the image.",
+            )
+        if not target:
+            return False
+        with spans.span("libvirt", "copy the root disk as it is now", host=self.host):
+            return await self.machine.hypervisor.copy_disk(server.id, source, target, _freeze(server))
 
     async def upload_snapshot(self, server_id: str, image_id: str) -> None:
         token = await self._token()

@@ -1,0 +1,1 @@
+"""Ceph's RADOS block devices: one pool each for images, root disks and volumes."""
