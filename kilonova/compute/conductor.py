@@ -137,14 +137,14 @@ class ComputeConductor:
     async def report_host(self, report: HostReport) -> None:
         _check_sender(report.host)
         world = self.compute.world
-        host = await self.compute.db.write(_report, report, world.ids.uuid(), world.clock.now())
+        provider_id = await self.compute.db.write(_report, report, world.ids.uuid(), world.clock.now())
         inventories = inventories_of(report, self.compute.settings)
         known = self._providers.get(report.host)
         now = world.clock.monotonic()
-        wanted = (host.provider_id, inventories, report.traits)
+        wanted = (provider_id, inventories, report.traits)
         if known is None or known[1] != wanted or now - known[0] > PROVIDER_REFRESH_SECONDS:
             await self.compute.peers.placement.ensure_provider(
-                host.provider_id, report.node, inventories, list(report.traits)
+                provider_id, report.node, inventories, list(report.traits)
             )
             self._providers[report.host] = (now, wanted)
 
@@ -245,7 +245,7 @@ def _sealed(connection: Connection, host: str, operation_id: str, epoch: int) ->
 
 
 @says(lambda said, _id, _now: f"compute_host: report of {said.host}")
-def _report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> hosts.Host:
+def _report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> str:
     return hosts.report(connection, said, new_id, now)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -63,6 +64,19 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[FakeRig]:
 
 async def power_of(hypervisor: Hypervisor, guest_id: str) -> Power | None:
     return {guest.id: guest.power for guest in await hypervisor.guests()}.get(guest_id)
+
+
+async def test_a_host_tells_what_it_is_made_of(rig: FakeRig) -> None:
+    info = await rig.hypervisor.info()
+    assert info.vcpus > 0 and info.memory_mb > 0 and "arch" in info.cpu_info
+    cpus = [cpu for cell in info.cells for cpu in cell.shared]
+    assert len(cpus) == len(set(cpus)) and (not cpus or len(cpus) == info.vcpus)
+    assert all(not cell.dedicated and not cell.pinned for cell in info.cells), "who may have which is not told here"
+    assert {cpu for cell in info.cells for core in cell.siblings for cpu in core} <= set(cpus)
+    assert all(seconds >= 0 for seconds in info.cpu_seconds.values())
+    for device in await rig.hypervisor.pci_devices():
+        assert re.fullmatch(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]", device.address)
+        assert re.fullmatch(r"[0-9a-f]{4}", device.vendor_id) and re.fullmatch(r"[0-9a-f]{4}", device.product_id)
 
 
 async def test_a_guest_starts_stops_and_goes(rig: FakeRig) -> None:

@@ -91,7 +91,7 @@ def test_every_guest_has_cpus_of_its_own_and_no_more_than_there_are() -> None:
         assert per_host(whole) == [[2, 3, 6, 7], [2, 3, 6, 7]]
         assert (await books(whole))["PCPU"] == 8 and (await books(whole))["VCPU"] == 0
         refused = next(one for one in servers if one["status"] == "ERROR")
-        assert "needs 1 PCPU, the largest free is 0 PCPU" in refused["fault"]["message"]
+        assert "needs 1 dedicated CPUs, the largest free is 0 dedicated CPUs" in refused["fault"]["message"]
         for one in servers:
             await whole.delete_server(one["id"])
         await whole.settle()

@@ -34,6 +34,7 @@ class HostReport(msgspec.Struct):
     numa_cells: list[NumaCell] = []
     pci_pools: list[PciPool] = []
     failed_builds: int = 0  # since it last built a server
+    metrics: dict[str, float] = {}  # cpu.percent, cpu.idle.percent, …: shares from 0 to 1 since the report before
 
 
 class SeenGuest(msgspec.Struct, frozen=True):

@@ -83,7 +83,8 @@ class HypervisorInfo(msgspec.Struct, frozen=True):
     cpu_info: dict[str, Any] = {}
     traits: tuple[str, ...] = ()
     cells: tuple[NumaCell, ...] = ()  # all CPUs are in `shared`: who may have which is not the hypervisor's to say
-    pci_devices: tuple[PciDevice, ...] = ()
+    pci_devices: tuple[PciDevice, ...] = ()  # filled by who asked `pci_devices`, where the host gives some away
+    cpu_seconds: dict[str, float] = {}  # user, kernel, idle, iowait: of all CPUs since the host started
 
 
 class DiskUse(msgspec.Struct, frozen=True):
@@ -127,6 +128,10 @@ class Hypervisor(Protocol):
     """Runs guests on one host. Verbs are idempotent; none decides anything."""
 
     async def info(self) -> HypervisorInfo: ...
+
+    async def pci_devices(self) -> tuple[PciDevice, ...]:
+        """All PCI devices of the host; () where they cannot be told."""
+        ...
 
     async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
         """Define if unknown, start if not running; with `paused`, vCPUs wait for `resume`."""

@@ -42,20 +42,27 @@ hosts = sa.Table(
 
 
 _ONE = Statement(sa.select(hosts).where(hosts.c.name == sa.bindparam("name")))
+_PROVIDER = Statement(sa.select(hosts.c.provider_id).where(hosts.c.name == sa.bindparam("name")))
+_TOLD = Statement(
+    sa.update(hosts)
+    .where(hosts.c.name == sa.bindparam("by"))
+    .values(
+        report=sa.bindparam("body", type_=hosts.c.report.type),
+        reported_at=sa.bindparam("at", type_=hosts.c.reported_at.type),
+    )
+)
 _EVERY = Statement(sa.select(hosts).order_by(hosts.c.name))
 _ALIVE = Statement(sa.select(hosts.c.name).where(hosts.c.reported_at >= sa.bindparam("since")))
 
 
-def report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> Host:
-    """Keep a host's report; a host not seen before gets `new_id` as its provider's."""
+def report(connection: Connection, said: HostReport, new_id: str, now: datetime) -> str:
+    """Keep a host's report; the id of its provider, which is `new_id` for a host not seen before."""
     body = msgspec.to_builtins(said)
-    known = find(connection, said.host)
-    if known is None:
-        made = Host(said.host, new_id, body, now, now)
-        connection.execute(hosts.insert().values(**msgspec.structs.asdict(made)))
-        return made
-    connection.execute(hosts.update().where(hosts.c.name == said.host).values(report=body, reported_at=now))
-    return msgspec.structs.replace(known, report=body, reported_at=now)
+    if _TOLD.change(connection, by=said.host, body=body, at=now):
+        return str(_PROVIDER.scalar(connection, name=said.host))
+    made = Host(said.host, new_id, body, now, now)
+    connection.execute(hosts.insert().values(**msgspec.structs.asdict(made)))
+    return new_id
 
 
 def find(connection: Connection, name: str) -> Host | None:

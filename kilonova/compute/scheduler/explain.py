@@ -14,7 +14,12 @@ from kilonova.compute.scheduler.state import HostState
 
 ROOM: Final = "Placement"
 LOST: Final = "claim"
-_WORDS: Final = {"VCPU": "{} VCPUs", "MEMORY_MB": "{} MB of memory", "DISK_GB": "{} GB of disk"}
+_WORDS: Final = {
+    "VCPU": "{} VCPUs",
+    "PCPU": "{} dedicated CPUs",
+    "MEMORY_MB": "{} MB of memory",
+    "DISK_GB": "{} GB of disk",
+}
 _SHOWN_INSIDE: Final = 50
 _FLAVORS_TRIED: Final = 50
 

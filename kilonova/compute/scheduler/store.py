@@ -26,12 +26,13 @@ _BUILDING = Statement(
     sa.select(_s.host, sa.func.count()).where(_s.task_state.in_(BUSY), *_ALIVE).group_by(_s.host)
 )  # fmt: skip
 _SERVERS = Statement(sa.select(_s.host, sa.func.count()).where(*_ALIVE).group_by(_s.host))
-_REPORTED = Statement(
-    sa.select(hosts.c.name, hosts.c.provider_id, hosts.c.report, hosts.c.reported_at).where(
-        hosts.c.reported_at >= sa.bindparam("since")
-    )
+_WHEN = sa.select(hosts.c.name, hosts.c.provider_id, hosts.c.reported_at)
+_REPORTED = Statement(_WHEN.where(hosts.c.reported_at >= sa.bindparam("since")))
+_EVERY = Statement(_WHEN)
+_REPORTS = Statement(
+    sa.select(hosts.c.name, hosts.c.report).where(hosts.c.name.in_(sa.bindparam("names", expanding=True)))
 )
-_EVERY = Statement(sa.select(hosts.c.name, hosts.c.provider_id, hosts.c.report, hosts.c.reported_at))
+_AT_ONCE: Final = 250  # names of one statement
 _COUNT = Statement(sa.select(sa.func.count()).select_from(hosts))
 _AGGREGATES = Statement(sa.select(aggregates.c.id, aggregates.c.updated_at).order_by(aggregates.c.id))
 
@@ -47,8 +48,18 @@ def living(connection: Connection) -> dict[str, int]:
 
 
 def reported_since(connection: Connection, since: datetime | None) -> Sequence[tuple[Any, ...]]:
-    """(name, provider id, report, when) of the hosts that reported since a moment; None: of all."""
+    """(name, provider id, when) of the hosts that reported since a moment; None: of all."""
     return _EVERY.all(connection) if since is None else _REPORTED.all(connection, since=since)
+
+
+def reports(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What these hosts said, by name. Reports are large: only those that are news are worth reading."""
+    found: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(names), _AT_ONCE):
+        some = list(names[start : start + _AT_ONCE])
+        length = 1 << (len(some) - 1).bit_length()  # a statement for each power of two, not for each length
+        found |= dict(_REPORTS.all(connection, names=some + some[:1] * (length - len(some))))
+    return found
 
 
 def how_many_hosts(connection: Connection) -> int:

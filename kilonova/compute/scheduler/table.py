@@ -133,6 +133,10 @@ class HostTable:
         alike, codes = self._groups(name, key)
         return np.array([worth(state) for state in alike], dtype=np.float64)[codes]
 
+    def told(self, worth: Callable[[HostState], float]) -> Numbers:
+        """A number per host of what it told last."""
+        return np.fromiter(map(worth, self.states), dtype=np.float64, count=len(self.states))
+
     def verdicts(
         self,
         name: str,

@@ -29,7 +29,7 @@ FOLLOW_SECONDS: Final = 1.0
 COUNT_SECONDS: Final = 5.0
 WHOLE_SECONDS: Final = 60.0
 _LATE: Final = timedelta(seconds=5)  # a report may be committed so much later than it is dated
-_CHANGING: Final = ("vcpus_used", "memory_mb_used", "disk_gb_used", "free_disk_gb", "running_servers")
+_CHANGING: Final = ("metrics", "vcpus_used", "memory_mb_used", "disk_gb_used", "free_disk_gb", "running_servers")
 
 
 class _Heard(msgspec.Struct):
@@ -38,6 +38,7 @@ class _Heard(msgspec.Struct):
     provider_id: str
     report: dict[str, Any]
     reported_at: datetime
+    metrics: dict[str, float] = {}
 
 
 class DatabaseHosts:
@@ -95,6 +96,9 @@ class DatabaseHosts:
             self._said, self._up = said, up
             states = self._put_together(connection, disabled)
             self._view = HostsView(self._view.version + 1, states, self._view.counts_version, self._view.counts)
+        if heard:  # what hosts measure changes all the time, and makes no other hosts of them
+            for state in self._view.states:
+                state.metrics = self._heard[state.host].metrics
         if clock >= self._due["count"]:
             self._due["count"] = clock + COUNT_SECONDS
             self._count(connection)
@@ -112,10 +116,10 @@ class DatabaseHosts:
         whole = clock >= self._due["whole"] or self._followed is None
         since = None if whole or self._followed is None else self._followed - _LATE
         rows = store.reported_since(connection, since)
-        changed = self._hear(rows)
+        changed = self._hear(connection, rows)
         if len(self._heard) != store.how_many_hosts(connection):
             rows, whole = store.reported_since(connection, None), True
-            changed |= self._hear(rows)
+            changed |= self._hear(connection, rows)
         if whole:
             self._due["whole"] = clock + WHOLE_SECONDS
             for name in self._heard.keys() - {row[0] for row in rows}:
@@ -125,18 +129,19 @@ class DatabaseHosts:
         self._due["follow"] = clock + FOLLOW_SECONDS
         return changed
 
-    def _hear(self, rows: Sequence[tuple[Any, ...]]) -> bool:
+    def _hear(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> bool:
         changed = False
-        for name, provider_id, report, reported_at in rows:
+        news = [row for row in rows if (one := self._heard.get(row[0])) is None or row[2] != one.reported_at]
+        reports = store.reports(connection, [row[0] for row in news])
+        for name, provider_id, reported_at in news:
             known = self._heard.get(name)
-            if known is not None and known.reported_at == reported_at and known.provider_id == provider_id:
-                continue
-            told = {key: value for key, value in report.items() if key not in _CHANGING}
+            told = {key: value for key, value in reports.get(name, {}).items() if key not in _CHANGING}
             if known is None or known.provider_id != provider_id or known.report != told:
                 self._heard[name] = _Heard(provider_id, told, reported_at)
                 changed = True
             else:
                 known.reported_at = reported_at
+            self._heard[name].metrics = reports.get(name, {}).get("metrics", {})
         return changed
 
     def _count(self, connection: Connection) -> None:

@@ -83,6 +83,7 @@ def known_weighers(ratios: dict[str, float] | None = None, properties: dict[str,
     """Every weigher of ours by its name. `ratios` are of metrics, `properties` of image properties."""
     together, together_all = _near("soft-affinity")
     apart, apart_all = _near("soft-anti-affinity")
+    measured = metrics(ratios or {})
     memory, processors, disk = _free("MEMORY_MB"), _free("VCPU"), _free("DISK_GB")
     made = (
         Weigher("RAMWeigher", memory[0], 1.0, memory[1]),
@@ -93,7 +94,7 @@ def known_weighers(ratios: dict[str, float] | None = None, properties: dict[str,
         # what a user asked for counts more than how full hosts are
         Weigher("ServerGroupSoftAffinityWeigher", together, 10.0, together_all, lasting=True),
         Weigher("ServerGroupSoftAntiAffinityWeigher", apart, -10.0, apart_all, lasting=True),
-        Weigher("MetricsWeigher", metrics(ratios or {}), 1.0 if ratios else 0.0),
+        Weigher("MetricsWeigher", measured, 1.0 if ratios else 0.0, lambda t, s: t.told(lambda h: measured(h, s))),
         Weigher("PCIWeigher", pci, 1.0, lambda table, spec: table.each("pci", lambda h: h.pci_pools,
                                                                       lambda h: pci(h, spec)), lasting=True),
         Weigher("BuildFailureWeigher", lambda host, _: host.failed_builds, -1_000_000.0,

@@ -81,6 +81,7 @@ class FakeMachine:
         self.disk_gb = disk_gb
         self.cells: tuple[NumaCell, ...] = ()
         self.pci_devices: tuple[PciDevice, ...] = ()
+        self.cpu_seconds: dict[str, float] = {}
         self.guests: dict[str, FakeGuest] = {}
         self.images: dict[str, str] = {}  # image id → path
         self.disks: dict[str, list[Disk]] = {}  # server id → its disks
@@ -182,8 +183,12 @@ class FakeHypervisor:
             memory_mb=self._machine.memory_mb,
             cpu_info={"arch": "x86_64", "model": "fake", "vendor": "Kilonova", "features": [], "topology": {}},
             cells=self._machine.cells,
-            pci_devices=self._machine.pci_devices,
+            cpu_seconds=dict(self._machine.cpu_seconds),
         )
+
+    async def pci_devices(self) -> tuple[PciDevice, ...]:
+        await self._seam("pci_devices")
+        return self._machine.pci_devices
 
     async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
         await self._seam("ensure_started")

@@ -12,7 +12,7 @@ import libvirt
 
 from kilonova.base.faults import Fault, conflict, unavailable
 from kilonova.base.world import World
-from kilonova.compute.contract import Disk, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, Power
+from kilonova.compute.contract import Disk, Guest, GuestSpec, GuestUse, HypervisorInfo, Nic, PciDevice, Power
 from kilonova.node.hypervisor import libvirt_calls as calls
 from kilonova.node.hypervisor import libvirt_copy as copying
 from kilonova.node.hypervisor import libvirt_devices as devices
@@ -20,6 +20,7 @@ from kilonova.node.hypervisor import libvirt_inside as inside
 from kilonova.node.hypervisor.domain_xml import Platform, disk_xml, domain_xml, nic_xml
 from kilonova.node.hypervisor.libvirt_events import ensure_event_thread
 from kilonova.node.hypervisor.libvirt_faults import fault_of
+from kilonova.node.hypervisor.libvirt_host import pci_devices
 from kilonova.node.hypervisor.libvirtd import PrivateLibvirtd
 
 T = TypeVar("T")
@@ -61,6 +62,9 @@ class LibvirtHypervisor:
 
     async def info(self) -> HypervisorInfo:
         return await self._call(calls.info, self._platform, guest_id="", doing="asking")
+
+    async def pci_devices(self) -> tuple[PciDevice, ...]:
+        return await self._call(pci_devices, guest_id="", doing="asking for devices")
 
     async def ensure_started(self, spec: GuestSpec, *, paused: bool = False) -> Guest:
         xml = domain_xml(spec, self._platform)

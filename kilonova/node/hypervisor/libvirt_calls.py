@@ -13,7 +13,7 @@ import libvirt
 
 from kilonova.compute.contract import Guest, HypervisorInfo, Power
 from kilonova.node.hypervisor.domain_xml import Platform
-from kilonova.node.hypervisor.libvirt_host import numa_cells, pci_devices
+from kilonova.node.hypervisor.libvirt_host import cpu_seconds, numa_cells
 
 _POWER = {
     libvirt.VIR_DOMAIN_NOSTATE: Power.NOSTATE,
@@ -80,7 +80,7 @@ def info(connection: Any, platform: Platform) -> HypervisorInfo:
             f"HW_ARCH_{model.upper()}",
         ),
         cells=numa_cells(capabilities),
-        pci_devices=pci_devices(connection),
+        cpu_seconds=cpu_seconds(connection),
     )
 
 

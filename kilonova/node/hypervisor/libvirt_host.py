@@ -66,3 +66,14 @@ def pci_device(device: Element) -> PciDevice:
         int(numa.get("node", "0")) if numa is not None else None,
         next((_KINDS[kind] for kind in kinds if kind in _KINDS), "type-PCI"),
     )
+
+
+def cpu_seconds(connection: Any) -> dict[str, float]:
+    """Seconds that all CPUs spent for each purpose since the host started; {} where libvirt cannot tell."""
+    try:
+        told = connection.getCPUStats(libvirt.VIR_NODE_CPU_STATS_ALL_CPUS)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return {}
+        raise
+    return {name: told[name] / 1e9 for name in ("user", "kernel", "idle", "iowait") if name in told}

@@ -15,6 +15,7 @@ from kilonova.compute.contract import Flavor, HypervisorInfo, NumaCell, Pages, P
 from kilonova.compute.contract.pci import HostPart, PciMatch, PciSettings
 from kilonova.db.inline import InlineDatabase
 from kilonova.node.agents.compute.ledger_placed import HostBooks
+from kilonova.node.agents.compute.worker import shares
 from kilonova.node.hypervisor.domain_xml import Platform, domain_xml
 from kilonova.node.hypervisor.libvirt_host import numa_cells, pci_device
 from kilonova.node.ledger import metadata
@@ -161,3 +162,12 @@ def test_what_libvirt_tells_of_a_host() -> None:
         NumaCell(1, (4,), memory_mb=4096, siblings=((4,),)),
     )
     assert pci_device(ElementTree.fromstring(DEVICE)) == PciDevice("0000:81:00.1", "8086", "1572", 1, "type-VF")
+
+
+def test_what_a_host_measures_is_of_the_time_since_the_last_report() -> None:
+    first = {"user": 10.0, "kernel": 5.0, "idle": 100.0, "iowait": 1.0}
+    assert shares({}, first) == {}
+    assert shares(first, first) == {}
+    told = shares(first, {"user": 13.0, "kernel": 6.0, "idle": 105.0, "iowait": 2.0})
+    assert told == {"cpu.percent": 0.4, "cpu.idle.percent": 0.5, "cpu.iowait.percent": 0.1, "cpu.kernel.percent": 0.1,
+                    "cpu.user.percent": 0.3}  # fmt: skip

@@ -23,6 +23,7 @@ from kilonova.compute.contract import (
     Disk,
     GuestSpec,
     Hypervisor,
+    HypervisorInfo,
     LocalDisks,
     ServerForHost,
     StepSecrets,
@@ -93,11 +94,18 @@ class HostCore:
         self.books = HostBooks(ledger, settings.part)
         self.failed_builds = 0  # guests that did not start since one did; BuildFailureWeigher keeps servers away
 
+    async def info(self) -> HypervisorInfo:
+        """What the host is and has; its PCI devices only where some are given away, as there may be hundreds."""
+        hypervisor = self.machine.hypervisor
+        info = await hypervisor.info()
+        if not self.settings.part.pci.device_spec:
+            return info
+        return msgspec.structs.replace(info, pci_devices=await hypervisor.pci_devices())
+
     async def _spec(self, server: ServerForHost, local: list[Disk], rescue: Sequence[Disk] = ()) -> GuestSpec:
         """The guest with all that it is made of; CPUs, pages and devices of its own are chosen at its first start."""
-        info = self.machine.hypervisor.info
-        placed = await self.books.place(server, info)
-        floating = self.books.floating(await info()) if self.settings.part.divides and not placed.cells else ()
+        placed = await self.books.place(server, self.info)
+        floating = self.books.floating(await self.info()) if self.settings.part.divides and not placed.cells else ()
         console = self.machine.disks.console_path(server.id)
         spec = guest_spec(server, local, self.machine.switch.tap_name, console, self.settings.prefix)
         spec = msgspec.structs.replace(spec, placed=placed, shared_cpus=floating)

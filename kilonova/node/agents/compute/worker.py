@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from kilonova.base.clock import iso_seconds
 from kilonova.base.faults import Fault
@@ -20,6 +21,17 @@ REPORT_SECONDS = 10.0
 FULL_SECONDS = 60.0
 
 
+def shares(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
+    """For what the CPUs were used between two readings, from 0 to 1: cpu.percent, cpu.user.percent, …; {} at first."""
+    spent = {name: now[name] - before[name] for name in now.keys() & before.keys()}
+    total = sum(spent.values())
+    if total <= 0:
+        return {}
+    idle = spent.get("idle", 0.0) + spent.get("iowait", 0.0)
+    told = {f"cpu.{name}.percent": round(seconds / total, 3) for name, seconds in sorted(spent.items())}
+    return {"cpu.percent": round(1 - idle / total, 3), **told}
+
+
 class ComputeWorker:
     """Serves `compute.HOST` and reports the host's resources, guests and power changes."""
 
@@ -29,6 +41,7 @@ class ComputeWorker:
         self.agent = agent
         self.steps = StepServer(world, bus, ledger, ComputeHost, agent)
         self._subscription: Subscription | None = None
+        self._cpu_seconds: dict[str, float] = {}  # as the last report found them
         self._started_at = iso_seconds(world.clock.now())
 
     async def start(self) -> None:
@@ -55,10 +68,12 @@ class ComputeWorker:
 
     async def report(self) -> None:
         """Tell the conductor what this host is and has."""
-        hypervisor = await self.agent.machine.hypervisor.info()
+        hypervisor = await self.agent.info()
         disks = self.agent.machine.disks
         total_gb, free_gb = await disks.total_gb(), await disks.free_gb()
         cells = self.agent.books.cells(hypervisor)
+        measured = shares(self._cpu_seconds, hypervisor.cpu_seconds)
+        self._cpu_seconds = hypervisor.cpu_seconds
         running = [g for g in await self.agent.machine.hypervisor.guests() if g.power is Power.RUNNING]
         await self.agent.conductor.report_host(
             HostReport(
@@ -79,6 +94,7 @@ class ComputeWorker:
                 numa_cells=cells,
                 pci_pools=self.agent.books.pools(hypervisor),
                 failed_builds=self.agent.failed_builds,
+                metrics=measured,
             )
         )
 

@@ -76,6 +76,11 @@ async def test_hosts_are_seen_with_their_servers_and_service() -> None:
     said.vcpus_used = 5
     await db.write(hosts.report, said, "provider-node2", now + timedelta(microseconds=1))
     assert (await view.current(afresh=True)).version == seen.version, "how busy a host is makes no other host of it"
+
+    said.metrics = {"cpu.percent": 0.5}
+    await db.write(hosts.report, said, "provider-node2", now + timedelta(microseconds=2))
+    measured = await view.current(afresh=True)
+    assert (measured.version, measured.states[1].metrics) == (seen.version, {"cpu.percent": 0.5})
     await world.close()
 
 
