@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -15,6 +15,7 @@ from kilonova.base.faults import Fault, invalid
 from kilonova.db import statements
 from kilonova.db.listing import Page, paged
 from kilonova.db.statements import Statement
+from kilonova.db.types import Timestamp
 from kilonova.network import schema
 from kilonova.network.work import Work
 
@@ -163,9 +164,16 @@ def _typed(column: sa.ColumnElement[Any], name: str, value: str) -> Any:
     if isinstance(column.type, sa.Boolean):
         return truth(name, value)
     if isinstance(column.type, sa.Integer):
-        if not value.isascii() or not value.removeprefix("-").isdigit() or len(value) > 18:
+        most = 1 << 63 if isinstance(column.type, sa.BigInteger) else 1 << 31
+        if not value.isascii() or not value.removeprefix("-").isdigit() or len(value) > 20 or abs(int(value)) >= most:
             raise invalid(f"Invalid input for {name}: {value[:40]!r} is not an integer.", code="InvalidInput")
         return int(value)
+    if isinstance(column.type, Timestamp):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            raise invalid(f"Invalid input for {name}: {value[:40]!r} is not a time.", code="InvalidInput") from None
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return value
 
 
