@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.world import LiveWorld
+from kilonova.db import statements
 from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current
 from kilonova.db.server import ServerDatabase, server_database
@@ -80,6 +81,59 @@ async def test_what_was_written_is_read_back_as_it_was(db: Database) -> None:
     row = await db.read(show, "s1")
     assert {name: row[name] for name in values} == values
     assert row["created_at"].tzinfo is not None
+
+
+_COUNT = statements.Statement(sa.select(sa.func.count()).select_from(servers))
+_NOTED = statements.Statement(
+    sa.select(servers.c.properties, servers.c.created_at, servers.c.counter).where(
+        servers.c.name.in_(sa.bindparam("names", expanding=True)), servers.c.created_at <= sa.bindparam("until")
+    )
+)
+
+
+def put(connection: Connection, id_: str, **values: Any) -> None:
+    statements.insert(connection, servers, {"id": id_, "name": id_, "state": "active", "counter": 0, **values})
+
+
+def counted(connection: Connection) -> Any:
+    return _COUNT.scalar(connection)
+
+
+async def test_statements_written_once_give_back_what_was_written(db: Database) -> None:
+    moment = datetime(2026, 11, 28, 12, 0, 0, 250_001, tzinfo=UTC)
+    notes = {"größe": [1, None, {"a%b": "$1 :x ?"}]}
+    await db.write(put, "50% off", properties=notes, created_at=moment, counter=7)
+    await db.write(put, "later", properties=notes, created_at=moment + timedelta(seconds=1))
+    wanted = {"names": ["50% off", "later", "none"], "until": moment}
+    assert await db.read(lambda c: _NOTED.all(c, **wanted)) == [(notes, moment, 7)]
+    (row,), convert = await db.read(lambda c: _NOTED.as_came(c, **wanted))
+    assert statements.converted(row, convert) == (notes, moment, 7) and hash(row)
+    assert await db.read(lambda c: _NOTED.all(c, names=[], until=moment)) == []
+    assert (
+        await db.write(lambda c: statements.update(c, servers, {"id": "later"}, {"counter": statements.ONE_MORE})) == 1
+    )
+    assert await db.write(lambda c: statements.delete(c, servers, id="none")) == 0
+    with pytest.raises(IntegrityError):
+        await db.write(put, "later")
+    assert await db.read(counted) == 2
+
+
+@pytest.mark.cluster
+async def test_a_statement_that_is_cancelled_takes_its_connection_with_it(postgresql: PostgreSQL) -> None:
+    world = LiveWorld("test")
+    slow = statements.Statement(sa.select(sa.func.pg_sleep(sa.bindparam("seconds", type_=sa.Float))))
+    with postgresql.database() as url:
+        db = ServerDatabase("compute", url, world, pool_size=1, wait_seconds=5)
+        await db.write(metadata.create_all)
+        asked = asyncio.create_task(db.read(lambda c: slow.all(c, seconds=60.0)))
+        await asyncio.sleep(0.3)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        for _ in range(3):
+            assert await asyncio.wait_for(db.read(counted), 20) == 0
+        await db.close()
+    await world.close()
 
 
 async def test_a_unit_that_raises_leaves_nothing(db: Database) -> None:
@@ -214,7 +268,7 @@ async def test_a_server_that_dies_and_returns(kind: str, request: pytest.Fixture
         await db.write(insert, "before")
         await asyncio.gather(*(db.read(count) for _ in range(8)))  # leaves stale connections in the pool
         await asyncio.to_thread(service.kill)
-        for unit in (count, lambda c: insert(c, "during")):
+        for unit in (count, lambda c: insert(c, "during"), counted, lambda c: put(c, "during")):
             with pytest.raises(Fault, match="does not answer") as told:
                 await db.write(unit)
             assert told.value.kind is Kind.UNAVAILABLE
@@ -225,8 +279,8 @@ async def test_a_server_that_dies_and_returns(kind: str, request: pytest.Fixture
         assert await db.read(count) == 2
         await asyncio.gather(*(db.read(count) for _ in range(8)))
         await asyncio.to_thread(service.restart)  # unnoticed: nobody asked while it was away
-        assert await db.read(count) == 2
-        await db.write(insert, "later")
+        assert await db.read(counted) == 2
+        await db.write(put, "later")
         await db.close()
     await world.close()
 
