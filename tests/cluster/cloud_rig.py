@@ -206,6 +206,7 @@ key = "{self.directory}/ca/node0.key"
         for last in (False, True):
             leaving = {one: p for one, p in self.processes.items() if last or one[0].endswith(("agent", "compute"))}
             for process in leaving.values():
+                process.send_signal(signal.SIGCONT)  # a test that failed may have left it paused
                 process.send_signal(signal.SIGTERM)
             for one, process in leaving.items():
                 del self.processes[one]

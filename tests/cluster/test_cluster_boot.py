@@ -290,11 +290,13 @@ def test_a_conductor_killed_during_builds_is_taken_over_and_the_trace_shows_it(c
     hosts = (("compute-agent", "node1"), ("compute", "node2"))
     before = cloud.handled("conductor", "node9", "conductor", "cast")
     cloud.pause(*hosts)
-    built = [build(member, f"during-{number}") for number in range(6)]
-    wait("the conductor has some", 30, lambda: cloud.handled("conductor", "node9", "conductor", "cast") > before)
-    wait("all have a host", 30, lambda: all(one.hypervisor_hostname for one in these(cloud, built)))
-    cloud.kill("conductor", "node9")
-    cloud.go_on(*hosts)
+    try:
+        built = [build(member, f"during-{number}") for number in range(6)]
+        wait("the conductor has some", 30, lambda: cloud.handled("conductor", "node9", "conductor", "cast") > before)
+        wait("all have a host", 30, lambda: all(one.hypervisor_hostname for one in these(cloud, built)))
+        cloud.kill("conductor", "node9")
+    finally:
+        cloud.go_on(*hosts)
 
     def ended() -> list[str] | None:
         found = these(cloud, built)
