@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, exists, invalid, not_found
+from kilonova.db.statements import Statement
 from kilonova.placement.contract import Inventory
 from kilonova.placement.provider import store as providers
 from kilonova.placement.resource_class import store as classes
@@ -17,15 +18,18 @@ from kilonova.placement.schema import inventory
 from kilonova.placement.words import INVENTORY_IN_USE
 
 _FIELDS = tuple(inventory.c[name] for name in Inventory.__struct_fields__)
+_OF_PROVIDER = Statement(
+    sa.select(inventory.c.resource_class, *_FIELDS)
+    .where(inventory.c.provider_id == sa.bindparam("id"))
+    .order_by(inventory.c.resource_class)
+)
 Books = tuple[providers.Provider, dict[str, Inventory]]
 
 
 def of_provider(connection: Connection, provider_id: str) -> Books:
     """The provider and its inventories by resource class; 404 when there is no such provider."""
     found = providers.show(connection, provider_id)
-    query = sa.select(inventory.c.resource_class, *_FIELDS).where(inventory.c.provider_id == provider_id)
-    rows = connection.execute(query.order_by(inventory.c.resource_class))
-    return found, {row[0]: Inventory(*row[1:]) for row in rows}
+    return found, {row[0]: Inventory(*row[1:]) for row in _OF_PROVIDER.all(connection, id=provider_id)}
 
 
 def one(connection: Connection, provider_id: str, resource_class: str) -> tuple[providers.Provider, Inventory]:

@@ -48,6 +48,7 @@ _COLUMNS = (
 
 
 _THESE = provider.c.id.in_(sa.bindparam("ids", expanding=True))
+_ONE = Statement(sa.select(*_COLUMNS).where(provider.c.id == sa.bindparam("id")))
 _LOCKED = Statement(sa.select(*_COLUMNS).where(_THESE).order_by(provider.c.id).with_for_update())
 _RAISE = Statement(
     sa.update(provider)
@@ -63,7 +64,7 @@ def missing(provider_id: str) -> Fault:
 
 def find(connection: Connection, provider_id: str) -> Provider | None:
     """The provider, or None."""
-    row = connection.execute(sa.select(*_COLUMNS).where(provider.c.id == provider_id)).first()
+    row = _ONE.first(connection, id=provider_id)
     return None if row is None else Provider(*row)
 
 

@@ -9,9 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict, invalid, not_found
+from kilonova.db.statements import Statement
 from kilonova.placement.provider import store as providers
 from kilonova.placement.schema import provider_trait, trait
 from kilonova.placement.words import STANDARD_TRAITS, met_another
+
+_HELD = Statement(sa.select(provider_trait.c.trait).where(provider_trait.c.provider_id == sa.bindparam("id")))
 
 
 def names(connection: Connection, among: frozenset[str] | None, prefix: str, associated: bool | None) -> list[str]:
@@ -67,8 +70,7 @@ def delete(connection: Connection, name: str) -> None:
 def of_provider(connection: Connection, provider_id: str) -> tuple[providers.Provider, list[str]]:
     """The provider and its traits by name; 404 when there is no such provider."""
     found = providers.show(connection, provider_id)
-    held = sa.select(provider_trait.c.trait).where(provider_trait.c.provider_id == provider_id)
-    return found, sorted(connection.scalars(held))
+    return found, sorted(_HELD.scalars(connection, id=provider_id))
 
 
 def replace(
