@@ -170,10 +170,10 @@ class Link:
 
     async def session(self, until: float) -> Session:
         """The live session, waiting for one until the monotonic time `until`; then UNAVAILABLE."""
-        if self._session is not None and self._up.is_set():
-            return self._session
         self.begin()
         left = until - self._world.clock.monotonic()
+        if left > 0 and self._session is not None and self._up.is_set():
+            return self._session
         try:
             if left <= 0:
                 raise TimeoutError

@@ -117,6 +117,15 @@ async def test_a_stolen_credential_reaches_nothing_of_others(rig: Rig) -> None:
     assert not await refused(mine, Attempts("compute.node1").bind_mine)
 
 
+async def test_a_call_whose_answer_may_not_be_heard_ends_by_its_deadline(rig: Rig) -> None:
+    """Its reply queue is refused again and again, by a broker that is up."""
+    mine = await rig.admit("node1")
+    speaker = rig.bus("compute.node2", mine)
+    with pytest.raises(Fault) as told:
+        await asyncio.wait_for(speaker.call(Target("nova", "conductor"), "echo", {}, timeout_seconds=2), 20)
+    assert told.value.kind is Kind.UNAVAILABLE
+
+
 class Attempts:
     """What somebody with a host's user may try, on the queue or key `name`."""
 
