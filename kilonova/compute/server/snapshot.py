@@ -35,6 +35,12 @@ _NOT_INHERITED = (
 )  # fmt: skip
 
 
+# What block storage tells of the image that a volume was made from, besides its properties.
+_OF_THE_VOLUMES_IMAGE = {
+    "image_id", "image_name", "min_ram", "min_disk", "size", "checksum", "container_format", "visibility", "name", "id",
+}  # fmt: skip
+
+
 class CreateImage(msgspec.Struct, forbid_unknown_fields=True):
     """{"createImage": {…}}."""
 
@@ -99,7 +105,11 @@ def new_image(
 ) -> NewImage:
     """The image's record, in the words by which the field tells a snapshot."""
     caller = request.caller
-    inherited = {key: value for key, value in server.image_properties.items() if not key.startswith(_NOT_INHERITED)}
+    inherited = {
+        key: value
+        for key, value in server.image_properties.items()
+        if not key.startswith(_NOT_INHERITED) and key not in _OF_THE_VOLUMES_IMAGE
+    }
     told = {
         "image_type": "snapshot",
         "instance_uuid": server.id,
