@@ -20,6 +20,7 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.block_storage.contract import VolumeSpec
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.compute.contract import Rescue, ServerForHost
+from kilonova.db.inline import InlineDatabase
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
 from kilonova.image.image.store import images
@@ -82,7 +83,8 @@ class Users:
         broker = MemoryBroker()
         peers: Any = Peers(asked, nothing, nothing, nothing)  # type: ignore[arg-type]
         bus = MemoryBus(world, broker, "compute.node1")
-        self.host = OneServer(world, bus, "node1", machine, peers, ComputeSettings())
+        ledger = InlineDatabase("ledger", world.clock)
+        self.host = OneServer((world, bus, "node1", ledger), machine, peers, ComputeSettings())
         self.backend = FileVolumeBackend(world, str(directory / "volumes"))
         files = ImageCache(world, str(directory / "volume-images"))
         volume_peers = VolumePeers(asked, files, nothing)  # type: ignore[arg-type]
