@@ -102,15 +102,17 @@ class Cloud:
         return AskedImage(self.images, TOKEN, image_id, NOT_ASKED)
 
     async def close(self) -> None:
-        for guest in await self.hypervisor.guests():
-            await self.hypervisor.ensure_gone(guest.id)
-        await self.hypervisor.close()
-        self.daemon.stop()
-        for pool in (self.disks_pool, self.volumes_pool, self.images_pool):
-            await self.world.blocking(empty, pool)
-        await self.world.blocking(self.ceph.close)
-        await self.world.close()
-        subprocess.run(["rm", "-r", str(self.directory)], check=True)
+        try:
+            for guest in await self.hypervisor.guests():
+                await self.hypervisor.ensure_gone(guest.id)
+            await self.hypervisor.close()
+            self.daemon.stop()
+        finally:
+            for pool in (self.disks_pool, self.volumes_pool, self.images_pool):
+                await self.world.blocking(empty, pool)
+            await self.world.blocking(self.ceph.close)
+            await self.world.close()
+            subprocess.run(["rm", "-r", str(self.directory)], check=True)
 
 
 @pytest.fixture

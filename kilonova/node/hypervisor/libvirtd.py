@@ -41,8 +41,8 @@ hostname "$2"
 if [ ! -d /run/libvirt ]; then case $directory in /run/*) ;; *) mount -t tmpfs -o mode=755 tmpfs /run;; esac; fi
 # The namespace's own view of its interfaces in /sys, with the machine's control groups put back.
 mount --rbind /sys/fs/cgroup "$directory/cgroup"
-mount -t sysfs sysfs /sys
-mount --rbind "$directory/cgroup" /sys/fs/cgroup
+# In the machine's own namespace /sys shows them already, and cannot be mounted over itself.
+if mount -t sysfs sysfs /sys 2>/dev/null; then mount --rbind "$directory/cgroup" /sys/fs/cgroup; fi
 umount -l "$directory/cgroup"
 # libvirt looks its own host name up at every start of a guest: without an answer it waits for DNS, for minutes.
 mount --bind "$directory/etc/hosts" /etc/hosts
