@@ -29,7 +29,7 @@ Problems = Callable[[], Awaitable[list[str]]]
 
 LOOK_SECONDS = 0.3
 LAG_SECONDS = 1.0
-TRIM_SECONDS = 60.0  # between gifts of freed memory to the machine
+TRIM_SECONDS = 20.0  # between gifts of freed memory to the machine
 
 
 class _Protocol(HttpToolsProtocol):
@@ -173,7 +173,7 @@ class Healthcheck:
 
 
 async def give_memory_back(world: World) -> None:
-    """For ever: what the process needed for its start now, and what it used and freed since then each minute."""
+    """For ever: what the process needed for its start now, and what it used and freed since then every so often."""
     memory.give_back()
     while True:
         await world.clock.sleep(TRIM_SECONDS)

@@ -162,7 +162,7 @@ async def _serve(state: State, choices: Choices, told: Callable[[str], None], re
     loop.add_signal_handler(signal.SIGHUP, cloud.reload)
     try:
         await cloud.start()
-        memory.give_back()
+        cloud.give_memory_back()
         gc.enable()
         write_files(state, choices, state.secrets())
         told(f"up: {base_url(choices)}")

@@ -116,6 +116,11 @@ class EmbeddedCloud:
         log.info("accelerator %s: %s", verdict.accelerator, verdict.reason)
         return verdict.accelerator
 
+    def give_memory_back(self) -> None:
+        """What the start needed goes back to the machine now, what is used and freed later from time to time."""
+        if self.ground is not None:
+            self.ground.world.spawn(serve.give_memory_back(self.ground.world), "memory")
+
     async def stop(self) -> None:
         """Stop the control plane and the agents; guests and traffic go on."""
         for close in self._closing:
