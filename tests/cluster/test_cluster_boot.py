@@ -285,6 +285,7 @@ def work_done(cloud: Cluster) -> dict[str, int]:
     return took | {f"scheduler {host}": cloud.handled("scheduler", host, "scheduler", "call") for host in hosts}
 
 
+@pytest.mark.full
 def test_a_conductor_killed_during_builds_is_taken_over_and_the_trace_shows_it(cloud: Cluster, member: Any) -> None:
     """The hosts hang until the conductor is dead, so that it dies amid its operations whatever the machine's speed."""
     hosts = (("compute-agent", "node1"), ("compute", "node2"))
