@@ -1,9 +1,10 @@
 """PostgreSQL (asyncpg) and MariaDB (asyncmy): the databases of a cluster, shared by every copy of a service.
 
 Writes are SERIALIZABLE, so a unit that is right on SQLite, where writes run one after another, is right here. The
-price is that the server may refuse one of two units that met: it is run again, whole, as units allow. Reads see one
-snapshot. A unit never outlives its connection: when the server goes away before the commit the unit is run again on
-a new connection; when it goes during the commit the caller is told that nobody knows.
+price is that the server may refuse one of two units that met: it is run again, whole, as units allow; one that keeps
+meeting others gets PostgreSQL for itself. Reads see one snapshot. A unit never outlives its connection: when the server
+goes away before the commit the unit is run again on a new connection; when it goes during the commit the caller is told
+that nobody knows.
 
 A whole unit, from checking a connection out to giving it back, runs in one greenlet, in which an asyncio driver's
 waits switch back to the loop. SQLAlchemy's own wrapper (`sqlalchemy.ext.asyncio`) does that statement by statement,
@@ -35,6 +36,7 @@ T = TypeVar("T")
 
 DRIVERS: Final = {"postgresql": "postgresql+asyncpg", "mysql": "mysql+asyncmy", "mariadb": "mysql+asyncmy"}
 TRIES: Final = 20
+ALONE_AFTER: Final = 4  # tries
 CONNECT_SECONDS: Final = 5
 # SQLSTATE https://www.postgresql.org/docs/15/errcodes-appendix.html, numbers https://mariadb.com/kb/en/mariadb-error-codes/
 MET_ANOTHER: Final = {"40001", "40P01", 1213, 1205, 1020}
@@ -156,7 +158,7 @@ class ServerDatabase:
         async with self._one_again:
             for attempt in range(1, TRIES):
                 try:
-                    return await self._once(engine, unit)
+                    return await self._once(engine, unit, alone=attempt >= ALONE_AFTER)
                 except DBAPIError as error:
                     if not _may_run_again(error) or attempt == TRIES - 1:
                         raise
@@ -164,14 +166,17 @@ class ServerDatabase:
                 await self._world.clock.sleep(self._world.random.random() * min(0.005 * 2**attempt, 0.2))
         raise AssertionError("the last try returns or raises")
 
-    async def _once(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
-        return await greenlet_spawn(self._whole, engine, unit)
+    async def _once(self, engine: Engine, unit: Callable[[Connection], T], *, alone: bool = False) -> T:
+        return await greenlet_spawn(self._whole, engine, unit, alone)
 
-    def _whole(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
+    def _whole(self, engine: Engine, unit: Callable[[Connection], T], alone: bool) -> T:
         """A connection, the unit, its commit: in a greenlet."""
         with engine.connect() as connection:
+            tables = _tables(connection) if alone and self.dialect == "postgresql" else []
             connection.begin()
             try:
+                if tables:
+                    _wait_for_all(connection, tables)
                 result = unit(connection)
             except BaseException:
                 _quietly(connection)
@@ -222,6 +227,22 @@ def _quietly(connection: Connection) -> None:
         connection.rollback()
     except (DBAPIError, OSError):
         connection.invalidate()
+
+
+def _tables(connection: Connection) -> list[str]:
+    with connection.begin():
+        return sorted(sa.inspect(connection).get_table_names())
+
+
+def _wait_for_all(connection: Connection, tables: list[str]) -> None:
+    """Wait until nobody writes, in one line with others that wait so, and let nobody write until the unit's end.
+
+    It comes before the unit's snapshot, as LOCK TABLE alone can: a lock on rows would be waited for with a snapshot of
+    what was before, and be refused again when those who were faster commit. Whoever is slow would be so for ever.
+    MariaDB has nothing of the kind (its LOCK TABLES would have to know every alias in the unit): there TRIES is all.
+    """
+    quoted = ", ".join(map(connection.dialect.identifier_preparer.quote, tables))
+    connection.execute(sa.text(f"LOCK TABLE {quoted} IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def _number(error: DBAPIError) -> str | int | None:

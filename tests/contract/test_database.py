@@ -198,6 +198,37 @@ async def test_units_that_lock_two_rows_in_opposite_order_both_get_through(db: D
     assert [(await db.read(show, id_))["counter"] for id_ in ("s1", "s2")] == [20, 20]
 
 
+@pytest.mark.cluster
+async def test_a_slow_unit_among_many_quick_ones_gets_through(postgresql: PostgreSQL) -> None:
+    """What it read is changed by other processes before it writes, each time it is tried."""
+
+    def add_one(connection: Connection, slowly: bool = False) -> int:
+        counter: int = show(connection, "s1")["counter"]
+        if slowly:
+            connection.execute(sa.text("SELECT pg_sleep(0.1)"))
+        connection.execute(sa.update(servers).where(servers.c.id == "s1").values(counter=counter + 1))
+        return counter
+
+    async def quickly(db: Database) -> int:
+        added = 0
+        while not slow.done():
+            await db.write(add_one)
+            added += 1
+        return added
+
+    world = LiveWorld("test")
+    with postgresql.database() as url:
+        slower, *quick = [await server_database("compute", url, world) for _ in range(4)]
+        await slower.write(metadata.create_all)
+        await slower.write(insert, "s1")
+        slow = asyncio.ensure_future(slower.write(add_one, slowly=True))
+        added = await asyncio.gather(*map(quickly, quick))
+        assert await slow < (await slower.read(show, "s1"))["counter"] == sum(added) + 1
+        for db in (slower, *quick):
+            await db.close()
+    await world.close()
+
+
 async def test_a_read_sees_one_moment(db: Database) -> None:
     def twice(connection: Connection) -> tuple[int, int]:
         return count(connection), count(connection)
