@@ -13,7 +13,7 @@ _M_ARENA_MAX: Final = -8  # malloc.h of the GNU C library; others ignore it
 def share_one_arena() -> None:
     """All threads take memory from one pool; call before the first thread starts.
 
-    A password's hash takes 19 MiB for a moment. The C library keeps that for the next one: once for the process, not
+    A password's hash takes 7 MiB for a moment. The C library keeps that for the next one: once for the process, not
     once for each thread that ever hashed, and where `give_back` reaches it."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bcrypt
 import msgspec
 import pytest
+from argon2 import PasswordHasher
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.identity import store
@@ -137,15 +138,25 @@ async def test_bootstrap_again_changes_nothing(cloud: Cloud) -> None:
     assert await cloud.login("admin", ADMIN_PASSWORD)
 
 
-async def test_a_hash_from_keystone_is_accepted_and_replaced(cloud: Cloud) -> None:
+@pytest.mark.parametrize(
+    "old",
+    [
+        bcrypt.hashpw(b"long ago", bcrypt.gensalt(4)).decode(),  # as Keystone wrote them
+        PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1).hash("long ago"),  # as we did at first
+    ],
+    ids=["bcrypt", "19 MiB"],
+)
+async def test_an_older_hash_is_accepted_and_replaced(cloud: Cloud, old: str) -> None:
     admin = await cloud.admin()
     user = await cloud.user(admin, "veteran")
-    old = bcrypt.hashpw(b"long ago", bcrypt.gensalt(4)).decode()
     await cloud.service.db.write(store.change, users, user["id"], {"password_hash": old})
+    assert (await cloud.try_login("veteran", "long agO")).status == 401
+    assert (await cloud.service.db.read(present, user["id"])).password_hash == old
     assert await cloud.login("veteran", "long ago")
     kept = (await cloud.service.db.read(present, user["id"])).password_hash
-    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert kept.startswith("$argon2id$v=19$m=7168,t=5,p=1$")
     assert await cloud.login("veteran", "long ago")
+    assert (await cloud.service.db.read(present, user["id"])).password_hash == kept
     assert (await cloud.try_login("veteran", "long agO")).status == 401
 
 
