@@ -82,8 +82,16 @@ key = "{self.directory}/ca/node0.key"
         self.authority.parent.mkdir()
         write_public(self.authority, authority().certificate)
         write_private(self.authority.with_name("ca.key"), authority().key.encode())
-        command = [sys.executable, "-m", "kilonova.cli.main", "ca", "issue", "node0", "--address", "127.0.0.1"]
-        subprocess.run([*command, "--directory", str(self.authority.parent)], cwd=ROOT, check=True, capture_output=True)
+        self.certify("issue", "node0", "--address", "127.0.0.1")
+
+    def certify(self, *words: str) -> None:
+        """`kilonova ca WORDS`; the key stays readable for the control processes' user, so that SIGHUP finds it."""
+        command = [sys.executable, "-m", "kilonova.cli.main", "ca", *words, "--directory", str(self.authority.parent)]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        if self.user:
+            key = self.authority.with_name("node0.key")
+            os.chown(key, 0, pwd.getpwnam(self.user).pw_gid)
+            key.chmod(0o640)
 
     def make_databases(self) -> None:
         for service in SERVICES:

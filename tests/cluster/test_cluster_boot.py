@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import ssl
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -159,6 +161,16 @@ def test_an_invitation_works_once_and_only_as_what_it_says(cloud: Cluster) -> No
     cloud.leave("l2-agent", "node5")
     assert "node5 is out" in cloud.run("host", "expel", "node5")
     assert "could not be found" in cloud.refused("host", "expel", "node5", config=cloud.config)
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(cloud: Cluster) -> None:
+    port = urlsplit(tomllib.loads(cloud.config.read_text())["cluster"]["endpoints"]["identity"]).port
+    before = ssl.get_server_certificate(("127.0.0.1", port or 0))
+    cloud.certify("renew", "node0")
+    assert ssl.get_server_certificate(("127.0.0.1", port or 0)) == before
+    cloud.processes["identity-api", "node0"].send_signal(signal.SIGHUP)
+    wait("the new one", 20, lambda: ssl.get_server_certificate(("127.0.0.1", port or 0)) != before)
+    assert cloud.sdk("admin").identity.get_user(cloud.sdk("admin").current_user_id).name == "admin"
 
 
 def test_a_host_cannot_ask_as_another_or_about_anothers_server(cloud: Cluster, member: Any) -> None:
