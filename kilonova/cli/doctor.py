@@ -19,6 +19,7 @@ from kilonova.cli.settings import CloudSettings, ClusterSettings, read_settings
 from kilonova.cli.state import State, is_loopback, secrets_of
 from kilonova.cli.status import ask_admin
 from kilonova.compute.schema import journal as server_journal
+from kilonova.identity.contract import HOST_USER_PREFIX, host_user
 from kilonova.image.schema import journal as image_journal
 from kilonova.node.guest.tools import missing_tools
 
@@ -79,8 +80,24 @@ async def _cluster(options: argparse.Namespace) -> int:
     wrong = _encryption(settings.cluster)
     wrong += await _operations(settings) if settings.cluster.database else 0
     wrong += await _books(Books(Admin.of(options)), fix=options.fix)
+    await _trusted_hosts(Admin.of(options))
     print("all is well" if not wrong else f"{wrong} thing(s) to look at")
     return 1 if wrong else 0
+
+
+async def _trusted_hosts(admin: Admin) -> None:
+    """Hosts that hold the whole cluster's secrets: right where everything is one machine, told everywhere else."""
+    try:
+        services = (await admin.ask("GET", "/compute/v2.1/os-services?binary=nova-compute"))["services"]
+        users = (await admin.ask("GET", f"/identity/v3/users?name__startswith={HOST_USER_PREFIX}"))["users"]
+    except Fault:
+        return  # who does not answer was told about before
+    finally:
+        await admin.close()
+    joined = {user["name"] for user in users}
+    for host in sorted({one["host"] for one in services}):
+        if host_user(host) not in joined:
+            print(f"hosts    {host} never joined and holds the whole cluster's secrets: kilonova host invite {host}")
 
 
 def _encryption(cluster: ClusterSettings) -> int:

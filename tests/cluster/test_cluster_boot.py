@@ -130,7 +130,11 @@ def test_status_lists_every_worker(cloud: Cluster, member: Any) -> None:
 
 
 def test_doctor_finds_every_worker_and_balanced_books(cloud: Cluster, member: Any) -> None:
-    assert "all is well" in cloud.run("doctor")
+    said = cloud.run("doctor")
+    assert "all is well" in said
+    assert "nothing leaves a machine in clear" in said
+    assert "node1 never joined and holds the whole cluster's secrets" in said
+    assert "node2 never joined" not in said
 
 
 def test_a_host_that_joined_builds_and_holds_nothing_more(cloud: Cluster, member: Any) -> None:
