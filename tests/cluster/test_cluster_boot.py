@@ -75,7 +75,7 @@ def cloud(rabbitmq: RabbitMQ, postgresql: PostgreSQL) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def member(cloud: Cluster) -> Any:
+def furnished(cloud: Cluster) -> Any:
     """The member's connection, once there is a flavor, an image and two hosts."""
     admin = cloud.sdk("admin")
     admin.compute.create_flavor(name="tiny", vcpus=1, ram=64, disk=1)
@@ -87,6 +87,17 @@ def member(cloud: Cluster) -> Any:
     network = member.network.create_network(name="private")
     member.network.create_subnet(network_id=network.id, cidr="10.9.0.0/24", ip_version=4)
     return member
+
+
+@pytest.fixture
+def member(furnished: Any) -> Iterator[Any]:
+    """The same; the servers that a test made are deleted after it, so that the quota is whole for the next."""
+    yield furnished
+    left = list(furnished.compute.servers())
+    for one in left:
+        furnished.compute.delete_server(one)
+    for one in left:
+        furnished.compute.wait_for_delete(one, interval=0.2, wait=60)
 
 
 def build(member: Any, name: str) -> Any:
@@ -291,17 +302,21 @@ def test_two_conductors_and_two_schedulers_share_the_work(cloud: Cluster, member
     for made in [build(member, f"shared-{number}") for number in range(6)]:
         assert member.compute.wait_for_server(made, interval=0.3, wait=90).status == "ACTIVE"
     did = {copy: count - before[copy] for copy, count in work_done(cloud).items()}
-    assert min(did.values()) >= 2, did
+    for service in ("conductor", "scheduler"):
+        shares = [count for copy, count in did.items() if copy.startswith(service)]
+        assert min(shares) >= max(2, sum(shares) // 4), did
 
 
 def work_done(cloud: Cluster) -> dict[str, int]:
-    """Casts that each conductor took, choices that each scheduler made."""
-    hosts = ("node0", "node9")
-    took = {f"conductor {host}": cloud.handled("conductor", host, "conductor", "cast") for host in hosts}
-    return took | {f"scheduler {host}": cloud.handled("scheduler", host, "scheduler", "call") for host in hosts}
+    """Messages that each conductor and scheduler took: builds and what hosts ask, choices. The broker deals them in
+    turn, whatever they are, so that builds alone may fall on one copy for a while."""
+    copies = [(service, host) for service in ("conductor", "scheduler") for host in ("node0", "node9")]
+    return {
+        f"{service} {host}": sum(cloud.handled(service, host, service, verb) for verb in ("cast", "call"))
+        for service, host in copies
+    }
 
 
-@pytest.mark.full
 def test_a_conductor_killed_during_builds_is_taken_over_and_the_trace_shows_it(cloud: Cluster, member: Any) -> None:
     """The hosts hang until the conductor is dead, so that it dies amid its operations whatever the machine's speed."""
     hosts = (("compute-agent", "node1"), ("compute", "node2"))
