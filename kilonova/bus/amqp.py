@@ -19,7 +19,7 @@ from pamqp.commands import Basic
 
 from kilonova.base.faults import Fault, busy, unavailable
 from kilonova.base.world import World
-from kilonova.bus.amqp_link import BROKEN, Access, Link, Session
+from kilonova.bus.amqp_link import BROKEN, CONNECT_SECONDS, Access, Link, Session
 from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Handler, Json, Message, Subscription, Target
 from kilonova.bus.dispatch import CASTS_IN_FLIGHT, Dispatcher, is_late, log, sealed_reply
 from kilonova.bus.envelope import WaitingCalls, participant, request
@@ -225,7 +225,9 @@ class AmqpSubscription:
         self.key = f"serve {self._fanout_queue}"
         self._session: Session | None = None
         self._channel: AbstractChannel | None = None
+        self._shared_tag: tuple[Any, str] | None = None
         self._tags: list[tuple[Any, str]] = []
+        self._stands_back = False
         self._unacknowledged: dict[str, AbstractIncomingMessage] = {}  # by message id: the copy to acknowledge
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -233,18 +235,32 @@ class AmqpSubscription:
         """Declare and consume on a new session."""
         at = self._dispatcher
         channel = await session.channel(CASTS_IN_FLIGHT)
-        queues = [await session.shared_queue(channel, at.exchange, at.type)]
+        shared = await session.shared_queue(channel, at.exchange, at.type)
+        queues = []
         if at.host:
             queues.append(await session.shared_queue(channel, at.exchange, f"{at.type}.{at.host}", own=True))
         fanout = await session.private_queue(channel, self._fanout_queue, at.exchange, f"{at.type}_fanout")
         self._session, self._channel = session, channel
+        self._shared_tag = None if self._stands_back else (shared, await shared.consume(self._take))
         self._tags = [(queue, await queue.consume(self._take)) for queue in [*queues, fanout]]
+
+    async def stand_back(self) -> None:
+        if self._shared_tag is None or self._channel is None:
+            return
+        queue, tag = self._shared_tag
+        try:
+            now = await self._channel.declare_queue(queue.name, passive=True, timeout=CONNECT_SECONDS)
+            if (now.declaration_result.consumer_count or 0) > 1:
+                self._stands_back, self._shared_tag = True, None
+                await queue.cancel(tag)
+        except BROKEN as error:
+            log.debug("standing back on a broken connection: %s", error)
 
     async def close(self) -> None:
         self._link.detach(self.key)
         session, channel = self._session, self._channel
         try:
-            for queue, tag in self._tags:
+            for queue, tag in [*([self._shared_tag] if self._shared_tag else []), *self._tags]:
                 await queue.cancel(tag)
             running = [task for task in self._tasks if task is not asyncio.current_task()]
             await asyncio.gather(*running, return_exceptions=True)

@@ -56,6 +56,11 @@ Handler = Callable[[Message], Awaitable[Json]]
 class Subscription(Protocol):
     """A worker that is serving."""
 
+    async def stand_back(self) -> None:
+        """Leave what any worker of the type may take to the others, if there are others now. What is for this host
+        alone and what all must hear still comes, so that work under way can end before `close`."""
+        ...
+
     async def close(self) -> None:
         """Take no new message; let running handlers end."""
         ...

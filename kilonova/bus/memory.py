@@ -159,6 +159,10 @@ class MemoryBroker:
             if worker in self._workers.get(queue, ()):
                 self._workers[queue].remove(worker)
 
+    def others(self, worker: MemorySubscription) -> bool:
+        """Whether another live worker takes what this one shares with its type."""
+        return any(one is not worker and not is_dead(one.world) for one in self._workers.get(worker.queues[0], ()))
+
     def give_back(self, deliveries: list[_Delivery]) -> None:
         """Put deliveries back at the head of their queues, and on to other workers."""
         for delivery in reversed(deliveries):
@@ -206,7 +210,7 @@ class MemoryBroker:
         for worker in [w for w in workers if is_dead(w.world)]:
             self.lose(worker.world)
         for index, worker in enumerate(workers):
-            if worker.has_room:
+            if worker.has_room_for(queue):
                 workers.append(workers.pop(index))
                 return worker
         return None
@@ -236,14 +240,15 @@ class MemorySubscription:
         self._begun = 0
         self._wake = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], str] = {}  # a dict, for its stable order
-        self._open = True
+        self._open, self._stands_back = True, False
         # In an empty context: a handler must not see the sender's trace or variables, as it would not on a wire.
         self._pump = contextvars.Context().run(world.spawn, self._run(), f"bus-{dispatcher.type}")
         self._pump.add_done_callback(self._pump_ended)
 
-    @property
-    def has_room(self) -> bool:
-        """Whether it may be given one more call or cast."""
+    def has_room_for(self, queue: str) -> bool:
+        """Whether it may be given one more call or cast of this queue."""
+        if self._stands_back and queue == self.queues[0]:
+            return False
         return self._open and len(self._casts) + len(self._inbox) < CASTS_IN_FLIGHT
 
     def take(self, delivery: _Delivery) -> None:
@@ -257,6 +262,9 @@ class MemorySubscription:
         self._casts.clear()
         self._inbox.clear()
         return left
+
+    async def stand_back(self) -> None:
+        self._stands_back = self._broker.others(self)
 
     async def close(self) -> None:
         self._open = False

@@ -49,6 +49,12 @@ def sender() -> str:
     return message.sender if message else ""
 
 
+def deadline_at() -> float:
+    """When the one who sent the message being handled stops waiting, in wall-clock seconds; 0.0: never."""
+    message = _handled.get()
+    return message.deadline_at if message else 0.0
+
+
 def call(timeout_seconds: float = CALL_TIMEOUT_SECONDS) -> Callable[[F], F]:
     """Mark a contract method as request and reply."""
     return lambda method: _mark(method, Verb("call", timeout_seconds))

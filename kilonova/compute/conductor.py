@@ -102,6 +102,8 @@ class ComputeConductor:
 
     async def close(self) -> None:
         """Take no more messages; what runs is gone on with by another."""
+        if self._subscription is not None:
+            await self._subscription.stand_back()  # a new operation is for a worker that stays
         await self.runner.close()  # while hosts can still tell it that its steps ended
         if self._subscription is not None:
             await self._subscription.close()

@@ -127,6 +127,23 @@ async def test_workers_share_the_calls_and_a_host_gets_its_own(cloud: Cloud) -> 
     assert [await bus.call(cloud.to(host="c2"), "who", {}) for _ in range(3)] == ["c2"] * 3
 
 
+async def test_a_worker_that_stands_back_leaves_what_is_shared_to_the_others(cloud: Cloud) -> None:
+    heard: dict[str, list[Any]] = {"c1": [], "c2": []}
+    first, second = [await cloud.worker({"note": recorder(heard[host])}, host) for host in heard]
+    bus = cloud.bus("nova-api")
+    await first.stand_back()
+    for n in range(6):
+        await bus.cast(cloud.to(), "note", {"n": n})
+    await bus.cast(cloud.to(host="c1"), "note", {"n": "its own"})
+    await bus.fanout(cloud.to(), "note", {"n": "all"})
+    await until(lambda: len(heard["c1"]) == 2 and len(heard["c2"]) == 7)
+    assert sorted(heard["c1"]) == ["all", "its own"]
+    await first.close()
+    await second.stand_back()  # there is nobody else now
+    await bus.cast(cloud.to(), "note", {"n": "last"})
+    await until(lambda: heard["c2"][-1] == "last")
+
+
 async def test_a_fanout_reaches_every_worker(cloud: Cloud) -> None:
     heard: list[Any] = []
     for host in ("c1", "c2", "c3"):
