@@ -94,7 +94,7 @@ class Fit(msgspec.Struct, frozen=True):
 class Scheduler(Protocol):
     """Served on topic `scheduler`."""
 
-    @rpc.call(30)
+    @rpc.call(15)
     async def select_destinations(self, spec: RequestSpec) -> list[Destination]:
         """The chosen host, claimed in placement, then up to 2 alternates. NO_CAPACITY with reasons when none fits."""
         ...

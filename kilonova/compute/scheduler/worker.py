@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from kilonova.base.faults import Fault
+from kilonova.base.faults import Fault, unavailable
 from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _NOTED: Final = 50
 _MANY_HOSTS: Final = 500
+_CLAIM_SECONDS: Final = 2.0  # what a claim may take at most, and clocks may differ
 
 
 class _Asked:
@@ -53,6 +54,7 @@ class _Asked:
         self.spec = spec
         context = spans.current()
         self.request_id = context.request_id if context else ""
+        self.deadline_at = rpc.deadline_at()
         self.lost: list[Rejection] = []
         self.tried: Try | None = None
 
@@ -180,6 +182,7 @@ class SchedulerWorker:
 
     async def _claim(self, snapshot: Snapshot, waiting: list[_Wait]) -> list[_Wait]:
         """Claim for all that found a host; who is left without."""
+        waiting = self._in_time(waiting)
         found = [one for one in waiting if one.item.tried and one.item.tried.destinations]
         left = [one for one in waiting if one not in found] if len(found) < len(waiting) else []
         if not found:
@@ -203,6 +206,14 @@ class SchedulerWorker:
             assert one.item.tried is not None
             one.give((one.item.tried, one.item.lost, None))
         return left
+
+    def _in_time(self, waiting: list[_Wait]) -> list[_Wait]:
+        """Those whose askers wait still: the others ask again elsewhere, and a claim from here would undo theirs."""
+        now = self._world.clock.now().timestamp() + _CLAIM_SECONDS
+        for one in waiting:
+            if 0 < one.item.deadline_at < now:
+                one.fail(unavailable("The scheduler was too slow.", hint="Try again in a moment."))
+        return [one for one in waiting if not one.answer.done()]
 
     async def _end_refused(self, snapshot: Snapshot, waiting: list[_Wait], *, last: bool = False) -> list[_Wait]:
         """Answer those that no host can take (`last`: all), and say who may try again."""

@@ -10,16 +10,27 @@ from kilonova.compute.core import Compute
 from kilonova.compute.server import migration_store, store
 from kilonova.placement.contract import ClaimRequest
 from kilonova.saga.operation import Step
+from kilonova.trace import spans
+
+SCHEDULER_TRIES = 3
 
 
 async def select_destinations(step: Step[Compute], spec: RequestSpec) -> list[Destination]:
-    """The host claimed in placement, then alternates. Without an answer nobody knows what was claimed: nothing is."""
-    try:
-        return await step.services.scheduler.select_destinations(spec)
-    except Fault as fault:
-        if fault.kind is Kind.UNAVAILABLE:
+    """The host claimed in placement, then alternates. A scheduler that died with the question has others beside it.
+
+    Without an answer nobody knows what was claimed: nothing is. A scheduler claims nothing once its time is over.
+    """
+    for tries_left in reversed(range(SCHEDULER_TRIES)):
+        try:
+            return await step.services.scheduler.select_destinations(spec)
+        except Fault as fault:
+            if fault.kind is not Kind.UNAVAILABLE:
+                raise
             await step.services.peers.placement.release(spec.server_id)
-        raise
+            if not tries_left:
+                raise
+            spans.note("no scheduler answered: asked again")
+    raise AssertionError
 
 
 async def claim_alternate(step: Step[Compute], spec: RequestSpec, destination: Destination) -> bool:

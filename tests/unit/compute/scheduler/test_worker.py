@@ -10,7 +10,7 @@ import pytest
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.world import LiveWorld
 from kilonova.bus import rpc
-from kilonova.bus.contract import Target
+from kilonova.bus.contract import Message, Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.signing import DerivedKeys
 from kilonova.compute.contract import EXCHANGE, SCHEDULER_TOPIC, Flavor, GroupSpec, RequestSpec, Scheduler
@@ -124,6 +124,20 @@ async def test_a_trait_that_nobody_has(cloud: Cloud) -> None:
 async def test_without_hosts_it_says_so(cloud: Cloud) -> None:
     cloud.hosts.clear()
     assert (await cloud.refusal(cloud.wants(1024))).inside == "there is no compute host"
+
+
+async def test_who_does_not_wait_any_more_gets_nothing(cloud: Cloud) -> None:
+    """It has asked another scheduler by now: a claim from here would undo that one's."""
+    spec = cloud.wants(1024)
+    late = Message(
+        "id", "nova", "scheduler", "", 1, "select_destinations", {}, "call", "conductor", 0.0,
+        deadline_at=cloud.world.clock.now().timestamp() - 1,
+    )  # fmt: skip
+    with rpc.handling(late), pytest.raises(Fault) as caught:
+        await cloud.scheduler.select_destinations(spec)
+    assert caught.value.kind is Kind.UNAVAILABLE
+    assert await cloud.placement.allocations(spec.server_id) == {}
+    assert await cloud.scheduler.select_destinations(cloud.wants(1024)), "others are served"
 
 
 async def test_racing_schedulers_fill_the_hosts_exactly(cloud: Cloud) -> None:
