@@ -13,10 +13,10 @@ from kilonova.base.faults import Fault, Kind, invalid, unavailable
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.http.client import Client
-from kilonova.image.contract import NOT_ASKED, Certificates, ImageRef, NewImage, Trust
+from kilonova.image.contract import NOT_ASKED, Certificates, DiskInspector, ImageRef, NewImage, Trust
 from kilonova.image.image import trust as proofs
 from kilonova.image.image.signature import NAMES, Verifier
-from kilonova.image.inspect.formats import Inspector, refusal
+from kilonova.image.inspect.ends import Collector, refusal
 
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
@@ -26,12 +26,20 @@ _KNOWN = {
 
 
 class ImageClient:
-    """Implements `image.contract.MadeImages`. `certificates` is asked for those of images that must prove something."""
+    """Implements `image.contract.MadeImages`. `certificates` is asked for those of images that must prove something;
+    without an `inspector` no data is taken."""
 
-    def __init__(self, world: World, client: Client, certificates: Certificates | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        client: Client,
+        certificates: Certificates | None = None,
+        inspector: DiskInspector | None = None,
+    ) -> None:
         self._world = world
         self._client = client
         self._certificates = certificates
+        self._inspector = inspector
         self._proven: set[tuple[str, ...]] = set()  # signatures that were verified against their data
 
     async def show(self, token: str, image_id: str) -> ImageRef:
@@ -111,7 +119,7 @@ class ImageClient:
         try:
             await self._pass(token, image_id, arriving, file)
             await self._world.blocking(file.close)
-            arriving.settle()
+            await arriving.settle()
         except BaseException:  # edge: nothing half-written or unproven stays, whatever ended it
             await self._world.blocking(_abandon, file, path)
             raise
@@ -133,7 +141,7 @@ class ImageClient:
             await self._require_bytes(token, image_id)
             return
         await self._pass(token, image_id, arriving, None)
-        arriving.settle()
+        await arriving.settle()
         if len(self._proven) > 10_000:
             self._proven.clear()
         self._proven.add(said)
@@ -154,7 +162,9 @@ class ImageClient:
         if trust.asked:
             now = self._world.clock.now()
             verifier = await proofs.verifier(self._certificates, token, image.properties, trust, now)
-        return Arriving(image, verifier)
+        if self._inspector is None:
+            raise unavailable("This process takes no images' data: it has no inspector.")
+        return Arriving(image, self._inspector, verifier)
 
     async def _pass(self, token: str, image_id: str, arriving: Arriving, file: Any) -> None:
         gathered = bytearray()
@@ -170,10 +180,11 @@ class Arriving:
     """An image's bytes on their way here: hashed, looked at once more, as images were registered before their data was,
     and verified when the image must prove something."""
 
-    def __init__(self, image: ImageRef, verifier: Verifier | None) -> None:
+    def __init__(self, image: ImageRef, inspector: DiskInspector, verifier: Verifier | None) -> None:
         self._image = image
         self._verifier = verifier
-        self._inspector = Inspector()
+        self._inspector = inspector
+        self._collector = Collector()
         self._digest = hashlib.new(image.hash_algo or "sha512", usedforsecurity=False)
 
     def put(self, file: Any, chunk: bytes) -> None:
@@ -181,11 +192,11 @@ class Arriving:
         if file is not None:
             file.write(chunk)
         self._digest.update(chunk)
-        self._inspector.feed(chunk)
+        self._collector.feed(chunk)
         if self._verifier is not None:
             self._verifier.update(chunk)
 
-    def settle(self) -> None:
+    async def settle(self) -> None:
         """All have passed. UNAVAILABLE when they are not the image's, INVALID when they reach outside themselves or
         their signature is not theirs."""
         image = self._image
@@ -195,7 +206,7 @@ class Arriving:
                 hint="The image is damaged: upload it again.",
                 inside=f"{self._digest.hexdigest()} != {image.hash_value}",
             )
-        if why := refusal(image.disk_format, self._inspector.found(), match=False):
+        if why := refusal(image.disk_format, await self._inspector.judge(self._collector.ends()), match=False):
             raise invalid(f"Image {image.id} was refused: {why}", hint="Upload a disk that needs no other file.")
         if self._verifier is not None:
             self._verifier.verify()

@@ -191,6 +191,30 @@ class DiskConverter(Protocol):
         ...
 
 
+class Ends(msgspec.Struct, frozen=True):
+    """What is needed of an image's data to know what it is."""
+
+    head: bytes  # the first MiBs
+    tail: bytes  # the last bytes
+    size_bytes: int
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What an image's data is. `unsafe` says why it must not be used, "" when it may."""
+
+    format: str  # raw | qcow2 | vmdk | vdi | vhd | vhdx | iso | luks | gpt | qed | parallels
+    virtual_size_bytes: int | None = None
+    unsafe: str = ""
+
+
+class DiskInspector(Protocol):
+    """Reads the headers that users wrote. Adapters in node/images/inspector.py."""
+
+    async def judge(self, ends: Ends) -> Found:
+        """What the data is. UNAVAILABLE when reading its headers was stopped: the data must not be used."""
+        ...
+
+
 class ImageLimits(Protocol):
     """Identity's unified limits for one project."""
 

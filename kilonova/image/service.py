@@ -26,6 +26,7 @@ from kilonova.image.contract import (
     WORKER_TOPIC,
     Certificates,
     DiskConverter,
+    DiskInspector,
     ImageLimits,
     ImageStore,
     ImageWorker,
@@ -70,6 +71,7 @@ class ImageParts:
     stores: tuple[Store, ...] = ()
     workers: Workers | None = None
     web: WebSource | None = None
+    inspector: DiskInspector | None = None
     converter: DiskConverter | None = None
     limits: ImageLimits | None = None
     regions: OtherClouds | None = None
@@ -108,6 +110,12 @@ class ImageService:
         if self.parts.web is None:
             raise unavailable("This image service does not reach the web.")
         return self.parts.web
+
+    def inspector(self) -> DiskInspector:
+        """Who reads the headers of disks."""
+        if self.parts.inspector is None:
+            raise unavailable("This image service cannot inspect data.")
+        return self.parts.inspector
 
     def converter(self) -> DiskConverter:
         """Who converts disks."""

@@ -44,6 +44,7 @@ from kilonova.node.agents.volume import Peers as VolumePeers
 from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
 from kilonova.node.hypervisor.fake import FakeHypervisor
 from kilonova.node.images.fake import FakeLocalDisks
+from kilonova.node.images.inspector import InlineInspector
 from kilonova.node.images.store import MemoryStore
 from kilonova.node.volumes.fake import FakeVolumeBackend
 from kilonova.placement import service as placement
@@ -215,7 +216,8 @@ class WholeCloud:
         self._open(world, "placement", placement.placement_app(made, self.tokens, self._policy(placement.RULES)))
 
     async def _image(self, world: SimWorld, _host: str) -> None:
-        made = image.ImageService(world, self._db(world, "image"), self.store, image.ImageSettings())
+        parts = image.ImageParts(inspector=InlineInspector())
+        made = image.ImageService(world, self._db(world, "image"), self.store, image.ImageSettings(), parts)
         self._open(world, "image", image.image_app(made, self.tokens, self._policy(image.RULES)))
 
     # ── agents

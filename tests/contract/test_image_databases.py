@@ -12,7 +12,8 @@ from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current
 from kilonova.db.server import server_database
 from kilonova.db.sqlite import SqliteDatabase
-from kilonova.image.service import MIGRATIONS, RULES, ImageService, ImageSettings, image_app
+from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, image_app
+from kilonova.node.images.inspector import InlineInspector
 from kilonova.node.images.store import MemoryStore
 from kilonova.policy.rules import Policy
 from tests.api.support import ApiClient, FakeAuthenticator, api_client
@@ -39,7 +40,7 @@ async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[A
 
 async def _client(world: LiveWorld, db: Database) -> ApiClient:
     await ensure_current(db, MIGRATIONS)
-    service = ImageService(world, db, MemoryStore(), ImageSettings())
+    service = ImageService(world, db, MemoryStore(), ImageSettings(), ImageParts(inspector=InlineInspector()))
     return api_client(image_app(service, FakeAuthenticator(), Policy(RULES, {})))
 
 

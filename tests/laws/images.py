@@ -17,6 +17,7 @@ from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, 
 from kilonova.image.stores import Store
 from kilonova.image.task.store import tasks
 from kilonova.image.worker import ImageWorker
+from kilonova.node.images.inspector import InlineInspector
 from kilonova.node.images.store import MemoryStore
 from kilonova.policy.rules import Policy
 from kilonova.saga.seal import Sealer
@@ -69,7 +70,7 @@ class Pictures:
             Store("web", "http", None),
         )
         workers = Workers(MemoryBus(world, self.broker, sender), SEALER)
-        parts = ImageParts(stores=stores, workers=workers, web=FakeWeb(world))
+        parts = ImageParts(stores=stores, workers=workers, web=FakeWeb(world), inspector=InlineInspector())
         db = self.db if world is self.world else self.db.seen_by(world.seam, world.seam)
         return ImageService(world, db, self.first, ImageSettings(), parts)
 

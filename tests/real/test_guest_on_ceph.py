@@ -32,6 +32,7 @@ from kilonova.node.ceph.pool import RbdPool
 from kilonova.node.guest.build import build_guest, missing_tools
 from kilonova.node.guest_spec import volume_disk
 from kilonova.node.images.asked import AskedImage
+from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.node.images.rbd import RbdStore
 from kilonova.node.images.rbd_disks import RbdLocalDisks
 from kilonova.node.images.rbd_parents import RbdParents
@@ -81,12 +82,13 @@ class Cloud:
         db = InlineDatabase("image", self.world.clock)
         await db.write(upgrade, MIGRATIONS)
         store = RbdStore(self.world, self.ceph, "images")
-        parts = ImageParts(stores=(Store("ceph", "rbd", store, default=True),))
+        inspector = ConfinedInspector(self.world)
+        parts = ImageParts(stores=(Store("ceph", "rbd", store, default=True),), inspector=inspector)
         service = ImageService(self.world, db, store, ImageSettings(), parts)
         callers = {**CALLERS, TOKEN: dataclasses.replace(CALLERS["member"], service_roles=("service",))}
         app = image_app(service, FakeAuthenticator(callers), Policy(RULES))
         self.client = Client(AsgiTransport(app))
-        self.images = ImageClient(self.world, self.client)
+        self.images = ImageClient(self.world, self.client, inspector=inspector)
 
     def restart_agent(self) -> None:
         """The host's agent starts anew: what it knew is on its disk or forgotten."""

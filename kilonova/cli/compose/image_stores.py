@@ -17,6 +17,7 @@ from kilonova.image.settings import StoreSettings
 from kilonova.image.stores import Store
 from kilonova.node.ceph.cluster import CephCluster
 from kilonova.node.images.convert import FileConverter
+from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.node.images.rbd import RbdStore
 from kilonova.node.images.s3 import S3Store
 from kilonova.node.images.store import FileStore
@@ -72,6 +73,12 @@ def ceph_cluster(ground: Ground) -> CephCluster:
     return CephCluster(ground.settings.ceph.conf, ground.settings.ceph.user)
 
 
+@cache
+def inspector(ground: Ground) -> ConfinedInspector:
+    """Who reads the headers of images, for all of this process."""
+    return ConfinedInspector(ground.world)
+
+
 def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
     """What image leans on."""
     settings = ground.settings.image
@@ -83,6 +90,7 @@ def image_parts(ground: Ground, stores: tuple[Store, ...]) -> ImageParts:
         stores=stores,
         workers=Workers(ground.bus("glance-api"), ground.sealer),
         web=WebReader(ground.world, settings.web.rules()),
+        inspector=inspector(ground),
         converter=FileConverter(ground.world, ground.directory / "image-scratch"),
         limits=UnifiedLimits(ground.world, ground.client("/identity")),
         regions=CatalogRegions(ground.client("/identity")),

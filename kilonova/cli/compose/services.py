@@ -215,13 +215,15 @@ def placement_client(ground: Ground) -> PlacementClient:
 def agent_peers(ground: Ground) -> AgentPeers:
     """What compute agents ask over REST, with the agents' own service user."""
     from kilonova.block_storage.client import VolumeClient
-    from kilonova.cli.compose.image_stores import certificates
+    from kilonova.cli.compose.image_stores import certificates, inspector
     from kilonova.image.client import ImageClient
     from kilonova.network.client import NetworkClient
     from kilonova.node.agents.compute.core import Peers as AgentPeers
 
     return AgentPeers(
-        images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground)),
+        images=ImageClient(
+            ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground), inspector(ground)
+        ),
         networks=NetworkClient(ground.client("/network", ground.secrets.agent_user)),
         volumes=VolumeClient(ground.client("/volume", ground.secrets.agent_user)),
         own_token=ground.token_of(ground.secrets.agent_user),
@@ -230,7 +232,7 @@ def agent_peers(ground: Ground) -> AgentPeers:
 
 def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     """The volume agent of the host that keeps the volumes."""
-    from kilonova.cli.compose.image_stores import certificates, trust
+    from kilonova.cli.compose.image_stores import certificates, inspector, trust
     from kilonova.image.client import ImageClient
     from kilonova.node.agents.volume import Peers as VolumePeers
     from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
@@ -238,7 +240,9 @@ def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     name = f"{host.name}@{host.backend}"
     bus = ground.bus(f"cinder-volume.{name}")
     peers = VolumePeers(
-        images=ImageClient(ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground)),
+        images=ImageClient(
+            ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground), inspector(ground)
+        ),
         files=host.image_files,
         own_token=ground.token_of(ground.secrets.agent_user),
         trust=trust(ground),

@@ -1,4 +1,4 @@
-"""An image's bytes: upload and staging (hashed and inspected while they stream), download (with ranges)."""
+"""An image's bytes: upload and staging (hashed while they stream, then inspected), download (with ranges)."""
 
 from __future__ import annotations
 
@@ -96,7 +96,8 @@ async def _save(
         await data.save(key, upload.only_while_held(reading.pieces()))
         if key.startswith(STAGED):  # judged when it is imported, perhaps after a conversion
             return {"status": "uploading", "size": reading.size_bytes}
-        facts = reading.facts(image, match=service.settings.require_image_format_match)
+        match = service.settings.require_image_format_match
+        facts = await reading.facts(service.inspector(), image, match=match)
         place = {"store": store.id, "url": "", "metadata": {}}
         return {"status": "active", "locations": [place], **facts.columns()}
     except BaseException:  # edge: nothing half-written stays, whatever ended it

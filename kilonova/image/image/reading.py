@@ -1,4 +1,4 @@
-"""Data on its way into a store: hashed and inspected as it passes, in bounded memory."""
+"""Data on its way into a store: hashed as it passes, and what its inspection needs kept of it, in bounded memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kilonova.base.faults import Fault, Kind, too_large
 from kilonova.base.pieces import in_pieces
 from kilonova.base.units import MIB
 from kilonova.base.world import World
+from kilonova.image.contract import DiskInspector
 from kilonova.image.image.signature import Verifier
 from kilonova.image.image.store import Image
-from kilonova.image.inspect.formats import Inspector, refusal
+from kilonova.image.inspect.ends import Collector, refusal
 
 PIECE_BYTES = 4 * MIB
 HASH = "sha512"
@@ -66,7 +67,7 @@ class Passing:
 
 
 class Reading:
-    """Hashes and inspects what passes, a piece at a time."""
+    """Hashes what passes, a piece at a time, and keeps its ends."""
 
     def __init__(self, world: World, chunks: AsyncIterator[bytes], limit_bytes: int, algorithm: str = HASH) -> None:
         self._world = world
@@ -75,14 +76,14 @@ class Reading:
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._algorithm = algorithm
         self._sha = hashlib.new(algorithm)
-        self._inspector = Inspector()
+        self._collector = Collector()
         self.verifier: Verifier | None = None
         self.progress: Progress | None = None
 
     @property
     def size_bytes(self) -> int:
         """How much has passed."""
-        return self._inspector.size_bytes
+        return self._collector.size_bytes
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The bytes, in chunks as they came."""
@@ -102,7 +103,7 @@ class Reading:
 
     async def _see(self, piece: list[bytes]) -> None:
         size_bytes = sum(map(len, piece))
-        if self._inspector.size_bytes + size_bytes > self._limit:
+        if self._collector.size_bytes + size_bytes > self._limit:
             raise too_large(f"The image data is larger than the limit of {self._limit} bytes.")
         await self._world.blocking(self._digest, piece)
         if self.progress is not None and self.size_bytes % TOLD_EVERY_BYTES < size_bytes:
@@ -112,13 +113,14 @@ class Reading:
         for chunk in piece:
             self._md5.update(chunk)
             self._sha.update(chunk)
-            self._inspector.feed(chunk)
+            self._collector.feed(chunk)
             if self.verifier is not None:
                 self.verifier.update(chunk)
 
-    def facts(self, image: Image, *, match: bool = True) -> Facts:
-        """What the bytes are. INVALID when they must not be used, or (`match`) are not what the image declares."""
-        found = self._inspector.found()
+    async def facts(self, inspector: DiskInspector, image: Image, *, match: bool = True) -> Facts:
+        """What the bytes are. INVALID when they must not be used, or (`match`) are not what the image declares;
+        UNAVAILABLE when that could not be found out."""
+        found = await inspector.judge(self._collector.ends())
         if why := refusal(image.disk_format or "", found, match=match):
             raise Fault(
                 Kind.INVALID, f"Image {image.id} was refused: {why}", hint="Upload data of the declared format."
@@ -126,7 +128,7 @@ class Reading:
         if self.verifier is not None:
             self.verifier.verify()
         return Facts(
-            self._inspector.size_bytes,
+            self._collector.size_bytes,
             found.virtual_size_bytes,
             self._md5.hexdigest(),
             self._algorithm,

@@ -48,7 +48,8 @@ async def read_location(step: Step[ImageService], image_id: str, plan: LocationP
 
     reading.progress = still_there
     await reading.drain()
-    facts = reading.facts(image, match=service.settings.require_image_format_match)
+    match = service.settings.require_image_format_match
+    facts = await reading.facts(service.inspector(), image, match=match)
     if plan.hash_value and plan.hash_value != facts.hash_value:
         raise invalid("The data at the location does not have the hash that was given.")
     if plan.checksum and plan.checksum != facts.checksum:

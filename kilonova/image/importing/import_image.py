@@ -131,7 +131,8 @@ async def judge(step: Step[ImageService], image_id: str, brought: Brought | None
     reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes)
     reading.verifier = await service.verifier(image, str(step.secrets().get("token", "")))
     await reading.drain()
-    facts = reading.facts(image, match=service.settings.require_image_format_match)
+    match = service.settings.require_image_format_match
+    facts = await reading.facts(service.inspector(), image, match=match)
     wanted = service.settings.convert_to
     if wanted and facts.disk_format != wanted and facts.disk_format in CONVERTIBLE and image.disk_format in CONVERTIBLE:
         return await _convert(service, image, facts, wanted)
@@ -148,7 +149,8 @@ async def _convert(service: ImageService, image: Image, facts: Facts, wanted: st
     reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes)
     try:
         await service.data.save(key + "-converted", reading.pieces())
-        return msgspec.structs.replace(reading.facts(image), disk_format=wanted, converted=True)
+        facts = await reading.facts(service.inspector(), image)
+        return msgspec.structs.replace(facts, disk_format=wanted, converted=True)
     except BaseException:  # edge: nothing half-converted stays, whatever ended it
         await service.data.drop(key + "-converted")
         raise

@@ -23,6 +23,7 @@ from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, 
 from kilonova.image.stores import Store
 from kilonova.image.worker import ImageWorker
 from kilonova.node.images.convert import FileConverter
+from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.node.images.store import FileStore, MemoryStore
 from kilonova.node.images.web import WebReader
 from kilonova.policy.rules import Policy
@@ -35,13 +36,16 @@ BACKED = QCOW2[:8] + (512).to_bytes(8, "big") + (12).to_bytes(4, "big") + QCOW2[
 
 
 @asynccontextmanager
-async def image_service(directory: Path, **settings: Any) -> AsyncIterator[ImageService]:
+async def image_service(
+    directory: Path, *, inspector_seconds: float = 10.0, **settings: Any
+) -> AsyncIterator[ImageService]:
     """The service with its files in `directory`, and nothing beside."""
     world = LiveWorld("image")
     db = InlineDatabase("image", world.clock)
     await db.write(upgrade, MIGRATIONS)
     choices = ImageSettings(**{"image_size_cap_bytes": 1 << 24, **settings})
-    yield ImageService(world, db, FileStore(world, directory / "images"), choices)
+    parts = ImageParts(inspector=ConfinedInspector(world, seconds=inspector_seconds))
+    yield ImageService(world, db, FileStore(world, directory / "images"), choices, parts)
     await world.close()
 
 
@@ -113,7 +117,9 @@ class WholeImage:
 
 
 @asynccontextmanager
-async def whole_image(directory: Path, second: MemoryStore | None = None, **settings: Any) -> AsyncIterator[WholeImage]:
+async def whole_image(
+    directory: Path, second: MemoryStore | None = None, *, inspector_seconds: float = 10.0, **settings: Any
+) -> AsyncIterator[WholeImage]:
     """All of image in one process, as `up` makes it."""
     world = LiveWorld("image")
     db = InlineDatabase("image", world.clock)
@@ -131,6 +137,7 @@ async def whole_image(directory: Path, second: MemoryStore | None = None, **sett
             stores=stores,
             workers=Workers(MemoryBus(world, broker, "glance-api"), sealer),
             web=WebReader(world, rules),
+            inspector=ConfinedInspector(world, seconds=inspector_seconds),
             converter=FileConverter(world, directory / "scratch"),
             regions=OtherRegion(web),
             certificates=DirectoryCertificates(world, directory / "certificates"),

@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-from kilonova.base.world import LiveWorld
-from kilonova.db.inline import InlineDatabase
-from kilonova.db.migrations import upgrade
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
-from kilonova.image.service import MIGRATIONS, RULES, ImageService, ImageSettings, image_app
-from kilonova.node.images.store import FileStore
+from kilonova.image.service import RULES, ImageService, image_app
+from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.policy.rules import Policy
+from tests.api.image.door import image_service
 from tests.api.support import OTHER_PROJECT, PROJECT, ApiClient, FakeAuthenticator, api_client
 
 QCOW2 = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(16) + (1 << 20).to_bytes(8, "big") + bytes(200)
@@ -24,11 +22,8 @@ QCOW2 = b"QFI\xfb" + (3).to_bytes(4, "big") + bytes(16) + (1 << 20).to_bytes(8, 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> Any:
-    world = LiveWorld("image")
-    db = InlineDatabase("image", world.clock)
-    await db.write(upgrade, MIGRATIONS)
-    yield ImageService(world, db, FileStore(world, tmp_path / "images"), ImageSettings(image_size_cap_bytes=1 << 24))
-    await world.close()
+    async with image_service(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -190,7 +185,7 @@ async def test_protected_images_stay(api: ApiClient, service: ImageService) -> N
 async def test_peers_download_verified_bytes(app: Any, api: ApiClient, tmp_path: Path, service: ImageService) -> None:
     image = await create(api, hw_rng_model="virtio")
     await upload(api, image["id"], b"d" * 3_000_000)
-    peer = ImageClient(service.world, Client(AsgiTransport(app)))
+    peer = ImageClient(service.world, Client(AsgiTransport(app)), inspector=ConfinedInspector(service.world))
     ref = await peer.show("member", image["id"])
     assert (ref.size, ref.properties) == (3_000_000, {"hw_rng_model": "virtio"})
     await peer.download("member", image["id"], str(tmp_path / "copy"))

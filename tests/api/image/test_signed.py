@@ -14,6 +14,7 @@ from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.certificates import DirectoryCertificates
 from kilonova.image.client import ImageClient
 from kilonova.image.contract import Trust
+from kilonova.node.images.inspector import ConfinedInspector
 from tests.api.image.door import WholeImage, whole_image
 from tests.unit.image.signing import CERTIFICATE_ID, Authority, new_key, signed
 
@@ -94,9 +95,8 @@ async def test_a_cloud_without_a_key_manager_says_so(tmp_path: Path) -> None:
 def images(image: WholeImage, directory: Path) -> ImageClient:
     """Image as a host sees it."""
     world = image.service.world
-    return ImageClient(
-        world, Client(AsgiTransport(image.app)), DirectoryCertificates(world, directory / "certificates")
-    )
+    certificates = DirectoryCertificates(world, directory / "certificates")
+    return ImageClient(world, Client(AsgiTransport(image.app)), certificates, ConfinedInspector(world))
 
 
 async def test_a_host_takes_only_what_proves_what_it_must(tmp_path: Path) -> None:

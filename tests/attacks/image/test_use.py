@@ -31,6 +31,7 @@ from kilonova.node.agents.volume import VolumeHostAgent
 from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
 from kilonova.node.images.cache import ImageCache
 from kilonova.node.images.disks import FileLocalDisks
+from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.node.volumes.files import FileVolumeBackend
 from kilonova.node.vswitch.fake import FakeVirtualSwitch
 from tests.api.image.door import WholeImage, whole_image
@@ -77,7 +78,7 @@ class Users:
     def __init__(self, image: WholeImage, directory: Path) -> None:
         world, nothing = image.service.world, None
         self.directory = directory
-        asked: Any = ImageClient(world, Client(AsgiTransport(image.app)))
+        asked: Any = ImageClient(world, Client(AsgiTransport(image.app)), inspector=ConfinedInspector(world))
         self.disks = FileLocalDisks(world, str(directory / "host"))
         machine = Machine(FakeHypervisor(world, FakeMachine()), self.disks, FakeVirtualSwitch(host="node1"))
         broker = MemoryBroker()

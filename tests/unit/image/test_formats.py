@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import struct
 import subprocess
@@ -9,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from kilonova.image.inspect.formats import Found, Inspector, refusal
+from kilonova.image.contract import Found
+from kilonova.image.inspect.ends import Collector, refusal
+from kilonova.node.images.inspector import InlineInspector
 
 MIB = 1 << 20
 needs_qemu_img = pytest.mark.skipif(not shutil.which("qemu-img"), reason="needs qemu-img (Debian: qemu-utils)")
 
 
 def inspect(data: bytes, piece: int = 4096) -> Found:
-    inspector = Inspector()
+    collector = Collector()
     for at in range(0, len(data), piece):
-        inspector.feed(data[at : at + piece])
-    return inspector.found()
+        collector.feed(data[at : at + piece])
+    return asyncio.run(InlineInspector().judge(collector.ends()))
 
 
 def made(tmp_path: Path, format_: str, *options: str) -> bytes:
