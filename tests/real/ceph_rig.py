@@ -18,6 +18,7 @@ import pytest
 from kilonova.node.ceph.cluster import CephCluster
 from kilonova.node.ceph.library import PLACES, library
 from kilonova.node.ceph.pool import RbdPool
+from kilonova.node.volumes.rbd import CONNECTIONS
 from tests.fake_cloud import free_port
 
 NEEDS = "needs Ceph (Debian: ceph-mon ceph-mgr ceph-osd ceph-common python3-rbd)"
@@ -164,8 +165,10 @@ def ceph() -> Iterator[CephRig]:
 
 
 def empty(pool: RbdPool) -> None:
-    """Nothing is left in the pool, nor in its trash, where nothing of it is cloned elsewhere."""
+    """Nothing is left in the pool, nor in its trash, where nothing of it is cloned elsewhere; nobody is connected."""
     _, rbd = library()
+    for key in pool.keys(CONNECTIONS):
+        pool.drop_key(CONNECTIONS, key)
     for name in pool.names():
         pool.remove(name)
     pool.sweep()

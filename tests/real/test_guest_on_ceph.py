@@ -167,11 +167,13 @@ async def test_a_guest_boots_from_a_clone(cloud: Cloud, tmp_path: Path) -> None:
     )
     assert "AQ" not in str(spec)  # a Ceph key begins so: it is in no spec
     await cloud.hypervisor.ensure_started(spec)
+    console = ""
     for _ in range(900):
-        if "user data of web" in await cloud.disks.console_log(one.id, None):
+        if "cloud done" in (console := await cloud.disks.console_log(one.id, None)):
             break
         await asyncio.sleep(0.1)
-    assert "user data of web" in await cloud.disks.console_log(one.id, None)
+    assert "source: config-drive" in console and "user data of web" in console
+    print(console[-1500:])
 
     snapshot = str(uuid.uuid4())
     assert await cloud.disks.start_snapshot(one, snapshot) == ("", "")
@@ -181,6 +183,7 @@ async def test_a_guest_boots_from_a_clone(cloud: Cloud, tmp_path: Path) -> None:
     await cloud.disks.drop_snapshot(one.id, snapshot)
 
     assert (await cloud.hypervisor.ensure_stopped(one.id, 60)).power is Power.SHUTDOWN
+    await cloud.volumes.disconnect(volume.id, here)
     with cloud.volumes_pool.opened(f"volume-{volume.id}") as device:
         assert device.read(0, 21) == b"written by the guest\n"
     assert 0 < own_bytes(cloud.disks_pool, root) < 200 * MIB

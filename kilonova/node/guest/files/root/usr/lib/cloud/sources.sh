@@ -47,25 +47,33 @@ fetch() {
 read_metadata_service() {
   tries=0
   while [ $tries -lt 20 ]; do
-    ls /run/lease.* >/dev/null 2>&1 || [ $tries -eq 0 ] || return 1
-    if fetch openstack/latest/meta_data.json meta_data.json && grep -q '"uuid"' $told/meta_data.json; then
-      source=openstack
-      fetch openstack/latest/user_data user-data
-      return 0
+    if [ $tries -eq 0 ] || ls /run/lease.* >/dev/null 2>&1; then
+      read_openstack || read_ec2 && return 0
+    elif [ $tries -ge 10 ]; then
+      return 1
     fi
-    if fetch latest/meta-data/instance-id ec2-id && [ -s $told/ec2-id ]; then
-      source=ec2
-      fetch latest/meta-data/hostname ec2-hostname
-      fetch latest/meta-data/public-keys/0/openssh-key ec2-keys
-      fetch latest/user-data user-data
-      return 0
-    fi
-    # A drive that the kernel found late counts too.
+    # A drive that the kernel found late counts too: a busy host takes seconds for each driver of an emulated guest.
     read_config_drive && source=config-drive && return 0
     tries=$((tries + 1))
     sleep 1
   done
   return 1
+}
+
+read_openstack() {
+  fetch openstack/latest/meta_data.json meta_data.json && grep -q '"uuid"' $told/meta_data.json || return 1
+  source=openstack
+  fetch openstack/latest/user_data user-data
+  return 0
+}
+
+read_ec2() {
+  fetch latest/meta-data/instance-id ec2-id && [ -s $told/ec2-id ] || return 1
+  source=ec2
+  fetch latest/meta-data/hostname ec2-hostname
+  fetch latest/meta-data/public-keys/0/openssh-key ec2-keys
+  fetch latest/user-data user-data
+  return 0
 }
 
 # Sets instance_id, name and password, and leaves $told/keys and $told/files (path, content path). One jq for all, for
