@@ -136,6 +136,17 @@ def own_bytes(pool: RbdPool, name: str) -> int:
     return sum(found)
 
 
+async def until_booted(cloud: Cloud, server_id: str) -> str:
+    """What the guest's console said until it was a server; the end of it is printed, for when the host was slow."""
+    for _ in range(1200):
+        if "### cloud done" in await cloud.disks.console_log(server_id, None):
+            break
+        await asyncio.sleep(0.1)
+    console = await cloud.disks.console_log(server_id, None)
+    print(console[-1500:])
+    return console
+
+
 async def test_a_guest_boots_from_a_clone(cloud: Cloud, tmp_path: Path) -> None:
     built = await cloud.world.blocking(build_guest, tmp_path, CACHE)
     raw = tmp_path / "guest.raw"
@@ -167,13 +178,8 @@ async def test_a_guest_boots_from_a_clone(cloud: Cloud, tmp_path: Path) -> None:
     )
     assert "AQ" not in str(spec)  # a Ceph key begins so: it is in no spec
     await cloud.hypervisor.ensure_started(spec)
-    console = ""
-    for _ in range(900):
-        if "cloud done" in (console := await cloud.disks.console_log(one.id, None)):
-            break
-        await asyncio.sleep(0.1)
+    console = await until_booted(cloud, one.id)
     assert "source: config-drive" in console and "user data of web" in console
-    print(console[-1500:])
 
     snapshot = str(uuid.uuid4())
     assert await cloud.disks.start_snapshot(one, snapshot) == ("", "")
