@@ -84,9 +84,12 @@ class Statement:
         """`change_by` for each mapping."""
         if connection.dialect.name != "sqlite":
             connection.execute(self._core, [dict(values) for values in several])
-            return
-        for values in several:
-            self.change_by(connection, values)
+        elif self._expanding:
+            for values in several:
+                self.change_by(connection, values)
+        elif several:
+            text = self._text(connection.dialect, several[0])
+            _run(connection, text.sql, [text.arguments(values) for values in several], each=True)
 
     def inserted(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """The number that the database gave the row that this inserts."""
@@ -227,13 +230,14 @@ def _from_json(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
-def _run(connection: Connection, sql: str, arguments: Sequence[Any]) -> Any:
-    """The driver's cursor after it ran the text; its errors as Core would raise them."""
+def _run(connection: Connection, sql: str, arguments: Sequence[Any], *, each: bool = False) -> Any:
+    """The driver's cursor after it ran the text, on SQLite once for `each` of the arguments; errors as Core's."""
     driver: Any = connection.connection
     dialect = connection.dialect
     if dialect.name == "sqlite":
         try:
-            return driver.driver_connection.execute(sql, arguments)
+            sqlite = driver.driver_connection
+            return sqlite.executemany(sql, arguments) if each else sqlite.execute(sql, arguments)
         except sqlite3.Error as error:
             raise DBAPIError.instance(sql, list(arguments), error, sqlite3.Error, dialect=dialect) from error
     cursor = driver.cursor()

@@ -204,7 +204,7 @@ class Journal:
         """(unfinished operations, of them stuck)."""
         o = self.operations
         found = sa.select(o.c.state, sa.func.count()).where(o.c.state.in_(UNFINISHED)).group_by(o.c.state)
-        by_state: dict[str, int] = dict(connection.execute(found).tuples().all())
+        by_state: dict[str, int] = dict(connection.execute(found).all())
         return sum(by_state.values()), by_state.get("stuck", 0)
 
     def supersede(self, connection: Connection, operation_id: str, now: datetime) -> OperationRow | None:

@@ -85,7 +85,7 @@ def get(connection: Connection, aggregate_id: int) -> Aggregate:
     told = sa.select(values.c.key, values.c.value).where(values.c.aggregate_id == aggregate_id).order_by(values.c.key)
     one = _aggregate(row)
     one.hosts = list(connection.scalars(mine))
-    one.metadata = dict(connection.execute(told).tuples().all())
+    one.metadata = dict(connection.execute(told).all())
     return one
 
 

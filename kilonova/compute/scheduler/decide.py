@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -71,6 +70,8 @@ def _weights(by: tuple[Rules, Shape], table: HostTable, spec: RequestSpec, rows:
         return total
     rules, shape = by
     everybody = len(rows) == len(table)
+    floor = 0.0  # what the lowest of each add up to: taken off once, not from every column
+    stretched = np.empty(len(rows))
     for one, multiplier in rules.weighers:
         if one.column is not None:
             column = shape.column(one, table, spec)
@@ -79,9 +80,12 @@ def _weights(by: tuple[Rules, Shape], table: HostTable, spec: RequestSpec, rows:
             raw = column if everybody else column[rows]
         else:
             raw = np.array([one.weigh(table.state(row), spec) for row in rows.tolist()], dtype=np.float64)
-        lowest, highest = raw.min(), raw.max()
+        lowest, highest = float(np.minimum.reduce(raw)), float(np.maximum.reduce(raw))
         if highest > lowest:
-            total += (raw - lowest) * (multiplier / (highest - lowest))
+            stretch = multiplier / (highest - lowest)
+            total += np.multiply(raw, stretch, out=stretched)
+            floor += lowest * stretch
+    total -= floor
     return total
 
 
@@ -89,15 +93,13 @@ def _best(rows: Integers, weights: Numbers, rules: Rules, dice: random.Random) -
     """The best (row, weight), first the one to take: as many as alternates and lists for reasons need."""
     size = len(rows)
     wanted = max(_BEST_SHOWN, rules.settings.max_attempts, rules.settings.host_subset_size)
-    places: Sequence[int]
     if size > wanted:
         turn = dice.randrange(size)  # among equal ones chance decides, not the order of the table
         turned = np.concatenate((weights[turn:], weights[:turn]))
-        places = ((np.argpartition(turned, size - wanted)[size - wanted :] + turn) % size).tolist()
-    else:
-        places = range(size)
-    found = sorted(((float(weights[place]), dice.random(), int(rows[place])) for place in places), reverse=True)
-    order = [(row, weight) for weight, _, row in found]
+        places = (turned.argpartition(size - wanted)[size - wanted :] + turn) % size
+        rows, weights = rows[places], weights[places]
+    found = [(weight, dice.random(), row) for weight, row in zip(weights.tolist(), rows.tolist(), strict=True)]
+    order = [(row, weight) for weight, _, row in sorted(found, reverse=True)]
     if rules.settings.host_subset_size > 1 and len(order) > 1:
         first = order.pop(dice.randrange(min(rules.settings.host_subset_size, len(order))))
         order.insert(0, first)

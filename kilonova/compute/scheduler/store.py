@@ -75,4 +75,4 @@ def aggregates_mark(connection: Connection) -> list[tuple[Any, ...]]:
 def where(connection: Connection, server_ids: Sequence[str]) -> dict[str, str]:
     """server id → host, of those that have one."""
     query = sa.select(_s.id, _s.host).where(_s.id.in_(list(server_ids)), *_ALIVE)
-    return dict(connection.execute(query).tuples().all())
+    return dict(connection.execute(query).all())

@@ -35,6 +35,7 @@ class HostTable:
         self.slots: Integers = np.zeros(0, dtype=np.int64)
         self._strange: Mask = np.zeros(0, dtype=np.bool_)  # hosts that placement does not know
         self._any_strange = False
+        self._straight = False  # rows are slots: nothing must be picked
         self.servers: Integers = self.slots
         self.building: Integers = self.slots
         self._known_slots: tuple[int, int] = (-1, -1)
@@ -55,6 +56,7 @@ class HostTable:
             self.slots = np.array(slots, dtype=np.int64)
             self._strange = self.slots < 0
             self._any_strange = bool(self._strange.any())
+            self._straight = len(self.slots) == mirror.size and bool((self.slots == np.arange(mirror.size)).all())
 
     def _make(self, view: HostsView) -> None:
         self.view_version, self.counts_version = view.version, -1
@@ -87,7 +89,7 @@ class HostTable:
         """A mask of providers as one of hosts; hosts that placement does not know are out."""
         if not len(mask):
             return np.zeros(len(self.states), dtype=np.bool_)
-        found: Mask = mask[self.slots]
+        found: Mask = mask if self._straight else mask[self.slots]
         if self._any_strange:
             found &= ~self._strange
         return found
@@ -101,7 +103,8 @@ class HostTable:
         column = self.mirror.columns.get(resource_class)
         if column is None:
             return np.zeros(len(self.states))
-        left = column.free(self.mirror.size)[self.slots].astype(np.float64)
+        free = column.free(self.mirror.size)
+        left = (free if self._straight else free[self.slots]).astype(np.float64)
         if self._any_strange:
             left[self._strange] = 0
         return left

@@ -154,7 +154,7 @@ def _spec(connection: Connection, group_id: str, but: str, *, lock: bool) -> Gro
         .where(members.c.group_id == row[0], s.id != but, s.host != "", s.deleted_at.is_(None))
         .group_by(s.host)
     )
-    return GroupSpec(row[1], row[2] or 1, dict(connection.execute(others).tuples().all()))
+    return GroupSpec(row[1], row[2] or 1, dict(connection.execute(others).all()))
 
 
 def check_place(connection: Connection, server_id: str, host: str) -> None:

@@ -25,7 +25,7 @@ def grown(array: NDArray[Any], size: int) -> NDArray[Any]:
 class Column:
     """Capacity and use of one class by slot; zero capacity and `has` False where a provider has none."""
 
-    __slots__ = ("_allows", "capacity", "has", "max_unit", "min_unit", "step_size", "used")
+    __slots__ = ("_limits", "capacity", "has", "max_unit", "min_unit", "step_size", "used")
 
     def __init__(self, size: int) -> None:
         self.has: Mask = np.zeros(size, dtype=np.bool_)
@@ -34,17 +34,17 @@ class Column:
         self.min_unit: Integers = np.ones(size, dtype=np.int64)
         self.max_unit: Integers = np.zeros(size, dtype=np.int64)
         self.step_size: Integers = np.ones(size, dtype=np.int64)
-        self._allows: dict[int, Mask] = {}  # amount → who gives so much in one piece at all
+        self._limits: dict[int, Integers] = {}
 
     def grow(self, size: int) -> None:
         """Room for `size` slots."""
-        self._allows.clear()
+        self._limits.clear()
         for name in ("capacity", "has", "max_unit", "min_unit", "step_size", "used"):
             setattr(self, name, grown(getattr(self, name), size))
 
     def put(self, slot: int, book: Inventory, used: int) -> None:
         """The inventory at `slot`."""
-        self._allows.clear()
+        self._limits.clear()
         self.has[slot] = True
         self.capacity[slot] = capacity_of(book)
         self.used[slot] = used
@@ -54,24 +54,25 @@ class Column:
 
     def clear(self, slot: int) -> None:
         """No inventory at `slot`."""
-        self._allows.clear()
+        self._limits.clear()
         self.has[slot] = False
         self.capacity[slot] = self.used[slot] = 0
 
     def room(self, amount: int, size: int) -> Mask:
         """Which of the first `size` slots can give `amount` in one piece now."""
-        fits: Mask = self.used[:size] <= self.capacity[:size] - amount
-        fits &= self._allowing(amount)[:size]
+        fits: Mask = self.used[:size] <= self._limit(amount)[:size]
         return fits
 
-    def _allowing(self, amount: int) -> Mask:
-        known = self._allows.get(amount)
+    def _limit(self, amount: int) -> Integers:
+        """How much may be used where one more `amount` is still to be given; below zero where it never is."""
+        known = self._limits.get(amount)
         if known is None:
-            known = self.has & (self.min_unit <= amount) & (self.max_unit >= amount)
-            known &= amount % np.maximum(self.step_size, 1) == 0
-            if len(self._allows) >= _AMOUNTS_KEPT:
-                self._allows.clear()
-            self._allows[amount] = known
+            gives = self.has & (self.min_unit <= amount) & (self.max_unit >= amount)
+            gives &= amount % np.maximum(self.step_size, 1) == 0
+            known = np.where(gives, self.capacity - amount, -1)
+            if len(self._limits) >= _AMOUNTS_KEPT:
+                self._limits.clear()
+            self._limits[amount] = known
         return known
 
     def free(self, size: int) -> Integers:
