@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from kilonova.base.faults import Fault, Kind, busy
+from kilonova.base.faults import Fault, Kind, busy, not_found
 from kilonova.base.world import World
 from kilonova.http.client import Client
 from kilonova.placement.contract import (
@@ -15,6 +15,7 @@ from kilonova.placement.contract import (
     Changes,
     ClaimRequest,
     ClaimResult,
+    HeldBooks,
     Inventory,
     ProviderSummary,
 )
@@ -66,25 +67,38 @@ class PlacementClient:
         self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]
     ) -> None:
         path = f"/resource_providers/{provider_id}"
-        provider = await self._found("GET", path)
-        if provider is None:
+        held = await self._books(provider_id)
+        if held is None:
             try:
                 await self._ask("POST", "/resource_providers", {"uuid": provider_id, "name": name})
             except Fault as fault:
                 if fault.code != DUPLICATE_NAME or await self._found("GET", path) is None:
                     raise
-        elif provider["name"] != name:
+        elif held.name != name:
             await self._ask("PUT", path, {"name": name})
-        have = await self._ask("GET", f"{path}/inventories")
-        if msgspec.convert(have["inventories"], dict[str, Inventory]) != inventories:
-            body = {"inventories": inventories, "resource_provider_generation": have["resource_provider_generation"]}
-            await self._ask("PUT", f"{path}/inventories", body)
-        held = await self._ask("GET", f"{path}/traits")
-        if held["traits"] != traits:
-            for custom in {trait for trait in traits if trait.startswith("CUSTOM_")} - set(held["traits"]):
+        if held is None or held.name != name:
+            held = await self._books(provider_id)
+        if held is None:  # somebody deleted it just now
+            raise not_found("Resource provider", provider_id)
+        generation = held.generation
+        if held.inventories != inventories:
+            body = {"inventories": inventories, "resource_provider_generation": generation}
+            generation = (await self._ask("PUT", f"{path}/inventories", body))["resource_provider_generation"]
+        if held.traits != traits:
+            for custom in {trait for trait in traits if trait.startswith("CUSTOM_")} - set(held.traits):
                 await self._ask("PUT", f"/traits/{custom}")
-            body = {"traits": traits, "resource_provider_generation": held["resource_provider_generation"]}
-            await self._ask("PUT", f"{path}/traits", body)
+            await self._ask("PUT", f"{path}/traits", {"traits": traits, "resource_provider_generation": generation})
+
+    async def _books(self, provider_id: str) -> HeldBooks | None:
+        try:
+            reply = await self._client.request(
+                "GET", f"/books/{provider_id}", token=await self._token(), headers=_VERSION
+            )  # fmt: skip
+        except Fault as fault:
+            if fault.kind is Kind.NOT_FOUND:
+                return None
+            raise
+        return _held.decode(reply.content)
 
     async def providers(self) -> list[ProviderSummary]:
         """All providers with capacity and use: three requests per provider, for explaining only."""
@@ -220,6 +234,7 @@ class _Results(msgspec.Struct):
 
 _changes: Final = msgspec.json.Decoder(Changes)
 _results: Final = msgspec.json.Decoder(_Results)
+_held: Final = msgspec.json.Decoder(HeldBooks)
 _candidates: Final = msgspec.json.Decoder(_Candidates)
 
 

@@ -50,6 +50,15 @@ class ProviderBooks(msgspec.Struct, frozen=True, gc=False):
     aggregates: tuple[str, ...] = ()
 
 
+class HeldBooks(msgspec.Struct, frozen=True):
+    """What the books say of a provider itself, as whoever keeps it up to date compares it."""
+
+    name: str
+    generation: int
+    inventories: dict[str, Inventory]
+    traits: list[str]
+
+
 class Used(msgspec.Struct, frozen=True, gc=False):
     """What is used of a provider now, after claims: only the classes that changed."""
 

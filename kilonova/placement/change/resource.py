@@ -1,6 +1,7 @@
-"""What placement offers beyond the field's API, to those who decide on a mirror: its changes, and claims by the batch.
+"""What placement offers beyond the field's API: to those who decide on a mirror, its changes, and claims by the batch;
+to those who keep a provider up to date, all that is said of it at once.
 
-`GET /changes?since=POSITION` and `POST /claims`. Clients of the field's API need neither.
+`GET /changes?since=POSITION`, `POST /claims`, `GET /books/{uuid}`. Clients of the field's API need neither.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
+from sqlalchemy import Connection
 
 from kilonova.base.faults import invalid
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.placement.allocation import batch
 from kilonova.placement.allocation.resource import Owner, Resources
-from kilonova.placement.contract import Changes, ClaimRequest, ClaimResult
+from kilonova.placement.contract import Changes, ClaimRequest, ClaimResult, HeldBooks
+from kilonova.placement.inventory import store as inventory_store
+from kilonova.placement.trait import store as trait_store
 from kilonova.placement.words import ClassName, once, only, rule, uuid_of
 
 if TYPE_CHECKING:
@@ -72,9 +76,26 @@ async def claim(service: PlacementService, request: Request[Batch]) -> Results:
     return Results(await service.db.write(batch.claim_many, claims, service.now()))
 
 
-_LIST, _CLAIM = "/changes", "/claims"
+async def books(service: PlacementService, request: Request[Any]) -> HeldBooks:
+    """What is said of one provider, at one moment."""
+    request.enforce()
+    only(request)
+    return await service.db.read(_books, uuid_of(request.path["uuid"], "uuid"))
+
+
+def _books(connection: Connection, provider_id: str) -> HeldBooks:
+    found, inventories = inventory_store.of_provider(connection, provider_id)
+    return HeldBooks(found.name, found.generation, inventories, trait_store.held(connection, provider_id))
+
+
+_LIST, _CLAIM, _BOOKS = "/changes", "/claims", "/books/{uuid}"
 ROUTES = (
     Route(method="GET", path=_LIST, handler=index, policy="placement:changes:list", summary="Follow the books"),
     Route(method="POST", path=_CLAIM, handler=claim, policy="placement:claims:create", body=Batch, summary="Claim"),
+    Route(method="GET", path=_BOOKS, handler=books, policy="placement:books:show", summary="All said of a provider"),
 )
-RULES = (rule("changes:list", "GET", _LIST), rule("claims:create", "POST", _CLAIM))
+RULES = (
+    rule("changes:list", "GET", _LIST),
+    rule("claims:create", "POST", _CLAIM),
+    rule("books:show", "GET", _BOOKS),
+)

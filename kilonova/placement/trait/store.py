@@ -70,7 +70,12 @@ def delete(connection: Connection, name: str) -> None:
 def of_provider(connection: Connection, provider_id: str) -> tuple[providers.Provider, list[str]]:
     """The provider and its traits by name; 404 when there is no such provider."""
     found = providers.show(connection, provider_id)
-    return found, sorted(_HELD.scalars(connection, id=provider_id))
+    return found, held(connection, provider_id)
+
+
+def held(connection: Connection, provider_id: str) -> list[str]:
+    """The traits of a provider by name."""
+    return sorted(_HELD.scalars(connection, id=provider_id))
 
 
 def replace(

@@ -124,6 +124,21 @@ async def test_a_mirror_follows_whatever_happens(clients: list[PlacementClient],
         await placement.changes("nonsense")
 
 
+async def test_a_provider_that_is_as_said_is_asked_about_once_and_not_written(clients: list[PlacementClient]) -> None:
+    placement = clients[0]
+    position = (await placement.changes("")).position
+    await placement.ensure_provider(HOST, "node1", dict(BOOKS), ["CUSTOM_FAST", "COMPUTE_NODE"])
+    assert (await placement.changes(position)).position == position
+    for name, books_, traits in (
+        ("other", BOOKS, ["COMPUTE_NODE"]),
+        ("other", {"VCPU": Inventory(2)}, ["COMPUTE_NODE"]),
+        ("other", {"VCPU": Inventory(2)}, ["CUSTOM_NEW"]),
+    ):
+        await placement.ensure_provider(HOST, name, books_, traits)
+        told = {one.id: one for one in (await placement.changes("")).providers}[HOST]
+        assert (told.name, told.inventories, list(told.traits)) == (name, books_, traits)
+
+
 async def test_many_processes_claim_on_their_mirrors(
     clients: list[PlacementClient], processes: list[Database], world: LiveWorld
 ) -> None:
