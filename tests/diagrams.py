@@ -47,14 +47,12 @@ class Story:
         headers = {"X-Auth-Token": self.driver.token, "OpenStack-API-Version": "compute 2.90, volume 3.44"}
         if data:
             headers["Content-Type"] = "application/octet-stream"
-        answer = await self.driver.http.request(
-            method, path, json=json, headers=headers, **({"content": data} if data else {})
-        )
-        if answer.is_error:
-            raise RuntimeError(f"{name}: {answer.status_code} {answer.text[:300]}")
+        answer = await self.driver.send(method, path, json=json, data=data or None, headers=headers)
+        if answer.status >= 400:
+            raise RuntimeError(f"{name}: {answer.status} {answer.content[:300]!r}")
         self.told.append(Told(*name.split("/"), answer.headers["x-openstack-request-id"]))
         is_json = answer.headers.get("content-type", "").startswith("application/json")
-        return answer.json() if answer.content and is_json else None
+        return answer.json() if is_json else None
 
     async def until(self, path: str, field: Callable[[Any], bool]) -> None:
         """Returns when the answer is so."""
@@ -69,8 +67,8 @@ class Story:
         """Returns when it answers 404."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while time.monotonic() < deadline:
-            answer = await self.driver.http.get(path, headers={"X-Auth-Token": self.driver.token})
-            if answer.status_code == 404:
+            answer = await self.driver.send("GET", path, headers={"X-Auth-Token": self.driver.token})
+            if answer.status == 404:
                 return
             await asyncio.sleep(0.05)
         raise RuntimeError(f"{path} is still there after {SETTLE_SECONDS} s")
@@ -78,7 +76,7 @@ class Story:
     async def login(self) -> None:
         """identity/login."""
         driver = self.driver
-        answer = await driver.http.post("/identity/v3/auth/tokens", json=driver.credentials())
+        answer = await driver.send("POST", "/identity/v3/auth/tokens", json=driver.credentials())
         self.told.append(Told("identity", "login", answer.headers["x-openstack-request-id"]))
         driver.token = answer.headers["X-Subject-Token"]
 

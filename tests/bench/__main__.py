@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import tempfile
@@ -70,7 +69,7 @@ def _alone(name: str) -> list[str]:
 def _whole(chosen: list[str], section: str) -> list[str]:
     """Start a cloud and measure it; what missed its promise."""
     with tempfile.TemporaryDirectory(prefix="kilonova-bench-") as folder, fake_cloud(Path(folder) / "state") as cloud:
-        results = asyncio.run(measure(cloud, chosen))
+        results = uvloop.run(measure(cloud, chosen))
     print(f"\n{report.table(results)}\n\n{report.write(results, section)}")
     if missed := report.missed(results):
         print(f"missed: {', '.join(missed)}")

@@ -6,8 +6,8 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
+from tests.bench.load import Driver
 from tests.bench.process import cpu_seconds, pss_mib
 
 GIB = 1 << 30
@@ -19,7 +19,7 @@ async def _gigabyte() -> AsyncIterator[bytes]:
         yield PIECE
 
 
-async def make_images(driver: Any, count: int) -> str:
+async def make_images(driver: Driver, count: int) -> str:
     """So many images; the id of the last."""
     body = {"name": "bench", "disk_format": "raw", "container_format": "bare", "os_distro": "debian"}
     image_id = ""
@@ -29,28 +29,29 @@ async def make_images(driver: Any, count: int) -> str:
     return image_id
 
 
-async def upload(driver: Any, pid: int, image_id: str) -> tuple[float, float, float]:
+async def upload(driver: Driver, pid: int, image_id: str) -> tuple[float, float, float]:
     """(CPU seconds, wall seconds, most MiB of memory over what the process had) of a gigabyte going in."""
     rest = pss_mib(pid)
     peak = rest
     headers = {"X-Auth-Token": driver.token, "Content-Type": "application/octet-stream", "Content-Length": str(GIB)}
     used, began = cpu_seconds(pid), time.monotonic()
     sending = asyncio.ensure_future(
-        driver.http.put(f"/image/v2/images/{image_id}/file", content=_gigabyte(), headers=headers)
+        driver.send("PUT", f"/image/v2/images/{image_id}/file", data=_gigabyte(), headers=headers)
     )
     while not sending.done():
         await asyncio.wait([sending], timeout=0.5)
         peak = max(peak, pss_mib(pid))
-    sending.result().raise_for_status()
+    if (answer := sending.result()).status != 204:
+        raise RuntimeError(f"upload: {answer.status} {answer.content[:300]!r}")
     return cpu_seconds(pid) - used, time.monotonic() - began, peak
 
 
-async def download(driver: Any, pid: int, image_id: str) -> tuple[float, float]:
+async def download(driver: Driver, pid: int, image_id: str) -> tuple[float, float]:
     """(CPU seconds, wall seconds) of a gigabyte coming out."""
     used, began, got = cpu_seconds(pid), time.monotonic(), 0
     headers = {"X-Auth-Token": driver.token}
-    async with driver.http.stream("GET", f"/image/v2/images/{image_id}/file", headers=headers) as answer:
-        async for chunk in answer.aiter_raw():
+    async with driver.http.get(f"/image/v2/images/{image_id}/file", headers=headers) as answer:
+        async for chunk in answer.content.iter_any():
             got += len(chunk)
     if got != GIB:
         raise RuntimeError(f"{got} bytes came of {GIB}")

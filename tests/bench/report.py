@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.bench import yardstick
 from tests.bench.phases import Result
 from tests.fake_cloud import ROOT
 
@@ -21,13 +22,15 @@ PAGE = ROOT / "docs/benchmarks.md"
 class Promise:
     """A budget; `at_least` turns it around; without one the figure only explains another.
 
-    `openstack` is the same on OpenStack 2026.2, all its services added up.
+    `openstack` is the same on OpenStack 2026.2, all its services added up, one at a time; `openstack_eight` is at eight
+    at a time.
     """
 
     what: str
     unit: str
     budget: float | None  # None: told beside the others, nothing is promised
     openstack: str = ""
+    openstack_eight: str = ""
     at_least: bool = False
 
     @property
@@ -43,13 +46,13 @@ class Promise:
 
 
 PROMISES = {
-    "login": Promise("password login", "CPU ms", 30, "242"),
-    "validate": Promise("token validation", "CPU ms", 0.3, "4–6"),
-    "get": Promise("GET one server", "CPU ms", 0.6, "65"),
+    "login": Promise("password login", "CPU ms", 30, "263", "236"),
+    "validate": Promise("token validation", "CPU ms", 0.3, "5.6", "4.0"),
+    "get": Promise("GET one server", "CPU ms", 0.6, "67", "65"),
     "list_1000": Promise("GET 1000 servers in detail", "CPU ms", 30, "5900 at 600"),
     "create": Promise("create a server with one port, to ACTIVE", "CPU ms", 25, "1500–2280"),
     "delete": Promise("delete it, until it is gone", "CPU ms", 20, "655–1115"),
-    "port_create": Promise("create a port", "CPU ms", 5, "124–197"),
+    "port_create": Promise("create a port", "CPU ms", 5, "197", "124"),
     "image_list": Promise("list images", "CPU ms", 1, "6"),
     "image_list_1000": Promise("list 1000 images", "CPU ms", 20),
     "image_show": Promise("GET one image", "CPU ms", 0.5),
@@ -97,19 +100,30 @@ PROMISES = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown, in the order of the promises; what was measured on PostgreSQL too has a column for it."""
+    """Markdown, in the order of the promises. What was also measured on PostgreSQL, or at eight at a time, has columns
+    for that; a promise is held on the first figure, one at a time, and on PostgreSQL's where there is one."""
     by_phase = {result.phase: result for result in results}
     both = any(result.postgresql is not None for result in results)
-    head = ("", "unit", "Kilonova", *(["on PostgreSQL"] if both else []), "promised", "", "OpenStack")
-    rows = [head, ("---", "---", "---:", *(["---:"] if both else []), "---:", "---", "---:")]
+    eight = any(result.eight is not None for result in results)
+    first, last = ("one at a time", "OpenStack, one at a time") if eight else ("Kilonova", "OpenStack")
+    more = [*(["on PostgreSQL"] if both else []), *(["8 at a time"] if eight else [])]
+    head = ("", "unit", first, *more, "promised", "", last, *(["8 at a time"] if eight else []))
+    rule = ("---", "---", "---:", *("---:" for _ in more), "---:", "---", "---:", *(["---:"] if eight else []))
+    rows = [head, rule]
     for phase, promise in PROMISES.items():
         if (result := by_phase.get(phase)) is None:
             continue
-        there = ("" if result.postgresql is None else f"{result.postgresql:.3g}",) if both else ()
+        there = ("" if result.postgresql is None else _figure(result.postgresql),) if both else ()
+        at_eight = ("" if result.eight is None else _figure(result.eight),) if eight else ()
         word = "" if promise.budget is None else "kept" if _keeps(result) else "**missed**"
-        figures = (promise.what, promise.unit, f"{result.value:.3g}", *there)
-        rows.append((*figures, promise.bound, word, promise.openstack))
+        figures = (promise.what, promise.unit, _figure(result.value), *there, *at_eight)
+        rows.append((*figures, promise.bound, word, promise.openstack, *([promise.openstack_eight] if eight else [])))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _figure(value: float) -> str:
+    """Three digits that count, and no powers of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _keeps(result: Result) -> bool:
@@ -132,7 +146,8 @@ def write(results: Sequence[Result], section: str) -> Path:
     whole = {"commit": commit(), "at": now.isoformat(), "machine": machine, "load": os.getloadavg()}
     file.write_text(json.dumps({**whole, "results": [asdict(result) for result in results]}, indent=2))
     if section:
-        head = f"Measured {now:%Y-%m-%d} at {commit()} on {machine}; load average {os.getloadavg()[0]:.1f}."
+        load = os.getloadavg()[0]  # before the yardsticks add to it
+        head = f"Measured {now:%Y-%m-%d} at {commit()} on {machine}; load average {load:.1f}. {yardstick.words()}"
         fill(PAGE, section, f"{head}\n\n{table(results)}")
     return file
 
