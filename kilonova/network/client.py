@@ -13,6 +13,7 @@ from kilonova.network.port_changes import PortChanges, chosen_groups
 
 Json = dict[str, Any]
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
+DEFAULT_GROUP = ["default"]  # what network gives a port for which no group is named: it need not be looked up
 MADE_FOR = "made_for"  # in a port's binding:profile: the server whose end is the port's end
 
 
@@ -78,12 +79,14 @@ class NetworkClient(PortChanges):
 
     async def check_security_groups(self, token: str, project_id: str, groups: list[str]) -> None:
         """Each group (name or id) exists for the project; an ambiguous name is CONFLICT."""
-        await self._group_ids(token, project_id, groups)
+        if groups != DEFAULT_GROUP:
+            await self._group_ids(token, project_id, groups)
 
     async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
         """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none is left."""
-        known = await self._groups(token, nics.project_id) if nics.security_groups else {}
-        groups = chosen_groups(known, nics.project_id, nics.security_groups)
+        wanted = [] if list(nics.security_groups) == DEFAULT_GROUP else nics.security_groups
+        known = await self._groups(token, nics.project_id) if wanted else {}
+        groups = chosen_groups(known, nics.project_id, wanted)
         bound: list[tuple[Json, PortRequest]] = []
         try:
             for index, request in enumerate(nics.requests):
@@ -91,6 +94,8 @@ class NetworkClient(PortChanges):
                     port = await self._adopt(token, nics, request)
                 else:
                     port = await self._make(token, f"{key}/{index}", nics, request, groups)
+                    if not groups:
+                        known.update(dict.fromkeys(port["security_groups"], DEFAULT_GROUP[0]))
                 bound.append((port, request))
                 _check_bound(port, nics.host)
         except Fault:

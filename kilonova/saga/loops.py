@@ -16,11 +16,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loop:
-    """`run(service)` answers the loop's question, mends what it finds, and returns how much it mended."""
+    """`run(service)` answers the loop's question, mends what it finds, and returns how much it mended.
+
+    `routine`: there is something for it to do every time a user does something, so that it is no news for the log.
+    """
 
     name: str
     every_seconds: float
     run: Callable[[Any], Awaitable[int]]
+    routine: bool = False
 
 
 class Loops:
@@ -67,5 +71,5 @@ class Loops:
         self.last_error.pop(loop.name, None)
         self.mended[loop.name] = self.mended.get(loop.name, 0) + mended
         if mended:
-            log.info("loop %s mended %d", loop.name, mended)
+            log.log(logging.DEBUG if loop.routine else logging.INFO, "loop %s mended %d", loop.name, mended)
         return mended

@@ -201,10 +201,11 @@ class SchedulerWorker:
                 why = f"{why}: {result.wanted} {result.resource_class} wanted, {result.free} free"
             one.item.lost.append(Rejection(tried.destinations[0].host, explain.LOST, why))
             left.append(one)
-        await self._keep([(one.item, None) for one in stand])
         for one in stand:
             assert one.item.tried is not None
             one.give((one.item.tried, one.item.lost, None))
+        if stand:  # nobody waits for it: what they write next shares its commit
+            self._world.spawn(self._keep([(one.item, None) for one in stand]), "scheduler decisions")
         return left
 
     def _in_time(self, waiting: list[_Wait]) -> list[_Wait]:

@@ -56,7 +56,7 @@ def put(work: Work, event: str, server_id: str, port_id: str) -> None:
     work.changes.events = True
 
 
-def due(connection: Connection, now: datetime, limit: int = 100) -> list[Event]:
+def due(connection: Connection, now: datetime, limit: int) -> list[Event]:
     """Events whose time has come, oldest first."""
     return [Event(*row) for row in _DUE.all(connection, now=now, most=limit)]
 

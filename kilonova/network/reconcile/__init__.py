@@ -6,7 +6,7 @@ from kilonova.network.reconcile import bindings, outbox, unbuilt_ports
 from kilonova.saga.loops import Loop
 
 LOOPS = (
-    Loop("outbox", 2.0, outbox.run),
+    Loop("outbox", 2.0, outbox.run, routine=True),
     Loop("bindings", 10.0, bindings.run),
     Loop("unbuilt ports", 10.0, unbuilt_ports.run),
 )

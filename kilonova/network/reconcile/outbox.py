@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kilonova.network.service import NetworkService
 
 log = logging.getLogger(__name__)
+MOST = 100
 
 
 async def run(service: NetworkService) -> int:
@@ -20,7 +21,7 @@ async def run(service: NetworkService) -> int:
     if service.server_events is None:
         return 0
     told = 0
-    while events := await service.db.read(store.due, service.world.clock.now()):
+    while events := await service.db.read(store.due, service.world.clock.now(), MOST):
         ids = [event.id for event in events]
         try:
             with spans.within(spans.begin("neutron")):
@@ -32,4 +33,6 @@ async def run(service: NetworkService) -> int:
                 return told
         await service.change(store.sent, ids)
         told += len(ids)
+        if len(ids) < MOST:  # what came meanwhile has woken the loop again
+            break
     return told

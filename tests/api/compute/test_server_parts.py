@@ -13,6 +13,7 @@ from kilonova.compute.contract import Power
 from kilonova.compute.metadata import metadata_app
 from kilonova.compute.reconcile import power_sync, retention
 from kilonova.http.client import AsgiTransport, Client
+from kilonova.trace import spans
 from tests.api.compute.test_servers import in_cloud
 from tests.api.support import ApiClient
 from tests.laws.servers import Door
@@ -142,6 +143,33 @@ def test_a_guest_that_shuts_itself_down_is_stopped_in_the_record() -> None:
         assert (await door.client.get(f"/v2.1/servers/{server_id}"))["server"]["status"] == "SHUTOFF"
 
     in_cloud(main)
+
+
+def test_what_a_build_or_a_deletion_did_to_a_guest_is_told_by_its_step_alone() -> None:
+    seen: list[str] = []
+
+    def listen(span: spans.Span) -> None:
+        if span.name == "guests_seen":
+            seen.append(span.source)
+
+    async def main(door: Door) -> None:
+        server_id = await active(door)
+        await door.cloud.api_world.clock.sleep(5)
+        assert seen == []
+        await door.act(server_id, "pause")  # in a trace, as a build is: what is told of it shows
+        await door.cloud.settle()
+        await door.cloud.api_world.clock.sleep(5)
+        assert len(seen) == 1
+        await door.delete(server_id)
+        await door.cloud.settle()
+        await door.cloud.api_world.clock.sleep(5)
+        assert len(seen) == 1
+
+    spans.RING.sinks.append(listen)
+    try:
+        in_cloud(main)
+    finally:
+        spans.RING.sinks.remove(listen)
 
 
 def test_a_guest_that_runs_though_its_user_stopped_it_is_stopped_again() -> None:

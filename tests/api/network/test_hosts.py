@@ -225,6 +225,7 @@ async def test_compute_checks_binds_and_unbinds(hosted: Cloud) -> None:
     made, kept = await client.bind("served", "op/bind", wanted)
     assert [made.id, kept.id] == [port.id for port in await client.bind("served", "op/bind", wanted)]
     assert (made.made_by_us, kept.made_by_us, made.tag, made.network_name) == (True, False, "nic1", "blue")
+    assert (made.security_groups, kept.security_groups) == (["default"], ["default"])
     assert (made.dns, made.mtu, made.fixed_ips[0].gateway) == (["1.1.1.1"], 1450, "10.0.0.1")
     await until(lambda: len(hosted.compute.events) == 2)
     assert {port.status for port in await client.ports_of("served", "server-1")} == {"ACTIVE"}

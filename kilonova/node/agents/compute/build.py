@@ -58,6 +58,7 @@ class BuildVerbs(PortVerbs):
                 self.failed_builds += 1
                 guest = await self.machine.hypervisor.ensure_started(spec)
                 self.failed_builds = 0
+                self._takes_to(server_id, guest.power)
         for device in server.block_devices:
             if device.attachment_id:
                 await self.peers.volumes.complete(token, device.attachment_id)
@@ -67,6 +68,7 @@ class BuildVerbs(PortVerbs):
         async with self._lock(server_id):
             with spans.span("libvirt", "stop and undefine the guest", host=self.host):
                 await self.machine.hypervisor.ensure_gone(server_id)
+                self._takes_to(server_id, Power.SHUTDOWN)
             await self.machine.disks.drop_disks(server_id)
             await self.books.drop(server_id)
         self._locks.pop(server_id, None)

@@ -25,6 +25,7 @@ from kilonova.compute.contract import (
     Hypervisor,
     HypervisorInfo,
     LocalDisks,
+    Power,
     ServerForHost,
     StepSecrets,
 )
@@ -92,6 +93,7 @@ class HostCore:
         self._locks: dict[str, asyncio.Lock] = {}
         self._builds = asyncio.Semaphore(settings.parallel_builds)
         self.books = HostBooks(ledger, settings.part)
+        self._took_to: dict[str, Power] = {}  # server → the power that a build or a deletion left its guest at
         self.failed_builds = 0  # guests that did not start since one did; BuildFailureWeigher keeps servers away
 
     async def info(self) -> HypervisorInfo:
@@ -115,6 +117,15 @@ class HostCore:
         if len(self._plugged) > 10_000:  # events of ports that no server here waits for any more
             self._plugged.clear()
         return self._plugged.setdefault(port_id, asyncio.Event())
+
+    def took_to(self, server_id: str) -> Power | None:
+        """What a verb whose step tells of it took the guest to, once: None when nothing did since it was asked."""
+        return self._took_to.pop(server_id, None)
+
+    def _takes_to(self, server_id: str, power: Power) -> None:
+        if len(self._took_to) > 10_000:  # of guests that were so already: nobody heard of a change
+            self._took_to.clear()
+        self._took_to[server_id] = power
 
     def _lock(self, server_id: str) -> asyncio.Lock:
         return self._locks.setdefault(server_id, asyncio.Lock())

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 REPORT_SECONDS = 10.0
 FULL_SECONDS = 60.0
+POWER_SECONDS = 0.2  # changes of guests' power within this are told together
 
 
 def shares(before: Mapping[str, float], now: Mapping[str, float]) -> dict[str, float]:
@@ -42,6 +43,7 @@ class ComputeWorker:
         self.steps = StepServer(world, bus, ledger, ComputeHost, agent)
         self._subscription: Subscription | None = None
         self._cpu_seconds: dict[str, float] = {}  # as the last report found them
+        self._changed: dict[str, Power] = {}  # by server: not told yet
         self._started_at = iso_seconds(world.clock.now())
 
     async def start(self) -> None:
@@ -106,13 +108,21 @@ class ComputeWorker:
             await self.agent.destroy(server_id)
 
     def _power_changed(self, server_id: str, power: Power) -> None:
-        self.world.spawn(self._tell_power(server_id, power), "compute power")
+        if not self._changed:
+            self.world.spawn(self._tell_powers(), "compute power")
+        self._changed[server_id] = power
 
-    async def _tell_power(self, server_id: str, power: Power) -> None:
+    async def _tell_powers(self) -> None:
+        """What changed within a moment, in one message. What a build or a deletion did, its step has told by then."""
+        await self.world.clock.sleep(POWER_SECONDS)
+        changed, self._changed = self._changed, {}
+        news = [SeenGuest(one, power) for one, power in changed.items() if self.agent.took_to(one) is not power]
+        if not news:
+            return
         try:
-            await self.agent.conductor.guests_seen(self.agent.host, [SeenGuest(server_id, power)], full=False)
+            await self.agent.conductor.guests_seen(self.agent.host, news, full=False)
         except Fault as fault:
-            log.info("power of %s not told, the next full report does: %r", server_id, fault)
+            log.info("power of %d guests not told, the next full report does: %r", len(news), fault)
 
     async def _report_soon(self) -> None:
         """What guests took or gave back is known before the next regular report, so that others find it."""
