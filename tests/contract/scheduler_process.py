@@ -46,6 +46,7 @@ async def run(asked: dict[str, Any]) -> Counter[str]:
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     await asyncio.gather(*map(place, asked["servers"]))
+    await worker.close()
     await books.close()
     await nova.close()
     await world.close()

@@ -101,8 +101,9 @@ async def _conductor(process: Process) -> None:
 
 async def _scheduler(process: Process) -> None:
     ground = process.ground
-    subscription = await (await services.scheduler(ground)).serve(ground.bus("scheduler"), ground.host)
-    ground.closing.append(subscription.close)
+    worker = await services.scheduler(ground)
+    await worker.serve(ground.bus("scheduler"), ground.host)
+    ground.closing.append(worker.close)
 
 
 async def _console_proxy(process: Process) -> None:

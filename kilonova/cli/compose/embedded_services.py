@@ -13,6 +13,7 @@ from kilonova.compute import service as compute
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute
 from kilonova.compute.metadata import metadata_app
+from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.compute.schema import journal as compute_journal
 from kilonova.compute.server import tally_store
 from kilonova.http.client import AsgiTransport
@@ -38,6 +39,7 @@ class Services:
     volume_scheduler: VolumeScheduler
     image_worker: ImageWorker
     metadata: AsgiTransport
+    scheduler: SchedulerWorker | None = None
 
     async def start_conductors(self) -> None:
         """Whoever answers agents and runs operations: before the agents come."""
@@ -45,7 +47,8 @@ class Services:
         await self.volume_scheduler.start()
         await self.image_worker.start()
         await self.conductor.start()
-        await (await services.scheduler(self.ground)).serve(self.ground.bus("scheduler"), "")
+        self.scheduler = await services.scheduler(self.ground)
+        await self.scheduler.serve(self.ground.bus("scheduler"), "")
 
     def start_loops(self) -> None:
         """Reconcile loops: when hosts are there to be compared with."""
@@ -80,6 +83,8 @@ class Services:
     async def close(self) -> None:
         """Take no more messages."""
         await self.conductor.close()
+        if self.scheduler is not None:
+            await self.scheduler.close()
         await self.network_worker.close()
         await self.volume_scheduler.close()
         await self.image_worker.close()

@@ -7,6 +7,7 @@ and a server whose claim was lost is decided again on newer books, a bounded num
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 from collections.abc import Sequence
@@ -82,11 +83,20 @@ class SchedulerWorker:
         self._recorder = recorder
         self._snapshot: Snapshot | None = None
         self._settled = False
+        self._subscription: Subscription | None = None
+        self._keeping: set[asyncio.Task[None]] = set()
         self._batches: Batches[_Asked, _Answer] = Batches(self._serve, max(1, self._settings.batch))
 
     async def serve(self, bus: Bus, host: str) -> Subscription:
         """Take messages until closed."""
-        return await bus.serve(EXCHANGE, SCHEDULER_TOPIC, host, rpc.handlers(Scheduler, self))
+        self._subscription = await bus.serve(EXCHANGE, SCHEDULER_TOPIC, host, rpc.handlers(Scheduler, self))
+        return self._subscription
+
+    async def close(self) -> None:
+        """Take no more messages; what was decided is kept."""
+        if self._subscription is not None:
+            await self._subscription.close()
+        await asyncio.gather(*self._keeping)
 
     async def select_destinations(self, spec: RequestSpec) -> list[Destination]:
         """The best host, claimed, then alternates. NO_CAPACITY says why in `data["rejections"]`."""
@@ -205,7 +215,9 @@ class SchedulerWorker:
             assert one.item.tried is not None
             one.give((one.item.tried, one.item.lost, None))
         if stand:  # nobody waits for it: what they write next shares its commit
-            self._world.spawn(self._keep([(one.item, None) for one in stand]), "scheduler decisions")
+            keeping = self._world.spawn(self._keep([(one.item, None) for one in stand]), "scheduler decisions")
+            self._keeping.add(keeping)
+            keeping.add_done_callback(self._keeping.discard)
         return left
 
     def _in_time(self, waiting: list[_Wait]) -> list[_Wait]:
