@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.base.memory import give_back
 from kilonova.base.world import LiveWorld
 from kilonova.bus import rpc
 from kilonova.bus.contract import Target
@@ -25,7 +26,15 @@ from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.signing import DerivedKeys
 from kilonova.compute.catalogue import StoredCatalogue
 from kilonova.compute.conductor import ComputeConductor, inventories_of
-from kilonova.compute.contract import CONDUCTOR_TOPIC, EXCHANGE, Conductor, Flavor, HostReport, RequestSpec
+from kilonova.compute.contract import (
+    CONDUCTOR_TOPIC,
+    DRY_RUN_MOST,
+    EXCHANGE,
+    Conductor,
+    Flavor,
+    HostReport,
+    RequestSpec,
+)
 from kilonova.compute.core import Compute, Peers
 from kilonova.compute.host.store import hosts
 from kilonova.compute.scheduler.kept import DatabaseRecorder
@@ -46,6 +55,7 @@ from tests.bench.phases import Result
 HOSTS = 5_000
 SERVERS = 100_000
 PLACEMENTS = 4_096
+DECISIONS = 10 * DRY_RUN_MOST
 ASKERS = 256  # create operations under way at once, each of which waits for its host
 REPORTING = 13_000
 REPORT_SECONDS = 30
@@ -179,8 +189,18 @@ class Cloud:
         await asyncio.gather(*(ask() for _ in range(ASKERS)))
         return time.perf_counter() - began, _cpu_seconds() - used
 
+    async def decide(self) -> float:
+        """CPU seconds of a decision that claims nothing and keeps nothing."""
+        wanted = resources_of(FLAVOR, {}, from_volume=False)
+        used = _cpu_seconds()
+        for _ in range(DECISIONS // DRY_RUN_MOST):
+            spec = RequestSpec(self.world.ids.uuid(), "project", "user", FLAVOR, wanted)
+            assert (await self.scheduler.could_boot(spec, DRY_RUN_MOST)).fits == DRY_RUN_MOST
+        return (_cpu_seconds() - used) / DECISIONS
+
     async def close(self) -> None:
         """Let go."""
+        await self.scheduler.close()
         await self.books.close()
         await self.nova.close()
         await self.world.close()
@@ -204,16 +224,21 @@ async def _placements(folder: Path) -> list[Result]:
     cloud = Cloud(folder, HOSTS)
     await cloud.open()
     await cloud.place(ASKERS)
-    empty_wall, empty_cpu = await cloud.place(PLACEMENTS)
+    give_back()  # as every process of the cloud does when it stands
+    empty_wall, _ = await cloud.place(PLACEMENTS)
+    early_decision = await cloud.decide()  # among hosts that differ already, so that each weigher has work
     await cloud.fill(SERVERS)
     await cloud.place(ASKERS)
+    give_back()
+    decision = await cloud.decide()
     wall, cpu = await cloud.place(PLACEMENTS)
     await cloud.close()
     return [
         Result("place_empty", PLACEMENTS / empty_wall, PLACEMENTS, empty_wall),
         Result("place", PLACEMENTS / wall, PLACEMENTS, wall),
         Result("place_cpu", cpu * 1000 / PLACEMENTS, PLACEMENTS, wall),
-        Result("place_growth", cpu / empty_cpu, PLACEMENTS, wall),
+        Result("decide_cpu", decision * 1_000_000, DECISIONS),
+        Result("decide_growth", decision / early_decision, DECISIONS),
         Result("place_memory", _memory_mib(), SERVERS, wall),
     ]
 
@@ -254,6 +279,7 @@ async def _reports(folder: Path) -> list[Result]:
             await cloud.view.current()
 
     await everybody(300)
+    give_back()
     began, used = time.perf_counter(), _cpu_seconds()
     await everybody(REPORT_SECONDS)
     wall, spent = time.perf_counter() - began, _cpu_seconds() - used
