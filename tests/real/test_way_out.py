@@ -107,6 +107,7 @@ def world() -> Iterator[World]:
         for name in (made.machine, made.internet):
             namespace.delete(name)
         assert not left, left
+        assert not (external.RUN / prefix).exists()
 
 
 def _wire(world: World) -> None:

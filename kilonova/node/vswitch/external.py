@@ -11,6 +11,8 @@ for a floating address leaves by the machine's default route. Blocking: for a th
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from dataclasses import dataclass
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
@@ -195,6 +197,9 @@ def closed_rules(prefix: str, closed: list[str]) -> str:
 def disconnect_root(prefix: str, cidr: str) -> None:
     """Take the wire, the route and the edge away. What is gone is fine; what is another cloud's stays."""
     way_out.stop(nat_home(prefix))
+    shutil.rmtree(nat_home(prefix), ignore_errors=True)
+    with contextlib.suppress(OSError):  # the cloud has other files there, or none at all
+        nat_home(prefix).parent.rmdir()
     with Links() as links:
         ours = not _others_way(links, prefix, cidr)
         if ours:
