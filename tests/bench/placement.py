@@ -1,15 +1,15 @@
 """Placement alone, in this process: candidates over 10,000 providers, and claims by the batch.
 
-`make bench BENCH=placement`. SQLite on disk, as embedded; DATABASE_URL measures PostgreSQL or MariaDB instead.
+`make bench BENCH=placement`. SQLite on disk, as embedded, and PostgreSQL beside it.
 """
 
 from __future__ import annotations
 
-import os
 import resource
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from kilonova.placement.service import MIGRATIONS, RULES, PlacementService, plac
 from kilonova.policy.rules import Policy
 from tests.api.support import FakeAuthenticator
 from tests.bench.phases import Result
+from tests.services import PostgreSQL
 
 PROVIDERS = 10_000
 BATCH = 64
@@ -39,8 +40,9 @@ _HEADERS = {"openstack-api-version": "placement 1.39", "x-auth-token": "service"
 class PlacementBench:
     """Ten thousand hosts in a database of its own; one claim happens before each search, as in a busy cloud."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self._folder = folder
+        self._url = url
         self._world = LiveWorld("bench")
         self.ids: list[str] = []
 
@@ -60,8 +62,8 @@ class PlacementBench:
         await self.search("&limit=1")
 
     async def _database(self) -> Database:
-        if url := os.environ.get("DATABASE_URL"):
-            return await server_database("placement", url, self._world)
+        if self._url:
+            return await server_database("placement", self._url, self._world)
         return SqliteDatabase("placement", self._folder / "placement.db", self._world.clock)
 
     def _fill(self, connection: Connection) -> None:
@@ -151,11 +153,18 @@ PARTS: tuple[Part, ...] = (
 )
 
 
-async def measure() -> list[Result]:
-    """The results of all parts."""
+async def _once(url: str = "") -> list[Result]:
     with tempfile.TemporaryDirectory(prefix="kilonova-bench-") as folder:
-        bench = PlacementBench(Path(folder))
+        bench = PlacementBench(Path(folder), url)
         await bench.open()
         results = [result for part in PARTS for result in await part(bench)]
         await bench.close()
     return results
+
+
+async def measure() -> list[Result]:
+    """The results of all parts, on SQLite and on PostgreSQL."""
+    results = await _once()
+    with PostgreSQL() as server, server.database() as url:
+        beside = {result.phase: result.value for result in await _once(url)}
+    return [replace(result, postgresql=beside[result.phase]) for result in results]
