@@ -197,8 +197,8 @@ class Arriving:
             self._verifier.update(chunk)
 
     async def settle(self) -> None:
-        """All have passed. UNAVAILABLE when they are not the image's, INVALID when they reach outside themselves or
-        their signature is not theirs."""
+        """All have passed. UNAVAILABLE when they are not the image's, INVALID when they are not what the image declares
+        (also where it could be uploaded so), reach outside themselves, or their signature is not theirs."""
         image = self._image
         if image.hash_value and self._digest.hexdigest() != image.hash_value:
             raise unavailable(
@@ -206,7 +206,7 @@ class Arriving:
                 hint="The image is damaged: upload it again.",
                 inside=f"{self._digest.hexdigest()} != {image.hash_value}",
             )
-        if why := refusal(image.disk_format, await self._inspector.judge(self._collector.ends()), match=False):
+        if why := refusal(image.disk_format, await self._inspector.judge(self._collector.ends())):
             raise invalid(f"Image {image.id} was refused: {why}", hint="Upload a disk that needs no other file.")
         if self._verifier is not None:
             self._verifier.verify()

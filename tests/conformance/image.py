@@ -60,7 +60,8 @@ def web_server() -> Iterator[int]:
 
 
 def settings(path: Path, port: int, *, match: bool) -> Path:
-    """The cloud's settings: two stores of files and one of the web, locations and copies, the local web allowed."""
+    """The cloud's settings: two stores of files and one of the web, locations and copies, the local web allowed. Without
+    `match` it is lax: formats need not match, and data at locations is not hashed."""
     path.write_text(
         f"""[image]
 show_multiple_locations = true
@@ -68,6 +69,7 @@ show_image_direct_url = true
 cache_bytes = 268435456
 convert_to = "{"raw" if CONVERTS else ""}"
 require_image_format_match = {str(match).lower()}
+do_secure_hash = {str(match).lower()}
 
 [image.web]
 allowed_ports = [80, 443, {port}]
