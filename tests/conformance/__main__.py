@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.conformance import image
 from tests.conformance.areas import AREAS, again, shard
-from tests.conformance.known import LOOSE, is_left_out, unexpected
 from tests.conformance.configure import configure
+from tests.conformance.known import LOOSE, is_left_out, unexpected
 from tests.conformance.prepare import prepare
 from tests.conformance.result import Outcome, read
 from tests.conformance.second_image import TYPE, second_image

@@ -21,6 +21,11 @@ def class_of(test: str) -> str:
     return re.split(r"[\[(]", test)[0].rpartition(".")[0]
 
 
+def plain(test: str) -> str:
+    """A test's id without its attributes, as results name it."""
+    return re.sub(r"\[[^\]]*\]", "", test)
+
+
 def shard(tests: Sequence[str], part: str) -> list[str]:
     """The tests of shard "i/n", 1 ≤ i ≤ n. A class stays whole: its fixtures are dear."""
     number, _, of = part.partition("/")

@@ -60,8 +60,10 @@ def web_server() -> Iterator[int]:
 
 
 def settings(path: Path, port: int, *, match: bool) -> Path:
-    """The cloud's settings: two stores of files and one of the web, locations and copies, the local web allowed. Without
-    `match` it is lax: formats need not match, and data at locations is not hashed."""
+    """The cloud's settings: two stores of files and one of the web, locations and copies, the local web allowed.
+
+    Without `match` it is lax: formats need not match, and data at locations is not hashed.
+    """
     path.write_text(
         f"""[image]
 show_multiple_locations = true

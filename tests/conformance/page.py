@@ -1,7 +1,7 @@
-"""Writes an area's results into docs/conformance/README.md from the records of its runs: `python -m tests.conformance.page AREA`.
+"""Writes an area's results into docs/conformance/README.md: `python -m tests.conformance.page AREA`.
 
-An area's result is the union of the runs of its last commits: a test that passed in one of them passes, one that failed in
-its newest run fails.
+They are the union of the runs of the last commits: a test that passed in its newest run passes, one that failed there
+fails; what a run skipped may have been run by another.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conformance.areas import class_of
+from tests.conformance.areas import class_of, plain
 from tests.conformance.known import LEFT_OUT, is_left_out, reason_of
 from tests.fake_cloud import ROOT
 
@@ -58,11 +58,6 @@ class Union:
         """Tests of which nothing is known."""
         left_out = {one for one in self.asked if is_left_out(self.area, one)}
         return self.asked - self.passed - self.failed - set(self.skipped) - left_out
-
-
-def plain(test: str) -> str:
-    """A test's id without its attributes."""
-    return re.sub(r"\[[^\]]*\]", "", test)
 
 
 def row(record: dict[str, Any]) -> str:

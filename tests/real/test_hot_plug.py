@@ -22,7 +22,6 @@ pytestmark = [
 ]
 LOOK = "ip addr; ps | tail -20; dmesg | tail -12"
 FIND_DISK = 'for d in /sys/block/vd*; do [ "$(cat $d/serial)" = {serial} ] && basename $d; done; true'
-LOOK = "ip addr; ps | tail -20; dmesg | tail -12"
 
 
 class Guest:
