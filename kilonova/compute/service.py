@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from kilonova.base.faults import invalid
+from kilonova.compute.aggregate import cache_images
 from kilonova.compute.aggregate import resource as aggregate
 from kilonova.compute.availability_zone import resource as availability_zone
 from kilonova.compute.certificate import resource as certificate
@@ -76,7 +77,7 @@ _PLUG = (attach_volume, attach_interface, snapshot, backup)
 _CHANGE = (resize, resize_confirm, rebuild, rescue, migrations)
 _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
-_HOSTS = (availability_zone, aggregate, services, hypervisors, scheduler)
+_HOSTS = (availability_zone, aggregate, cache_images, services, hypervisors, scheduler)
 _NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, certificate, quota, limits, *_HOSTS, extension)
 LOOPS: tuple[Loop, ...] = (
     power_sync.LOOP,

@@ -87,10 +87,11 @@ def _zone(name: str | None) -> str | None:
 async def show(compute: Compute, request: Request[None]) -> dict[str, Any]:
     """GET /os-aggregates/{id}."""
     request.enforce()
-    return {"aggregate": _VIEW.show(request.version, await compute.db.read(store.get, _id(request)))}
+    return {"aggregate": _VIEW.show(request.version, await compute.db.read(store.get, aggregate_id(request)))}
 
 
-def _id(request: Request[Any]) -> int:
+def aggregate_id(request: Request[Any]) -> int:
+    """The id in the path; NOT_FOUND when it cannot be one."""
     text = request.path["aggregate_id"]
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise not_found("Aggregate", text[:40], code="AggregateNotFound")
@@ -108,12 +109,12 @@ async def update(compute: Compute, request: Request[Update]) -> dict[str, Any]:
     wanted = {} if zone is msgspec.UNSET else {ZONE: _zone(zone)}
 
     def change(connection: Connection) -> Aggregate:
-        store.get(connection, _id(request))
+        store.get(connection, aggregate_id(request))
         if name is not None:
-            store.rename(connection, _id(request), name, compute.world.clock.now())
+            store.rename(connection, aggregate_id(request), name, compute.world.clock.now())
         if wanted:
-            store.set_metadata(connection, _id(request), wanted, compute.world.clock.now())
-        return store.get(connection, _id(request))
+            store.set_metadata(connection, aggregate_id(request), wanted, compute.world.clock.now())
+        return store.get(connection, aggregate_id(request))
 
     return {"aggregate": _VIEW.show(request.version, await compute.db.write(change))}
 
@@ -121,7 +122,7 @@ async def update(compute: Compute, request: Request[Update]) -> dict[str, Any]:
 async def delete(compute: Compute, request: Request[None]) -> Answer:
     """DELETE /os-aggregates/{id}."""
     request.enforce()
-    await compute.db.write(store.delete, _id(request))
+    await compute.db.write(store.delete, aggregate_id(request))
     return Answer(None)
 
 
@@ -129,7 +130,7 @@ async def add_host(compute: Compute, request: Request[HostName]) -> dict[str, An
     """POST action {"add_host": {"host": …}}."""
     request.enforce()
     zone, now = compute.settings.default_zone, compute.world.clock.now()
-    await compute.db.write(store.add_host, _id(request), request.body.host, zone, now)
+    await compute.db.write(store.add_host, aggregate_id(request), request.body.host, zone, now)
     return await _shown(compute, request)
 
 
@@ -137,7 +138,7 @@ async def remove_host(compute: Compute, request: Request[HostName]) -> dict[str,
     """POST action {"remove_host": {"host": …}}."""
     request.enforce()
     zone, now = compute.settings.default_zone, compute.world.clock.now()
-    await compute.db.write(store.remove_host, _id(request), request.body.host, zone, now)
+    await compute.db.write(store.remove_host, aggregate_id(request), request.body.host, zone, now)
     return await _shown(compute, request)
 
 
@@ -147,12 +148,12 @@ async def set_metadata(compute: Compute, request: Request[SetMetadata]) -> dict[
     wanted = request.body.metadata
     if ZONE in wanted:
         wanted[ZONE] = _zone(wanted[ZONE])
-    await compute.db.write(store.set_metadata, _id(request), wanted, compute.world.clock.now())
+    await compute.db.write(store.set_metadata, aggregate_id(request), wanted, compute.world.clock.now())
     return await _shown(compute, request)
 
 
 async def _shown(compute: Compute, request: Request[Any]) -> dict[str, Any]:
-    return {"aggregate": _VIEW.show(request.version, await compute.db.read(store.get, _id(request)))}
+    return {"aggregate": _VIEW.show(request.version, await compute.db.read(store.get, aggregate_id(request)))}
 
 
 _NAME = "os_compute_api:os-aggregates"

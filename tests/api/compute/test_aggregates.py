@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from kilonova.compute.contract import HostReport
+from kilonova.bus import rpc
+from kilonova.compute.contract import COMPUTE_TOPIC, EXCHANGE, ComputeAgent, HostReport
 from kilonova.compute.host import store as hosts
+from kilonova.sim.peers import IMAGE
 from tests.api.compute.support import Api
 from tests.unit.compute.scheduler.test_view import insert_server
 
@@ -102,3 +105,40 @@ async def test_a_zone_does_not_change_under_servers(api: Api, action: str) -> No
         await act(api, one, "remove_host", {"host": "node1"}, 409)
     else:
         await act(api, one, "add_host", {"host": "node2"}, 409)
+
+
+class Agent(ComputeAgent):
+    """A host's agent that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[list[str], str]] = []
+
+    async def cache_images(self, image_ids: list[str], token: str) -> None:
+        self.told.append((image_ids, token))
+
+
+async def test_images_are_cached_on_the_hosts_that_are_up(api: Api) -> None:
+    await hosts_in(api, "node1", "node2", "node3")
+    one, agents = await made(api), {name: Agent() for name in ("node1", "node2", "node3")}
+    for name, agent in agents.items():
+        await api.compute.bus.serve(EXCHANGE, COMPUTE_TOPIC, name, rpc.handlers(ComputeAgent, agent))
+    for name in ("node1", "node2"):
+        await act(api, one, "add_host", {"host": name})
+    await act(api, one, "add_host", {"host": "node3"})
+    down = {"status": "disabled", "forced_down": True}
+    services = (await api.as_("admin", "2.53").get("/v2.1/os-services"))["services"]
+    [third] = [service["id"] for service in services if service["host"] == "node3"]
+    await api.as_("admin", "2.53").send("PUT", f"/v2.1/os-services/{third}", down)
+    path, body = f"{PATH}/{one['id']}/images", {"cache": [{"id": IMAGE}]}
+    admin = api.as_("admin", "2.81")
+    await admin.post(path, body, 202)
+    await asyncio.sleep(0.05)
+    assert [agent.told for agent in agents.values()] == [[([IMAGE], "admin")], [([IMAGE], "admin")], []]
+
+    for wrong in ([], [{"id": "x"}], [{"id": IMAGE}, {"id": IMAGE}], [{"id": IMAGE, "size": 1}], [{}]):
+        await admin.post(path, {"cache": wrong}, 400)
+    await admin.post(path, {"cache": [{"id": "7f1d9fd1-0000-4000-8000-000000000000"}]}, 404)
+    await admin.post(f"{PATH}/99/images", body, 404)
+    await api.as_("admin", "2.80").post(path, body, 404)
+    await api.as_("member", "2.81").post(path, body, 403)
+    assert [len(agent.told) for agent in agents.values()] == [1, 1, 0]
