@@ -25,6 +25,8 @@ _VERSION = {"OpenStack-API-Version": "volume 3.71"}
 # What the answer adds to the connection data of the backend.
 _ADDED = ("driver_volume_type", "attachment_id", "volume_id", "qos_specs", "discard", "cacheable")
 
+AT_REST = ("available", "in-use", "error")  # a volume in one of these that may not be deleted is needed by something
+
 
 class VolumeClient:
     """Implements `block_storage.contract.Volumes`. The client should send a service token: detaching needs it."""
@@ -76,6 +78,16 @@ class VolumeClient:
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 raise
+
+    async def delete_unless_needed(self, token: str, volume_id: str) -> bool:
+        try:
+            await self.delete(token, volume_id)
+        except Fault as fault:
+            refused = fault.kind in (Kind.INVALID, Kind.CONFLICT)
+            if not refused or (await self.show(token, volume_id)).status not in AT_REST:
+                raise
+            return False
+        return True
 
     async def reserve(self, token: str, key: str, volume_id: str, server_id: str) -> str:
         body = {"attachment": {"volume_uuid": volume_id, "instance_uuid": server_id}}

@@ -282,6 +282,10 @@ class Volumes(Protocol):
         """Deleted; gone is fine."""
         ...
 
+    async def delete_unless_needed(self, token: str, volume_id: str) -> bool:
+        """As `delete`; a volume that its snapshots or another server need stays as it is: False."""
+        ...
+
     async def reserve(self, token: str, key: str, volume_id: str, server_id: str) -> str:
         """Attachment id; the volume is `reserved` for the server. CONFLICT or INVALID when it is not available."""
         ...

@@ -333,6 +333,10 @@ class SimVolumes(_Peer):
             raise conflict(f"Volume {volume_id} is attached.")
         self.books.volumes.pop(volume_id, None)
 
+    async def delete_unless_needed(self, token: str, volume_id: str) -> bool:
+        await self.delete(token, volume_id)
+        return True
+
     async def reserve(self, token: str, key: str, volume_id: str, server_id: str) -> str:
         await self._take_time("reserve")
         volume = self._volume(volume_id)

@@ -60,6 +60,30 @@ def test_every_service_takes_part_and_a_server_is_made_from_it() -> None:
     run(main(), 1)
 
 
+def test_a_server_goes_though_its_volume_is_needed_by_the_image_that_was_made_of_it() -> None:
+    whole = Whole(4)
+
+    async def main() -> None:
+        server_id = await on_volumes(whole)
+        await image_of(whole, server_id)
+        await whole.delete_server(server_id)
+        await whole.settle()
+        assert await show(whole, "compute", f"/v2.1/servers/{server_id}") is None
+        snapshots = (await show(whole, "volume", "/v3/snapshots"))["snapshots"]
+        volumes = (await show(whole, "volume", "/v3/volumes/detail"))["volumes"]
+        assert {one["volume_id"] for one in snapshots} == {one["id"] for one in volumes}
+        assert [(one["status"], one["attachments"]) for one in volumes] == [("available", [])] * 2
+        for one in snapshots:
+            await whole.ask("volume", "DELETE", f"/v3/snapshots/{one['id']}")
+        await whole.sleep(5)
+        for one in volumes:
+            await whole.ask("volume", "DELETE", f"/v3/volumes/{one['id']}")
+        await whole.sleep(5)
+        assert (await show(whole, "volume", "/v3/volumes"))["volumes"] == []
+
+    run(main(), 4)
+
+
 def test_a_backend_that_fails_leaves_neither_image_nor_snapshots_and_the_guest_runs() -> None:
     whole = Whole(2)
 

@@ -99,7 +99,7 @@ async def _release(step: Step[Compute], server_id: str, *, delete: bool) -> None
         try:
             await compute.peers.volumes.detach(token, device.attachment_id)
             if delete and device.delete_on_termination:
-                await compute.peers.volumes.delete(token, device.volume_id)
+                await compute.peers.volumes.delete_unless_needed(token, device.volume_id)
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 raise

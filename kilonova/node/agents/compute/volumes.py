@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from kilonova.base.faults import Fault, Kind, unavailable
 from kilonova.block_storage.contract import Connector, NewVolume
 from kilonova.compute.contract import BlockDevice, ServerForHost
 from kilonova.node.agents.compute.core import HostCore
+
+log = logging.getLogger(__name__)
 
 VOLUME_POLL_SECONDS = 0.5
 REFUSALS = (Kind.OVER_QUOTA, Kind.INVALID, Kind.FORBIDDEN, Kind.NO_CAPACITY, Kind.TOO_LARGE)
@@ -83,8 +87,9 @@ class VolumeVerbs(HostCore):
                 await self._find_made(token, server_id, device, number)
             if device.attachment_id:
                 await self.peers.volumes.detach(token, device.attachment_id)
-            if device.volume_id and (made_here or device.delete_on_termination):
-                await self.peers.volumes.delete(token, device.volume_id)
+            goes = device.volume_id and (made_here or device.delete_on_termination)
+            if goes and not await self.peers.volumes.delete_unless_needed(token, device.volume_id):
+                log.warning("volume %s outlives server %s: it is still needed", device.volume_id, server_id)
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 raise
