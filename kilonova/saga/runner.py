@@ -210,12 +210,25 @@ class Runner(Generic[S]):
                 self._note_resumed(formerly, len(steps))
             try:
                 await self._go_on(row, steps)
+            except Superseded:
+                await self._undo_late(row)
+                raise
             except (Parked, DatabaseAway) as why:  # nothing that was asked for is wrong: nothing is undone
                 log.warning("operation %s (%s) waits: %s", row.id, row.kind, why)
                 await self.db.write(self._release, row)
             finally:
                 self._held.pop(row.id, None)
                 self._ended.pop(row.id, None)
+
+    async def _undo_late(self, row: OperationRow) -> None:
+        """What this process did while another operation took the resource, perhaps after it had undone all: undone too.
+
+        An operation that another runner goes on with is left alone: its step is asked for again under the same key.
+        """
+        step = self._ended.get(row.id)
+        now = await self.db.read(self.journal.get, row.id)
+        if step is not None and step.undo.startswith("here:") and now and now.state in ("superseded", "failed"):
+            await self._undo(row, self.kinds.get(row.kind), step, row.id)
 
     def _drawn_as(self, formerly: str) -> str:
         """Who a trace shows at work: one that took over from another host has a column of its own."""

@@ -216,15 +216,17 @@ async def reserve_volume(step: Step[Compute], server_id: str, device_id: str) ->
     return await step.services.peers.volumes.reserve(token, step.key, device.volume_id, server_id)
 
 
-async def give_back_volume(step: Step[Compute], server_id: str, device_id: str) -> None:
-    """Undo of a reservation, also of one that was made and never recorded."""
+async def give_back_volume(
+    step: Step[Compute], server_id: str, device_id: str, attachment_id: str | None = None
+) -> None:  # fmt: skip
+    """Undo of a reservation, also of one that was made and never recorded, or after the device was dropped."""
     compute = step.services
     device = await compute.db.read(_device, server_id, device_id)
-    if device is None:
+    if device is None and attachment_id is None:
         return
     token = await compute.peers.own_token()
     for held in await compute.peers.volumes.attachments_of(token, server_id):
-        if held.volume_id == device.volume_id:
+        if held.id == attachment_id or (device is not None and held.volume_id == device.volume_id):
             await compute.peers.volumes.detach(token, held.id)
     await compute.db.write(_drop_device, server_id, device_id)
 

@@ -16,7 +16,7 @@ from kilonova.bus.contract import Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.database import DatabaseAway
 from kilonova.db.inline import InlineDatabase
-from kilonova.saga.journal import Journal, OperationRow, StepRow
+from kilonova.saga.journal import Journal, OperationRow, StepRow, Superseded
 from kilonova.saga.operation import Kind, Operation, Step
 from kilonova.saga.runner import Parts, Runner
 from kilonova.saga.seal import Sealer
@@ -351,6 +351,40 @@ def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_cr
             await bench.api.clock.sleep(60)
         assert (await bench.row(id_)).state == "done"
         assert reached == ["node2"]
+
+    run(main(), 1)
+
+
+@pytest.mark.parametrize("taken_by", ["another operation", "another runner"])
+def test_what_a_step_did_after_all_was_undone_is_undone_too(taken_by: str) -> None:
+    """An attach reserved its volume after the delete that took the server over had given everything back: it stayed
+    reserved for ever. Who goes on with the operation itself has the step's answer by its key: that is left alone."""
+
+    async def slow(step: Step[Diary], what: str) -> str:
+        await step.world.clock.sleep(5)
+        return await take(step, what)
+
+    async def flow(op: Operation[Diary], diary: Diary) -> None:
+        await op.step("a port", slow, "port", undo=give_back)
+        await op.finish("done", nothing)
+
+    async def main() -> None:
+        bench = Bench(flow)
+        id_ = await bench.begin()
+        world, runner = bench.runner()
+        running = world.spawn(runner.run(id_), "run")
+        await bench.api.clock.sleep(1)
+        now = bench.api.clock.now()
+        if taken_by == "another operation":
+            assert await bench.db.write(bench.journal.supersede, id_, now) is not None
+            await bench.db.write(bench.journal.end_superseded, id_, now)
+        else:
+            expired = now + timedelta(seconds=bench.journal.lease_seconds + 1)
+            assert await bench.db.write(bench.journal.lease, id_, "another", expired) is not None
+        with pytest.raises(Superseded):
+            await running
+        undone = ["give back port"] if taken_by == "another operation" else []
+        assert bench.diary.lines == ["take port", *undone]
 
     run(main(), 1)
 
