@@ -14,12 +14,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from kilonova.base import memory
 from kilonova.base.clock import Clock
 from kilonova.base.faults import conflict
 from kilonova.base.world import World
+from kilonova.cli.http_protocol import Protocol
 from kilonova.cli.state import port_is_free
 from kilonova.trace import metrics
 
@@ -30,17 +30,6 @@ Problems = Callable[[], Awaitable[list[str]]]
 LOOK_SECONDS = 0.3
 LAG_SECONDS = 1.0
 TRIM_SECONDS = 20.0  # between gifts of freed memory to the machine
-
-
-class _Protocol(HttpToolsProtocol):
-    """Hands a body over as it came: uvicorn copies every byte into a buffer, and once more out of it."""
-
-    def on_body(self, body: bytes) -> None:
-        if not self.cycle.body:
-            self.cycle.body, body = body, b""  # type: ignore[assignment]
-        elif isinstance(self.cycle.body, bytes):  # more came before anybody took it
-            self.cycle.body = bytearray(self.cycle.body)
-        super().on_body(body)
 
 
 class _Server(uvicorn.Server):
@@ -63,7 +52,7 @@ class Listener:
             app,
             host=host,
             port=port,
-            http=_Protocol,
+            http=Protocol,
             log_config=None,
             access_log=False,  # URLs may carry console tokens; requests are spans and metrics instead
             lifespan="off",

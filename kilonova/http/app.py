@@ -71,28 +71,32 @@ class App:
         self.exact = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; names of headers come in lower case, as ASGI has it."""
         if scope["type"] != "http":
             return
-        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         request_id = f"req-{self.world.ids.uuid()}"
-        context = spans.begin(self.participant, traceparent=headers.get("traceparent", ""), request_id=request_id)
-        source = "client" if "traceparent" not in headers else headers.get("x-kilonova-participant", "client")
-        here = spans.Context(context.trace_id, context.span_id, source, request_id)
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
-        with spans.within(here), spans.span(self.participant, f"{scope['method']} {path}") as span:
+        with spans.arrival(
+            self.participant,
+            f"{scope['method']} {path}",
+            traceparent=headers.get("traceparent", ""),
+            source=headers.get("x-kilonova-participant", "client"),
+            request_id=request_id,
+        ) as span:
             request = self._request(scope, path, headers, receive, request_id)
             answer, status = await self._answer(request)
-            if span is not None:
-                span.attributes["status"] = str(status)
-                if request.caller.audit_ids:
-                    span.attributes["audit"] = request.caller.audit_ids[0]
-                span.error = f"{status}" if status >= 400 else ""
+            span.attributes["status"] = str(status)
+            if request.caller.audit_ids:
+                span.attributes["audit"] = request.caller.audit_ids[0]
+            span.error = f"{status}" if status >= 400 else ""
             await self._send(request, answer, status, send)
 
     def _request(
         self, scope: Scope, path: str, headers: Mapping[str, str], receive: Receive, request_id: str
     ) -> Request[Any]:
-        pairs = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
+        asked = scope.get("query_string", b"")
+        pairs = parse_qsl(asked.decode("latin-1"), keep_blank_values=True) if asked else []
         request: Request[Any] = Request(scope["method"], path, headers, Query(pairs), receive)
         host = headers.get("x-forwarded-host") or headers.get("host", "localhost")
         request.origin = (
@@ -208,7 +212,8 @@ class App:
 
     async def _send(self, request: Request[Any], answer: Answer, status: int, send: Send) -> None:
         headers = [(b"x-openstack-request-id", request.request_id.encode()), *self.versioning.headers(request.version)]
-        headers += [(key.lower().encode(), value.encode()) for key, value in answer.headers.items()]
+        for key, value in answer.headers.items():
+            headers.append((key.lower().encode(), value.encode()))
         if answer.stream is not None:
             headers.append((b"content-type", answer.content_type.encode()))
             await send({"type": "http.response.start", "status": status, "headers": headers})

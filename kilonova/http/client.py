@@ -236,7 +236,7 @@ class AsgiTransport:
 
     def _scope(self, method: str, target: str, headers: Mapping[str, str], length: int | None) -> dict[str, Any]:
         path, _, query = target.partition("?")
-        raw = [(key.encode(), value.encode("latin-1")) for key, value in headers.items()]
+        raw = [(key.lower().encode(), value.encode("latin-1")) for key, value in headers.items()]
         sized = [] if length is None else [(b"content-length", str(length).encode())]
         return {
             "type": "http",

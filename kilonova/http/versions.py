@@ -5,6 +5,7 @@ Source: the API SIG's microversion specification; header names as each service d
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 
@@ -17,6 +18,7 @@ _PATTERN = re.compile(r"([1-9]\d*)\.(0|[1-9]\d*)\Z")
 NONE: Version = (0, 0)
 
 
+@functools.lru_cache(512)  # few are ever asked for, and each is asked for again and again
 def parse(text: str) -> Version:
     """`2.15` → (2, 15); anything else is INVALID (400)."""
     found = _PATTERN.match(text.strip())
@@ -72,17 +74,22 @@ class Versioning(msgspec.Struct, frozen=True):
             return text.strip().lower()
         return None
 
-    def headers(self, version: Version) -> list[tuple[bytes, bytes]]:
+    def headers(self, version: Version) -> tuple[tuple[bytes, bytes], ...]:
         """Headers that tell the client which version it got."""
-        if not self.service:
-            return []
-        made = [(b"openstack-api-version", f"{self.service} {written(version)}".encode())]
-        vary = "OpenStack-API-Version"
-        if self.legacy_header:
-            made.append((self.legacy_header.encode(), written(version).encode()))
-            vary += f", {self.legacy_header}"
-        made.append((b"vary", vary.encode()))
-        return made
+        return _headers(self, version)
+
+
+@functools.lru_cache(512)
+def _headers(speaks: Versioning, version: Version) -> tuple[tuple[bytes, bytes], ...]:
+    if not speaks.service:
+        return ()
+    made = [(b"openstack-api-version", f"{speaks.service} {written(version)}".encode())]
+    vary = "OpenStack-API-Version"
+    if speaks.legacy_header:
+        made.append((speaks.legacy_header.encode(), written(version).encode()))
+        vary += f", {speaks.legacy_header}"
+    made.append((b"vary", vary.encode()))
+    return tuple(made)
 
 
 def within(version: Version, since: str, until: str) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.units import GIB
-from kilonova.trace.spans import Span, within
+from kilonova.trace.spans import Span, trace_id_of, within
 
 MAX_AGE_SECONDS: Final = 7 * 86_400.0
 MAX_BYTES: Final = GIB
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS names (name TEXT, trace_id TEXT, PRIMARY KEY (name, t
 CREATE INDEX IF NOT EXISTS names_by_trace ON names (trace_id);
 """
 # A chunk is what one batch holds of one trace: a row and its index entries for each span would cost more than all the
-# rest of watching. Names are the requests and resources that a trace is about.
+# rest of watching. Names are the requests and resources that a trace is about; the request that began it has its id.
 
 
 class TraceSummary(msgspec.Struct, frozen=True):
@@ -86,7 +86,8 @@ class SpanStore:
         chunks, names = [], set()
         for trace_id, several in by_trace.items():
             chunks.append((trace_id, min(one.start for one in several), len(several), self._encode(several)))
-            names |= {(name, trace_id) for one in several for name in (one.request_id, one.resource) if name}
+            known = {name for one in several for name in (one.request_id, one.resource) if name}
+            names |= {(name, trace_id) for name in known if trace_id_of(name) != trace_id}
         with self._lock, self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany("INSERT INTO chunks (trace_id, start, spans, body) VALUES (?, ?, ?, ?)", chunks)
@@ -96,10 +97,10 @@ class SpanStore:
         """The traces that `id` (of a trace, a request or a resource) names, newest first, 100 at the most."""
         with self._lock:
             found = self._db.execute(
-                "SELECT trace_id, min(start) AS begun FROM chunks WHERE trace_id = :id "
+                "SELECT trace_id, min(start) AS begun FROM chunks WHERE trace_id IN (:id, :begun) "
                 "OR trace_id IN (SELECT trace_id FROM names WHERE name = :id) "
                 "GROUP BY trace_id ORDER BY begun DESC, trace_id LIMIT :most",
-                {"id": id, "most": MOST_TRACES},
+                {"id": id, "begun": trace_id_of(id), "most": MOST_TRACES},
             ).fetchall()
         return [_summary(self._spans(trace_id)) for trace_id, _ in found]
 

@@ -23,7 +23,6 @@ from kilonova.network.settings import NetworkSettings
 from kilonova.trace.collect import Batcher
 from kilonova.trace.spans import RING
 
-SPANS_KEPT = 200
 SKEW = timedelta(seconds=2)
 
 
@@ -106,7 +105,6 @@ class ClusterGround(Ground):
 
     def send_traces(self, sender: str) -> None:
         """Cast this process's spans to the collector, in the name of one that it has on the bus anyway."""
-        RING.keep(SPANS_KEPT)
         self._batcher = send_traces(self.world, self.bus(sender))
 
     async def problems(self) -> list[str]:

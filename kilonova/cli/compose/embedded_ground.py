@@ -10,7 +10,7 @@ from kilonova.bus.contract import Bus
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.cli.claims import VNI_BLOCK
 from kilonova.cli.compose.ground import Ground
-from kilonova.cli.compose.traces import TraceKeeper
+from kilonova.cli.compose.traces import TraceKeeper, hand_on
 from kilonova.cli.database import upgrade_in_a_child
 from kilonova.cli.environment import base_url
 from kilonova.cli.settings import CloudSettings
@@ -71,9 +71,7 @@ class EmbeddedGround(Ground):
     def collect_traces(self) -> None:
         """Keep every span of this process in the collector's database."""
         self._keeper = TraceKeeper(self.world, trace_file(self.state))
-        self._batcher = Batcher(self._keeper.keep, self.world.clock)
-        RING.sinks.append(self._batcher)
-        self.world.spawn(self._batcher.run(), "trace batches")
+        self._batcher = hand_on(self.world, self._keeper.keep)
 
     async def close(self) -> None:
         """Let go of everything, in the order in which it was leaned on."""

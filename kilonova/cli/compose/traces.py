@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,7 @@ from kilonova.trace.spans import RING, Span
 
 KEPT_SECONDS = 60.0  # a batch that no collector took by then is dropped: a trace is never worth a full broker
 PRUNE_SECONDS = 600.0
+SPANS_KEPT = 200  # thousands would take megabytes, and every new one memory that no cache holds any more
 
 
 class TraceCollector(Protocol):
@@ -57,6 +59,12 @@ def send_traces(world: World, bus: Bus) -> Batcher:
         wire = {"spans": msgspec.to_builtins(spans)}
         await bus.cast(Target(TRACE_EXCHANGE, TRACE_TOPIC), "keep", wire, deadline_seconds=KEPT_SECONDS)
 
+    return hand_on(world, send)
+
+
+def hand_on(world: World, send: Callable[[list[Span]], Awaitable[None]]) -> Batcher:
+    """Give this process's spans to `send` in batches; of what is gone the process itself keeps little."""
+    RING.keep(SPANS_KEPT)
     batcher = Batcher(send, world.clock)
     RING.sinks.append(batcher)
     world.spawn(batcher.run(), "trace batches")

@@ -11,7 +11,7 @@ import pytest
 
 from kilonova.base.clock import SystemClock
 from kilonova.trace.collect import Batcher, SpanStore
-from kilonova.trace.spans import RING, Span, begin, current, span, within
+from kilonova.trace.spans import RING, Span, begin, current, span, trace_id_of, within
 from kilonova.trace.tenant import without_hosts
 
 from .samples import REQUEST, SERVER, TRACE, create_server
@@ -34,6 +34,18 @@ def test_found_by_trace_request_and_resource(store: SpanStore) -> None:
     for id in (TRACE, REQUEST, SERVER):
         assert store.find(id) == sorted(spans, key=lambda span: span.start)
     assert store.find("unknown") == [] and store.traces("") == []
+
+
+def test_a_request_finds_the_trace_that_it_began_and_those_that_it_came_by(store: SpanStore) -> None:
+    request = "req-0af76519-16cd-43dd-8448-eb211c80319c"
+    with within(begin("api", request_id=request)), span("nova_api", "GET /servers") as began:
+        pass
+    with within(begin("api", traceparent=f"00-{'c' * 32}-{'d' * 16}-01", request_id=request)), span("a", "b") as came:
+        pass
+    assert began is not None and came is not None
+    store.add([began, came])
+    assert {trace.trace_id for trace in store.traces(request)} == {trace_id_of(request), "c" * 32}
+    assert store.find(request, 1) + store.find(request, 0) in ([began, came], [came, began])
 
 
 def test_the_newest_create_is_shown_unless_another_is_chosen(store: SpanStore) -> None:

@@ -40,6 +40,21 @@ def test_arrows_nest(seen: list[spans.Span]) -> None:
     assert spans.current() is None
 
 
+def test_what_arrives_begins_a_trace_or_goes_on_with_one(seen: list[spans.Span]) -> None:
+    request = f"req-{TRACE[:8]}-{TRACE[8:12]}-{TRACE[12:16]}-{TRACE[16:20]}-{TRACE[20:]}"
+    for traceparent in ("", f"00-{'a' * 32}-{PARENT}-01", "00-not-one-01"):
+        with spans.arrival("neutron", "GET /ports", traceparent=traceparent, source="nova", request_id=request):
+            spans.note("inside")
+        assert spans.current() is None
+    first, second, third = seen[1::2]
+    assert (first.source, first.trace_id, first.parent_id) == ("client", TRACE, "")
+    assert (second.source, second.trace_id, second.parent_id) == ("nova", "a" * 32, PARENT)
+    assert (third.source, third.trace_id, third.parent_id) == ("nova", TRACE, "")
+    for inside, made in zip(seen[::2], seen[1::2], strict=True):
+        assert (inside.parent_id, inside.trace_id, inside.source) == (made.span_id, made.trace_id, "neutron")
+        assert made.end >= made.start and made.request_id == request
+
+
 def test_an_error_is_recorded_and_goes_on(seen: list[spans.Span]) -> None:
     with pytest.raises(ValueError, match="broken"), spans.within(spans.begin("api")), spans.span("db", "INSERT"):
         raise ValueError("broken")
