@@ -102,6 +102,7 @@ def admin_app(describe: Describe, problems: Problems) -> Starlette:
     async def exposition(_: Request) -> Response:
         return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
 
+    metrics.watch("descriptors", lambda: len(os.listdir("/proc/self/fd")))
     return Starlette(
         routes=[
             Route("/healthz", healthz),

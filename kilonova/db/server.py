@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, ParamSpec, TypeVar
@@ -29,6 +30,7 @@ from sqlalchemy.util import greenlet_spawn
 from kilonova.base.faults import Fault, busy, invalid, unavailable
 from kilonova.base.world import World
 from kilonova.db.database import DatabaseAway, Unit, label, probe
+from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
@@ -86,6 +88,8 @@ class ServerDatabase:
         }
         self._readers = self._engine("REPEATABLE READ", postgresql_readonly=True)
         self._writers = self._engine("SERIALIZABLE")
+        for use, pool in (("read", self._readers.pool), ("write", self._writers.pool)):
+            metrics.watch(f"connections to {use} {name}", pool.checkedout)  # type: ignore[attr-defined]
         self._one_again = asyncio.Lock()  # units that met another run again one at a time, so that all get through
         self._running = 0
         self._idle = asyncio.Event()
@@ -139,12 +143,14 @@ class ServerDatabase:
         if self._closed:
             raise unavailable("The database is closed.", inside=self._where)
         self._running += 1
+        began = time.perf_counter()
         try:
             return await self._try(engine, unit)
         except (DBAPIError, PoolTimeout, OSError) as error:
             told = self._told(error)
             raise (DatabaseAway.of(told) if isinstance(told, Fault) else told) from error
         finally:
+            metrics.db_unit(self.name, "read" if engine is self._readers else "write", time.perf_counter() - began)
             self._running -= 1
             if not self._running:
                 self._idle.set()

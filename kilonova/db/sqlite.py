@@ -13,6 +13,7 @@ import contextvars
 import queue
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from sqlalchemy.exc import OperationalError
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
 from kilonova.db.database import DatabaseAway, Unit, is_bulky, label
+from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
@@ -98,10 +100,14 @@ class SqliteDatabase:
     # ── reads
 
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
-        if current() is None:
-            return await self._find(unit, args, named)
-        with span("database", label(unit, args), read="true"):
-            return await self._find(unit, args, named)
+        began = time.perf_counter()
+        try:
+            if current() is None:
+                return await self._find(unit, args, named)
+            with span("database", label(unit, args), read="true"):
+                return await self._find(unit, args, named)
+        finally:
+            metrics.db_unit(self.name, "read", time.perf_counter() - began)
 
     async def _find(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if not is_bulky(unit):
@@ -139,7 +145,11 @@ class SqliteDatabase:
             if self._idle.is_set():
                 self._idle.clear()
                 self._loop.call_soon(self._begin)
-            return await done
+            began = time.perf_counter()
+            try:
+                return await done
+            finally:
+                metrics.db_unit(self.name, "write", time.perf_counter() - began)
 
     def _begin(self) -> None:
         """Take what waits and open a transaction for it, at once or, when another process holds the lock, later."""

@@ -6,6 +6,7 @@ find the route, version, caller, body, handler, answer; a Fault anywhere becomes
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -22,7 +23,7 @@ from kilonova.http.request import Answer, Query, Request
 from kilonova.http.route import Route, Router
 from kilonova.http.schema import convert, decode_json
 from kilonova.http.versions import Versioning
-from kilonova.trace import spans
+from kilonova.trace import metrics, spans
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -74,6 +75,7 @@ class App:
         """Answer one request; names of headers come in lower case, as ASGI has it."""
         if scope["type"] != "http":
             return
+        began = time.perf_counter()
         headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
         request_id = f"req-{self.world.ids.uuid()}"
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
@@ -91,6 +93,9 @@ class App:
                 span.attributes["audit"] = request.caller.audit_ids[0]
             span.error = f"{status}" if status >= 400 else ""
             await self._send(request, answer, status, send)
+        metrics.http_request(
+            self.participant, request.method, request.route or "none", status, time.perf_counter() - began
+        )
 
     def _request(
         self, scope: Scope, path: str, headers: Mapping[str, str], receive: Receive, request_id: str
@@ -125,6 +130,7 @@ class App:
         if any(route.needs_token for route in candidates):
             request.caller = await self._authenticate(request)
         route = await self._choose(request, candidates)
+        request.route = route.path
         if request.caller.is_agent and route.needs_token and not route.agents:
             raise forbidden("A host's agents may not do that in their own name.", code="NotForAgents")
         request.governed_by(self.enforcer, route.policy)

@@ -90,6 +90,7 @@ class Request(Generic[B]):
         "path",
         "query",
         "request_id",
+        "route",
         "url_path",
         "version",
     )
@@ -105,6 +106,7 @@ class Request(Generic[B]):
         self.version: Version = NONE
         self.caller: Caller = ANONYMOUS
         self.request_id = ""
+        self.route = ""  # the template of the path, once it is known
         self.idempotency_key = headers.get("idempotency-key", "")[:200]
         self.body: B = None  # type: ignore[assignment]
         self.enforced = False

@@ -194,6 +194,11 @@ class Batcher:
         self._batch = batch
         self._pending: deque[Span] = deque(maxlen=pending)
 
+    @property
+    def waiting(self) -> int:
+        """Spans that are still to be sent."""
+        return len(self._pending)
+
     def __call__(self, span: Span) -> None:
         if len(self._pending) == self._pending.maxlen:
             self.dropped += 1

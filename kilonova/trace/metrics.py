@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Final
 
@@ -65,14 +66,14 @@ def loop_lag(seconds: float) -> None:
     _lag.observe(max(0.0, seconds))
 
 
-def open_now(what: str, number: float) -> None:
-    """Set how many of `what` (database_connections, descriptors, …) are open."""
-    _open.labels(what).set(number)
+def watch(what: str, count: Callable[[], float]) -> None:
+    """Whoever asks is told how many of `what` (descriptors, connections to a database, …) are open at that moment."""
+    _open.labels(what).set_function(count)
 
 
-def spans_dropped(number: int) -> None:
-    """Set how many spans this process has lost so far."""
-    _dropped.set(number)
+def watch_dropped_spans(count: Callable[[], float]) -> None:
+    """Whoever asks is told how many spans this process has lost so far."""
+    _dropped.set_function(count)
 
 
 def exposition() -> bytes:

@@ -24,7 +24,7 @@ from kilonova.db.migrations import ensure_current
 from kilonova.db.server import ServerDatabase, server_database
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.db.types import Id, Name, Text, Timestamp
-from kilonova.trace import spans
+from kilonova.trace import metrics, spans
 from tests.services import MariaDB, PostgreSQL
 
 metadata = sa.MetaData()
@@ -246,6 +246,17 @@ async def test_a_read_sees_one_moment(db: Database) -> None:
 
 async def test_the_clock_of_the_database_is_near_ours(db: Database) -> None:
     assert abs(await db.read(db.now) - datetime.now(UTC)) < timedelta(seconds=5)
+
+
+async def test_units_are_counted_and_timed(db: Database) -> None:
+    def counted(access: str) -> float:
+        labels = {"database": "compute", "access": access}
+        return metrics.REGISTRY.get_sample_value("kilonova_db_unit_seconds_count", labels) or 0.0
+
+    before = counted("read"), counted("write")
+    await db.write(insert, "s1")
+    await db.read(count)
+    assert (counted("read"), counted("write")) == (before[0] + 1, before[1] + 1)
 
 
 async def test_units_show_in_the_trace(db: Database) -> None:

@@ -12,6 +12,7 @@ from kilonova.base.world import World
 from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Subscription, Target
 from kilonova.bus.rights import TRACE_EXCHANGE, TRACE_TOPIC
+from kilonova.trace import metrics
 from kilonova.trace.collect import Batcher, SpanStore
 from kilonova.trace.spans import RING, Span
 
@@ -67,5 +68,7 @@ def hand_on(world: World, send: Callable[[list[Span]], Awaitable[None]]) -> Batc
     RING.keep(SPANS_KEPT)
     batcher = Batcher(send, world.clock)
     RING.sinks.append(batcher)
+    metrics.watch_dropped_spans(lambda: batcher.dropped)
+    metrics.watch("spans waiting", lambda: batcher.waiting)
     world.spawn(batcher.run(), "trace batches")
     return batcher

@@ -12,6 +12,7 @@ from kilonova.base.faults import conflict
 from kilonova.http.client import AsgiTransport, Reply
 from kilonova.http.faults import BLOCK_STORAGE, COMPUTE, IDENTITY, IMAGE, NETWORK, PLACEMENT, FaultStyle
 from kilonova.http.request import JSON_BODY_MAXIMUM_BYTES
+from kilonova.trace import metrics
 from tests.unit.http.door import door
 
 LATEST = {"openstack-api-version": "compute latest"}
@@ -40,6 +41,17 @@ async def test_no_such_path() -> None:
 async def test_a_method_that_is_not_there_says_which_are() -> None:
     reply = await ask("PUT", "/lamps/l1")
     assert (reply.status, reply.headers["allow"]) == (405, "DELETE, GET")
+
+
+async def test_answers_are_counted_by_the_route_and_not_by_the_path() -> None:
+    def counted(route: str, status: int) -> float:
+        labels = {"service": "lamps", "method": "GET", "route": route, "status": str(status)}
+        return metrics.REGISTRY.get_sample_value("kilonova_http_request_seconds_count", labels) or 0.0
+
+    before = counted("/lamps/{lamp_id}", 200), counted("none", 404)
+    for path in ("/lamps/l1", "/lamps/l2", "/candles"):
+        await ask("GET", path)
+    assert (counted("/lamps/{lamp_id}", 200), counted("none", 404)) == (before[0] + 2, before[1] + 1)
 
 
 async def test_head_is_get_without_a_body() -> None:

@@ -83,7 +83,7 @@ def test_metrics_are_exposed() -> None:
     metrics.db_unit("compute", "write", 0.002)
     metrics.bus_message("compute.node1", "cast", "sent")
     metrics.loop_lag(-0.1)
-    metrics.open_now("descriptors", 40)
+    metrics.watch("descriptors", lambda: 40)
     shown = metrics.exposition().decode()
     assert (
         'kilonova_http_request_seconds_count{method="GET",route="/servers/{id}",service="compute",status="200"}'
