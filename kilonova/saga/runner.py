@@ -292,13 +292,15 @@ class Runner(Generic[S]):
         if row.state != "stuck" and kind is not None:
             kind.failed(connection, row, fault)
         self.journal.move(connection, row, "stuck", now, None)
-        self.journal.release(connection, row.id, row.epoch, self._retry_at(now))
+        self.journal.release(connection, row.id, row.epoch, self._retry_at(now, row.epoch))
 
     def _release(self, connection: Connection, row: OperationRow) -> None:
-        self.journal.release(connection, row.id, row.epoch, self._retry_at(self.db.now(connection)))
+        self.journal.release(connection, row.id, row.epoch, self._retry_at(self.db.now(connection), row.epoch))
 
-    def _retry_at(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self._parts.pace.stuck_retry_seconds)
+    def _retry_at(self, now: datetime, epoch: int) -> datetime:
+        """Soon at first, for what was away only while something restarted; the epoch counts who has tried."""
+        pace = self._parts.pace
+        return now + timedelta(seconds=min(pace.stuck_first_retry_seconds * epoch, pace.stuck_retry_seconds))
 
     def _fail(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault) -> None:
         if kind is not None:
