@@ -203,6 +203,27 @@ def test_an_undo_that_fails_sticks_is_told_and_is_tried_again() -> None:
     run(main(), 1)
 
 
+def test_what_is_stuck_is_tried_again_soon_and_then_ever_less_often() -> None:
+    async def main() -> None:
+        bench = Bench(three)
+        bench.diary.troubles["take host"] = [no_capacity("No host fits.")]
+        bench.diary.troubles["give back volume"] = [unavailable("It does not answer.") for _ in range(3000)]
+        id_ = await bench.begin()
+        _, runner = bench.runner()
+        runner.start()
+
+        async def epochs_in(seconds: float) -> int:
+            before = (await bench.row(id_)).epoch
+            await bench.api.clock.sleep(seconds)
+            return (await bench.row(id_)).epoch - before
+
+        assert await epochs_in(25) >= 3, "a service that restarted is found at once"
+        await epochs_in(600)
+        assert 8 <= await epochs_in(600) <= 20, "one that stays away costs little"
+
+    run(main(), 1)
+
+
 @pytest.mark.parametrize("place", ["take volume", "give back port"])
 def test_a_database_that_is_away_undoes_nothing(place: str) -> None:
     """Our own database's trouble says nothing about what was asked: the operation goes on when it is back."""
