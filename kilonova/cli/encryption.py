@@ -6,13 +6,16 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kilonova.base.faults import conflict, invalid
 from kilonova.cli.settings import ClusterSettings
 from kilonova.cli.state import is_loopback
-from kilonova.pki.authority import Authority
 from kilonova.pki.contexts import Tls
+
+if TYPE_CHECKING:
+    from kilonova.pki.authority import Authority
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ def encryption_of(cluster: ClusterSettings, *, signs: bool = False) -> Encryptio
 
 def read_authority(certificate: Path, key: Path) -> Authority:
     """The authority of these files. CONFLICT when one is missing, or the key is open to others."""
+    from kilonova.pki.authority import Authority  # only who signs needs to know X.509
+
     try:
         if key.stat().st_mode & 0o077:
             raise conflict(f"Others may read the authority's key {key}.", hint=f"chmod 600 {key}")

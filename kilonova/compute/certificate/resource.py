@@ -6,22 +6,26 @@ the first certificate is asked for. It is not the cluster's (`kilonova ca`): no 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kilonova.base.faults import Fault, Kind, not_found
 from kilonova.compute.certificate import store
 from kilonova.compute.core import Compute
 from kilonova.http.request import Request
 from kilonova.http.route import Route
-from kilonova.pki.authority import Authority, issue_for_user, new_authority
 from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN, PROJECT_READER_OR_ADMIN
 from kilonova.policy.rules import Rule
+
+if TYPE_CHECKING:
+    from kilonova.pki.authority import Authority
 
 AUTHORITY_NAME = "Kilonova users"
 
 
 async def create(compute: Compute, request: Request[None]) -> dict[str, Any]:
     """A certificate for the caller on its project, good for a year; its key is in this answer and nowhere else."""
+    from kilonova.pki.authority import issue_for_user
+
     _only_where_offered(compute)
     request.enforce()
     authority, caller = await _authority(compute), request.caller
@@ -50,6 +54,8 @@ def _only_where_offered(compute: Compute) -> None:
 
 
 async def _authority(compute: Compute) -> Authority:
+    from kilonova.pki.authority import Authority, new_authority  # a process that is never asked needs no X.509
+
     row = await compute.db.read(store.find)
     if row is None:
         now = compute.world.clock.now()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
 from kilonova.base.clock import iso_micros
 from kilonova.base.faults import Fault, Kind, forbidden, invalid
 from kilonova.compute.core import Compute
-from kilonova.compute.keypair import keys, store
+from kilonova.compute.keypair import store
 from kilonova.compute.keypair.store import KeyPair
 from kilonova.compute.values import printable_name
 from kilonova.db.listing import Page
@@ -21,6 +21,9 @@ from kilonova.http.route import Route
 from kilonova.http.schema import since
 from kilonova.policy.personas import ADMIN
 from kilonova.policy.rules import Rule
+
+if TYPE_CHECKING:
+    from kilonova.compute.keypair.keys import Made
 
 PAGE_MAXIMUM = 1000
 _OLD_NAME = re.compile(r"[a-zA-Z0-9 _-]+\Z")
@@ -123,7 +126,9 @@ async def create(compute: Compute, request: Request[CreateKeyPair]) -> Answer:
     return Answer({"keypair": shown}, 201 if request.version >= (2, 2) else 200)
 
 
-async def _key(compute: Compute, request: Request[CreateKeyPair], user_id: str) -> keys.Made:
+async def _key(compute: Compute, request: Request[CreateKeyPair], user_id: str) -> Made:
+    from kilonova.compute.keypair import keys  # X.509 and SSH keys: only where they are made or read
+
     body, world = request.body, compute.world
     if body.public_key is not None:
         return await world.blocking(keys.read, body.type, body.public_key)

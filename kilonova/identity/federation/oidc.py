@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
-
-import jwt
-from jwt.types import Options
 
 from kilonova.base.faults import Fault, unauthenticated, unavailable
 from kilonova.http.client import Client, HttpTransport
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # PyJWT is loaded when the first access token comes: most clouds see none
+    import jwt
+    from jwt.types import Options
+
     from kilonova.identity.core import IdentityService
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
@@ -27,7 +27,7 @@ KEYS_LIVE_SECONDS = 300.0
 ASK_AGAIN_SECONDS = 10.0  # tokens with made-up key names must not make us ask at will
 ANSWER_SECONDS = 5.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-Keys = dict[str, tuple[jwt.PyJWK, str]]  # by name: the key, and its algorithm when it is for one only
+Keys: TypeAlias = "dict[str, tuple[jwt.PyJWK, str]]"  # by name: the key, and its algorithm when it is for one only
 
 
 class Providers:
@@ -54,6 +54,8 @@ class Providers:
 async def claims_of(service: IdentityService, token: str, issuers: list[str]) -> dict[str, list[str]]:
     """What the token says of its holder, each claim as a list of texts. UNAUTHENTICATED unless one of the issuers
     signed it for us, and it is valid now."""
+    import jwt
+
     try:
         if len(token) > TOKEN_CHARACTERS:
             raise unauthenticated(inside="the access token is too long")
@@ -98,6 +100,8 @@ def _texts(claims: dict[str, Any]) -> dict[str, list[str]]:
 
 
 async def _keys_of(service: IdentityService, issuer: str) -> Keys:
+    import jwt
+
     document = await _get(service, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if document.get("issuer") != issuer:
         raise unavailable("The identity provider's discovery document names another issuer.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import sqlalchemy as sa
@@ -17,7 +17,6 @@ from sqlalchemy.exc import IntegrityError
 
 from kilonova.db.database import Database, bulky
 from kilonova.identity import store
-from kilonova.identity.ldap.entries import Person, Team
 from kilonova.identity.names import name_key
 from kilonova.identity.schema import (
     directory_entries,
@@ -29,6 +28,9 @@ from kilonova.identity.schema import (
     users,
 )
 from kilonova.identity.token import revocation_store
+
+if TYPE_CHECKING:  # entries need python-ldap, which a cloud without directories never loads
+    from kilonova.identity.ldap.entries import Person, Team
 
 Kind = Literal["user", "group"]
 FEW = 100
