@@ -18,6 +18,7 @@ from kilonova.bus.steps import DoStep, StepDone, StepStatus
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 600.0
+ASKED_AT_ONCE = 8  # questions to one host
 FOREVER_SECONDS = float("inf")  # for steps that must not fail because a host is away: deletes
 
 Key = tuple[str, str, int]
@@ -53,6 +54,8 @@ class HostSteps:
         self._silence_seconds = silence_seconds
         self._waiting: dict[Key, tuple[int, str, asyncio.Future[StepDone]]] = {}  # (epoch, host, its answer)
         self._heard: dict[Key, float] = {}
+        self._asking: dict[str, asyncio.Semaphore] = {}  # by the host's queue
+        self._unanswered: dict[str, float] = {}  # by the host's queue: when it last left a question unanswered
 
     def done(self, done: StepDone) -> bool:
         """An agent says a step ended. False when nobody here waits for it of that host, or only under another epoch."""
@@ -117,6 +120,20 @@ class HostSteps:
             log.warning("%s to %s was not sent: %r", step.verb, target.queue, fault)
 
     async def _ask(self, step: DoStep, target: Target) -> StepStatus | None:
+        """What the host says of the step; None when it does not answer. A host that hangs with a thousand steps is
+        asked about a few of them: the others are as silent."""
+        async with self._asking.setdefault(target.queue, asyncio.Semaphore(ASKED_AT_ONCE)):
+            since = self._world.clock.monotonic() - self._unanswered.get(target.queue, float("-inf"))
+            if since < self._silence_seconds / 3:
+                return None
+            status = await self._status(step, target)
+            if status is None:
+                self._unanswered[target.queue] = self._world.clock.monotonic()
+            else:
+                self._unanswered.pop(target.queue, None)
+            return status
+
+    async def _status(self, step: DoStep, target: Target) -> StepStatus | None:
         args = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}
         try:
             answer = await self._bus.call(target, "step_status", args, timeout_seconds=5.0)

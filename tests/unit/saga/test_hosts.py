@@ -10,7 +10,7 @@ import pytest
 
 from kilonova.base.faults import Fault, unavailable
 from kilonova.bus import rpc
-from kilonova.bus.contract import Json, Target
+from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Json, Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.steps import DoStep, StepDone, StepDriver
 from kilonova.db.inline import InlineDatabase
@@ -41,9 +41,16 @@ class Room:
 
 
 class FlakyBus(MemoryBus):
-    """The first `away` casts find no broker."""
+    """The first `away` casts find no broker; calls are counted."""
 
     away = 0
+    calls = 0
+
+    async def call(
+        self, to: Target, method: str, args: Mapping[str, Json], *, timeout_seconds: float = CALL_TIMEOUT_SECONDS
+    ) -> Json:
+        self.calls += 1
+        return await super().call(to, method, args, timeout_seconds=timeout_seconds)
 
     async def cast(self, to: Target, method: str, args: Mapping[str, Json], *, deadline_seconds: float = 0.0) -> None:
         if self.away > 0:
@@ -94,8 +101,8 @@ class Bench:
     async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
         self.steps.progress(operation, step, index)
 
-    async def light(self, epoch: int = 1, patience_seconds: float = 300.0) -> Any:
-        step = DoStep("op", "light", 0, epoch, "light", {"lamp_id": "l1"}, "", "")
+    async def light(self, epoch: int = 1, patience_seconds: float = 300.0, operation: str = "op") -> Any:
+        step = DoStep(operation, "light", 0, epoch, "light", {"lamp_id": "l1"}, "", "")
         return await self.steps.run(step, ROOM, patience_seconds)
 
 
@@ -118,6 +125,24 @@ def test_a_broker_that_stays_away_is_a_silent_host() -> None:
         with pytest.raises(Fault) as caught:
             await bench.light(patience_seconds=60)
         assert caught.value.code == "HostSilent"
+
+    run(main(), 1)
+
+
+def test_a_host_that_hangs_with_many_steps_is_asked_about_few_of_them() -> None:
+    """A thousand questions to a host that does not answer would cost everybody else."""
+
+    async def main() -> None:
+        bench = Bench(Room())
+        waiting = [
+            bench.keeper.spawn(bench.light(patience_seconds=3600, operation=f"op{n}"), "light") for n in range(500)
+        ]
+        await bench.keeper.clock.sleep(120)
+        assert 8 <= bench.bus.calls <= 120
+        await bench.start()
+        await bench.keeper.clock.sleep(30)
+        assert [one.result() for one in waiting] == ["l1 burns"] * 500
+        assert bench.room.lit == 500
 
     run(main(), 1)
 
