@@ -102,9 +102,13 @@ def test_an_image_of_a_running_server_on_volumes_boots_with_its_files(guest: Gue
         compute.delete_server(server)
         compute.wait_for_delete(server, wait=60)
     guest.sdk.image.delete_image(image)
-    for snapshot in list(guest.sdk.block_storage.snapshots()):
-        guest.sdk.block_storage.delete_snapshot(snapshot)
-    for volume in guest.sdk.block_storage.volumes():
-        if volume.status == "available":
-            guest.sdk.block_storage.delete_volume(volume)
+    storage = guest.sdk.block_storage
+    for snapshot in list(storage.snapshots()):
+        storage.delete_snapshot(snapshot)
+        storage.wait_for_delete(snapshot, wait=60, interval=0.5)
+    left = list(storage.volumes())  # what its snapshots needed stayed when its server was deleted
+    assert [(one.status, one.attachments) for one in left if one.size == 1 and one.is_bootable] == [("available", [])]
+    for volume in left:
+        storage.delete_volume(volume)
+        storage.wait_for_delete(volume, wait=60, interval=0.5)
     assert "books    balance" in guest.cloud.run("doctor", check=False).stdout

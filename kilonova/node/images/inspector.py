@@ -8,6 +8,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ from kilonova.node.images.formats import verdict
 from kilonova.node.images.inspect_child import READY, REPLY, REQUEST
 
 log = logging.getLogger(__name__)
+
+Left = Callable[[], float]
 
 AT_ONCE: Final = 2  # so that one whose reading takes long does not hold up the next
 START_SECONDS: Final = 60.0  # a busy machine starts programs slowly
@@ -69,7 +72,7 @@ class ConfinedInspector:
         for _ in range(2):  # a new one is not tired
             child = self._rested()
             try:
-                found = child.judge(ends, self._seconds)
+                found = child.judge(ends, self._within(self._seconds))
             except _Retired:
                 child.end()
             except BaseException:  # edge: no child is left half asked, whatever ended it
@@ -81,12 +84,29 @@ class ConfinedInspector:
         raise _stopped("the inspector ended unasked")
 
     def _rested(self) -> _Child:
-        while self._resting:
-            child = self._resting.pop()
+        while child := self._taken():
             if child.process.poll() is None:
                 return child
             child.end()
-        return _Child(self._tired_seconds)
+        return _Child(self._tired_seconds, self._within(START_SECONDS))
+
+    def _taken(self) -> _Child | None:
+        """One of those at rest, for whoever asks first: threads and the loop do."""
+        try:
+            return self._resting.pop()
+        except IndexError:
+            return None
+
+    def _within(self, seconds: float) -> Left:
+        """How many seconds are left, from now on; TimeoutError when none are."""
+        until = self._world.clock.monotonic() + seconds
+
+        def left() -> float:
+            if (rest := until - self._world.clock.monotonic()) <= 0:
+                raise TimeoutError
+            return rest
+
+        return left
 
     async def _retire(self) -> None:
         """Whether anybody asked lately? If not, an idle cloud need not keep the children."""
@@ -96,8 +116,8 @@ class ConfinedInspector:
                 asked = self._asked
                 await self._world.clock.sleep(self._idle_seconds)
         finally:
-            while self._resting:
-                self._resting.pop().end()
+            while child := self._taken():
+                child.end()
 
 
 class _Retired(Exception):
@@ -107,36 +127,39 @@ class _Retired(Exception):
 class _Child:
     """One child, fenced and waiting."""
 
-    def __init__(self, tired_seconds: float) -> None:
+    def __init__(self, tired_seconds: float, left: Left) -> None:
         self._socket, theirs = socket.socketpair()
         root = str(Path(kilonova.__file__).parent.parent)
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-B", "-c", _START, root, str(tired_seconds)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                env={},
-                start_new_session=True,
-            )
-        self._socket.settimeout(START_SECONDS)
         try:
-            told = self._reply()
+            with theirs:
+                self.process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", "-B", "-c", _START, root, str(tired_seconds)],
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    env={},
+                    start_new_session=True,
+                )
+        except OSError as error:  # the machine has no room for one more process
+            self._socket.close()
+            raise _stopped(f"the inspector did not start: {error!r}") from error
+        try:
+            told = self._reply(left)
         except (OSError, EOFError) as error:
             told = repr(error).encode()
         if told != READY:
             self.end()
             raise _stopped(f"the inspector did not start: {told.decode(errors='replace')}")
 
-    def judge(self, ends: Ends, seconds: float) -> Found:
+    def judge(self, ends: Ends, left: Left) -> Found:
         """What the data is. UNAVAILABLE: it took too long, or the child died of it."""
-        self._socket.settimeout(seconds)
         try:
+            self._socket.settimeout(left())
             self._socket.sendall(REQUEST.pack(len(ends.head), len(ends.tail), ends.size_bytes) + ends.head + ends.tail)
-            return msgspec.json.decode(self._reply(), type=Found)
+            return msgspec.json.decode(self._reply(left), type=Found)
         except TimeoutError:
-            raise _stopped(f"the inspector took longer than {seconds} s") from None
+            raise _stopped("the inspector took too long") from None
         except (OSError, EOFError, msgspec.DecodeError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 if self.process.wait(1) == 0:
@@ -149,15 +172,16 @@ class _Child:
         self.process.kill()
         self.process.wait()
 
-    def _reply(self) -> bytes:
-        (length,) = REPLY.unpack(self._receive(REPLY.size))
+    def _reply(self, left: Left) -> bytes:
+        (length,) = REPLY.unpack(self._receive(REPLY.size, left))
         if length > REPLY_BYTES:
             raise EOFError(f"an answer of {length} bytes")
-        return self._receive(length)
+        return self._receive(length, left)
 
-    def _receive(self, length: int) -> bytes:
+    def _receive(self, length: int, left: Left) -> bytes:
         got = bytearray()
         while len(got) < length:
+            self._socket.settimeout(left())
             piece = self._socket.recv(length - len(got))
             if not piece:
                 raise EOFError("no answer")
