@@ -60,9 +60,11 @@ class ConfinedInspector:
     async def judge(self, ends: Ends) -> Found:
         async with self._turns:
             self._asked += 1
-            if self._retiring is None or self._retiring.done():
-                self._retiring = self._world.spawn(self._retire(), "inspectors")
-            return await self._world.blocking(self._ask, ends)
+            try:
+                return await self._world.blocking(self._ask, ends)
+            finally:  # the child rests now: whoever looked while it worked did not see it
+                if self._retiring is None or self._retiring.done():
+                    self._retiring = self._world.spawn(self._retire(), "inspectors")
 
     def children(self) -> list[int]:
         """Process ids of the children that wait."""
