@@ -46,7 +46,7 @@ class Union:
             self.passed.discard(name)
         for one, why in record["skipped"].items():
             for name in self._each([one], asked):
-                if name not in self.passed | self.failed:
+                if name not in self.passed | self.failed and not is_left_out(self.area, name):
                     self.skipped[name] = why
 
     def _each(self, names: list[str], asked: set[str]) -> set[str]:
