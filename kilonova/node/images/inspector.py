@@ -60,11 +60,15 @@ class ConfinedInspector:
     async def judge(self, ends: Ends) -> Found:
         async with self._turns:
             self._asked += 1
+            self._look_for_idle()
             try:
                 return await self._world.blocking(self._ask, ends)
-            finally:  # the child rests now: whoever looked while it worked did not see it
-                if self._retiring is None or self._retiring.done():
-                    self._retiring = self._world.spawn(self._retire(), "inspectors")
+            finally:
+                self._look_for_idle()  # the child rests now: whoever looked while it worked did not see it
+
+    def _look_for_idle(self) -> None:
+        if self._retiring is None or self._retiring.done():
+            self._retiring = self._world.spawn(self._retire(), "inspectors")
 
     def children(self) -> list[int]:
         """Process ids of the children that wait."""
