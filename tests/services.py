@@ -299,8 +299,9 @@ class RabbitMQ(Service):
         return sorted(self.run(self.control("list_queues", "name", "--no-table-headers").split()).split())
 
     def control(self, *words: str) -> str:
-        """The command line of the operator's tool; run it as the broker's user, or as root with its cookie."""
-        return " ".join([str(self._server.with_name("rabbitmqctl")), "-q", "-n", self.node, *words])
+        """The command line of the operator's tool, for the broker's user and for root."""
+        found = [f"HOME={self.directory}", f"ERL_EPMD_PORT={self._mapper_port}"]  # its cookie, and who knows its node
+        return " ".join(["env", *found, str(self._server.with_name("rabbitmqctl")), "-q", "-n", self.node, *words])
 
 
 class PostgreSQL(Service):
