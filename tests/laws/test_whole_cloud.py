@@ -45,7 +45,7 @@ def test_one_seed_replays_one_history() -> None:
 def test_resizes_and_rebuilds_amid_crashes_and_a_bad_network_balance() -> None:
     """Claims of servers and of their migrations, old disks and new, guests and flavors agree in the end."""
     done = []
-    for seed in range(12):
+    for seed in range(24):  # few resizes live long enough to be confirmed
         whole = Whole(seed, faulty=True)
         try:
             run(resizing_work(whole, 10), seed)
