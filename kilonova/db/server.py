@@ -164,7 +164,8 @@ class ServerDatabase:
         async with self._one_again:
             for attempt in range(1, TRIES):
                 try:
-                    return await self._once(engine, unit, alone=attempt >= ALONE_AFTER)
+                    writes = engine is self._writers  # a read that lost its connections holds up nobody for that
+                    return await self._once(engine, unit, alone=writes and attempt >= ALONE_AFTER)
                 except DBAPIError as error:
                     if not _may_run_again(error) or attempt == TRIES - 1:
                         raise

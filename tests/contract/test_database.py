@@ -21,7 +21,7 @@ from kilonova.base.world import LiveWorld
 from kilonova.db import statements
 from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current
-from kilonova.db.server import ServerDatabase, server_database
+from kilonova.db.server import ALONE_AFTER, ServerDatabase, server_database
 from kilonova.db.sqlite import SqliteDatabase
 from kilonova.db.types import Id, Name, Text, Timestamp
 from kilonova.trace import metrics, spans
@@ -323,6 +323,28 @@ async def test_a_server_that_dies_and_returns(kind: str, request: pytest.Fixture
         await asyncio.to_thread(service.restart)  # unnoticed: nobody asked while it was away
         assert await db.read(counted) == 2
         await db.write(put, "later")
+        await db.close()
+    await world.close()
+
+
+@pytest.mark.cluster
+async def test_a_read_that_loses_many_connections_in_a_row_comes_through_and_locks_nobody_out(
+    postgresql: PostgreSQL,
+) -> None:
+    losses = iter(range(ALONE_AFTER + 1))
+    locks = sa.text("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'ShareRowExclusiveLock'")
+
+    def lose_then_count(connection: Connection) -> int:
+        if next(losses, None) is not None:
+            connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        return int(connection.execute(locks).scalar_one())
+
+    world = LiveWorld("test")
+    with postgresql.database() as url:
+        db = await server_database("compute", url, world)
+        await db.write(metadata.create_all)
+        assert await db.read(lose_then_count) == 0
+        assert next(losses, None) is None
         await db.close()
     await world.close()
 
