@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kilonova.compute.scheduler.worker import SchedulerWorker
     from kilonova.identity.core import IdentityService
     from kilonova.image import service as image
+    from kilonova.image.client import ImageClient
     from kilonova.image.worker import ImageWorker
     from kilonova.network import service as network
     from kilonova.node.agents.compute.core import Peers as AgentPeers
@@ -212,18 +213,23 @@ def placement_client(ground: Ground) -> PlacementClient:
     return PlacementClient(ground.client("/placement"), ground.token_of("nova"), ground.world)
 
 
+def image_client(ground: Ground) -> ImageClient:
+    """Images as agents fetch them: in their own service user's name, verified and inspected on their way."""
+    from kilonova.cli.compose.image_stores import certificates, inspector
+    from kilonova.image.client import ImageClient
+
+    rest = ground.client("/image", ground.secrets.agent_user)
+    return ImageClient(ground.world, rest, certificates(ground), inspector(ground))
+
+
 def agent_peers(ground: Ground) -> AgentPeers:
     """What compute agents ask over REST, with the agents' own service user."""
     from kilonova.block_storage.client import VolumeClient
-    from kilonova.cli.compose.image_stores import certificates, inspector
-    from kilonova.image.client import ImageClient
     from kilonova.network.client import NetworkClient
     from kilonova.node.agents.compute.core import Peers as AgentPeers
 
     return AgentPeers(
-        images=ImageClient(
-            ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground), inspector(ground)
-        ),
+        images=image_client(ground),
         networks=NetworkClient(ground.client("/network", ground.secrets.agent_user)),
         volumes=VolumeClient(ground.client("/volume", ground.secrets.agent_user)),
         own_token=ground.token_of(ground.secrets.agent_user),
@@ -232,17 +238,14 @@ def agent_peers(ground: Ground) -> AgentPeers:
 
 def volume_agent(ground: Ground, host: VolumeHost) -> VolumeWorker:
     """The volume agent of the host that keeps the volumes."""
-    from kilonova.cli.compose.image_stores import certificates, inspector, trust
-    from kilonova.image.client import ImageClient
+    from kilonova.cli.compose.image_stores import trust
     from kilonova.node.agents.volume import Peers as VolumePeers
     from kilonova.node.agents.volume import VolumeHostAgent, VolumeWorker
 
     name = f"{host.name}@{host.backend}"
     bus = ground.bus(f"cinder-volume.{name}")
     peers = VolumePeers(
-        images=ImageClient(
-            ground.world, ground.client("/image", ground.secrets.agent_user), certificates(ground), inspector(ground)
-        ),
+        images=image_client(ground),
         files=host.image_files,
         own_token=ground.token_of(ground.secrets.agent_user),
         trust=trust(ground),
