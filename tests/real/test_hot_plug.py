@@ -64,6 +64,16 @@ class Guest:
         made = self.sdk.block_storage.create_volume(name=name, size=1)
         return self.sdk.block_storage.wait_for_status(made, "available", wait=60)
 
+    def plugged(self, name: str) -> tuple[Any, str]:
+        """A volume in the guest, mounted on /mnt/NAME with the file `kept` there; and the name of its disk."""
+        volume = self.volume(name)
+        self.openstack("server", "add", "volume", "first", name)
+        self.status_is(volume, "in-use")
+        disk = self.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
+        self.run(f"sudo mke2fs -q /dev/{disk} && sudo mkdir -p /mnt/{name} && sudo mount /dev/{disk} /mnt/{name}")
+        self.run(f"echo here | sudo tee /mnt/{name}/kept && sudo sync")
+        return volume, disk
+
     def status_is(self, volume: Any, wanted: str, seconds: float = 60) -> None:
         self.sdk.block_storage.wait_for_status(volume, wanted, wait=seconds, interval=0.3)
 
@@ -75,12 +85,7 @@ def guest() -> Iterator[Guest]:
 
 
 def test_a_disk_comes_by_its_serial_holds_a_file_system_and_goes_even_when_mounted(guest: Guest) -> None:
-    volume = guest.volume("plugged")
-    guest.openstack("server", "add", "volume", "first", "plugged")
-    guest.status_is(volume, "in-use")
-    disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
-    guest.run(f"sudo mke2fs -q /dev/{disk} && sudo mkdir -p /mnt/v && sudo mount /dev/{disk} /mnt/v")
-    guest.run("echo kept | sudo tee /mnt/v/file && sudo sync")
+    volume, _ = guest.plugged("plugged")
     listed = guest.openstack("server", "volume", "list", "first", "-f", "json")
     assert [one["Volume ID"] for one in listed] == [volume.id]
     refused = guest.sdk.session.delete(
@@ -93,12 +98,12 @@ def test_a_disk_comes_by_its_serial_holds_a_file_system_and_goes_even_when_mount
     guest.openstack("server", "remove", "volume", "first", "plugged")  # mounted: the guest loses it, as with a cable
     guest.status_is(volume, "available")
     guest.until(FIND_DISK.format(serial=volume.id[:20]), "")
-    guest.run("sudo umount -l /mnt/v", check=False)
+    guest.run("sudo umount -l /mnt/plugged", check=False)
     guest.openstack("server", "add", "volume", "first", "plugged")
     guest.status_is(volume, "in-use")
     disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
-    assert guest.run(f"sudo mount /dev/{disk} /mnt/v && cat /mnt/v/file").strip() == "kept"
-    guest.run("sudo umount /mnt/v")
+    assert guest.run(f"sudo mount /dev/{disk} /mnt/plugged && cat /mnt/plugged/kept").strip() == "here"
+    guest.run("sudo umount /mnt/plugged")
     guest.openstack("server", "remove", "volume", "first", "plugged")
     guest.status_is(volume, "available")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.real import cloud_rig
-from tests.real.test_hot_plug import FIND_DISK, Guest
+from tests.real.test_hot_plug import Guest
 
 pytestmark = [
     pytest.mark.root,
@@ -37,22 +37,17 @@ def guest() -> Iterator[Guest]:
 
 
 def test_a_disk_grows_while_the_guest_has_files_on_it(guest: Guest) -> None:
-    volume = guest.volume("grown")
-    guest.openstack("server", "add", "volume", "first", "grown")
-    guest.status_is(volume, "in-use")
-    disk = guest.until(FIND_DISK.format(serial=volume.id[:20]), "vd").split()[0]
-    guest.run(f"sudo mke2fs -q /dev/{disk} && sudo mkdir -p /mnt/g && sudo mount /dev/{disk} /mnt/g")
-    guest.run("echo kept | sudo tee /mnt/g/file && sudo sync")
+    volume, disk = guest.plugged("grown")
     assert guest.run(f"lsblk -bndo SIZE /dev/{disk}").strip() == str(1 << 30)
     guest.openstack(*NEWEST, "volume", "set", "--size", "2", "grown")
     guest.until(f"lsblk -bndo SIZE /dev/{disk}", str(2 << 30))
     guest.status_is(volume, "in-use")
-    guest.run("sudo umount /mnt/g")
+    guest.run("sudo umount /mnt/grown")
     guest.run(f"sudo e2fsck -fy /dev/{disk} >/dev/null; sudo resize2fs /dev/{disk}")
-    guest.run(f"sudo mount /dev/{disk} /mnt/g")
-    assert guest.run("cat /mnt/g/file").strip() == "kept"
-    assert int(guest.run("df -k /mnt/g | tail -1 | awk '{print $2}'")) > 1_500_000
-    guest.run("sudo umount /mnt/g")
+    guest.run(f"sudo mount /dev/{disk} /mnt/grown")
+    assert guest.run("cat /mnt/grown/kept").strip() == "here"
+    assert int(guest.run("df -k /mnt/grown | tail -1 | awk '{print $2}'")) > 1_500_000
+    guest.run("sudo umount /mnt/grown")
     guest.openstack("server", "remove", "volume", "first", "grown")
     guest.status_is(volume, "available")
 
