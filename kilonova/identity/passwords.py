@@ -1,8 +1,8 @@
 """Passwords: argon2id written, bcrypt accepted; machine-made secrets by sha256.
 
 Parameters (7 MiB, 5 passes, 1 lane) are one of the sets that OWASP's Password Storage Cheat Sheet calls equally strong,
-and the one that costs the least processor time (docs/decisions/0031). Hashing runs in threads, few at once. Whoever is
-not known costs as much time as whoever mistypes.
+and the one that costs the least processor time (docs/decisions/0031); libsodium computes them (0033). Hashing runs in
+threads, few at once. Whoever is not known costs as much time as whoever mistypes.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 
 import bcrypt
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
+from nacl.exceptions import CryptoError
+from nacl.pwhash import argon2id
 
 from kilonova.base.faults import invalid
 from kilonova.base.world import World
 
 _MEMORY_KIB = 7 * 1024
 _PASSES = 5
-_hasher = PasswordHasher(time_cost=_PASSES, memory_cost=_MEMORY_KIB, parallelism=1)
 _WRITTEN = f"$argon2id$v=19$m={_MEMORY_KIB},t={_PASSES},p=1$"
 # of no password: only there to be compared with, for as long as one that is written today
 _NOBODYS = _WRITTEN + "c29tZSBzYWx0IGhlcmUhIQ$Kk1vAqnqUDXrmTcTbgWmIL4ZxYuhGc8rFRUuYTfPO7M"
+# What a stored hash may ask of us: one from elsewhere may be costlier than ours, but not take the machine's memory.
+_READABLE = re.compile(r"\$argon2id?\$v=19\$m=(\d{1,7}),t=(\d{1,3}),p=\d{1,3}\$[\w+/]+\$[\w+/]+", re.ASCII)
+_MOST_MEMORY_KIB, _MOST_PASSES, _MOST_BYTES = 256 * 1024, 64, 127
 MAXIMUM_CHARACTERS = 4096
 _SECRET = "sha256$"
 _MACHINE_SECRET_CHARACTERS = 43  # 256 bits in base 64
@@ -50,7 +53,7 @@ class Passwords:
         """What to store for a person's password."""
         self.check_length(password, "password")
         async with self._turn:
-            return await self._world.blocking(_hasher.hash, password)
+            return await self._world.blocking(_hash, password)
 
     def hash_machine_secret(self, secret: str) -> str:
         """What to store for a service user's secret; at least 256 random bits, or it must be hashed slowly."""
@@ -78,6 +81,10 @@ class Passwords:
         return not stored.startswith((_SECRET, _WRITTEN))
 
 
+def _hash(password: str) -> str:
+    return argon2id.str(password.encode(), opslimit=_PASSES, memlimit=_MEMORY_KIB * 1024).decode()
+
+
 def _matches(password: str, stored: str) -> bool:
     if stored.startswith(("$2a$", "$2b$", "$2y$")):
         # bcrypt reads 72 bytes; what Keystone wrote was cut there too
@@ -85,7 +92,16 @@ def _matches(password: str, stored: str) -> bool:
             return bcrypt.checkpw(password.encode()[:72], stored.encode())
         except ValueError:  # not a hash that bcrypt can read
             return False
+    readable = _readable(stored)
     try:
-        return _hasher.verify(stored if stored.startswith("$argon2") else _NOBODYS, password) and stored != ""
-    except (VerificationError, InvalidHashError):
+        return argon2id.verify((stored if readable else _NOBODYS).encode(), password.encode()) and readable
+    except CryptoError:  # another password
         return False
+
+
+def _readable(stored: str) -> bool:
+    """Whether libsodium can read it, and within bounds: told from the text, before any memory is taken for it."""
+    asks = _READABLE.fullmatch(stored)
+    if asks is None or len(stored) > _MOST_BYTES:
+        return False
+    return int(asks[1]) <= _MOST_MEMORY_KIB and int(asks[2]) <= _MOST_PASSES

@@ -1,6 +1,7 @@
 """How fast this machine is: two pieces of work that never change, beside what they took where the promises were made.
 
 bcrypt stays in a processor's nearest cache, argon2 does not: the first tells of its clock, the second of its memory.
+Nothing of Kilonova hashes with argon2-cffi: it is here so that no change of ours moves the second.
 """
 
 from __future__ import annotations
