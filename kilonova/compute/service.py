@@ -20,15 +20,6 @@ from kilonova.compute.host import hypervisors, services
 from kilonova.compute.keypair import resource as keypair
 from kilonova.compute.limits import resource as limits
 from kilonova.compute.quota import resource as quota
-from kilonova.compute.reconcile import (
-    abandoned_holds,
-    addresses,
-    confirm_old_resizes,
-    orphan_allocations,
-    power_sync,
-    reclaim,
-    retention,
-)
 from kilonova.compute.scheduler import resource as scheduler
 from kilonova.compute.server import (
     actions,
@@ -67,7 +58,6 @@ from kilonova.http.route import Route
 from kilonova.http.versions import Versioning, written
 from kilonova.policy.personas import base_rules
 from kilonova.policy.rules import Rule
-from kilonova.saga.loops import Loop
 
 MIGRATIONS = "kilonova.compute.migrations"
 MINIMUM, MAXIMUM = (2, 1), (2, 104)
@@ -79,15 +69,6 @@ _DONE = (*_POWER, *_PLUG, *_CHANGE)
 _SERVER = (resource, create, delete, *_DONE, lock, metadata, tags, actions, console, external_events)
 _HOSTS = (availability_zone, aggregate, cache_images, services, hypervisors, scheduler)
 _NOUNS = (*_SERVER, server_group, flavor, extra_specs, access, keypair, certificate, quota, limits, *_HOSTS, extension)
-LOOPS: tuple[Loop, ...] = (
-    power_sync.LOOP,
-    addresses.LOOP,
-    confirm_old_resizes.LOOP,
-    orphan_allocations.LOOP,
-    abandoned_holds.LOOP,
-    reclaim.LOOP,
-    *retention.LOOPS,
-)
 
 
 def _version(request: Request[Any]) -> dict[str, Any]:

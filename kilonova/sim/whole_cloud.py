@@ -20,6 +20,7 @@ from kilonova.compute.client import ComputeEvents
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute
 from kilonova.compute.core import Peers as ComputePeers
+from kilonova.compute.reconcile.loops import LOOPS as COMPUTE_LOOPS
 from kilonova.compute.scheduler.kept import DatabaseRecorder
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
@@ -183,7 +184,7 @@ class WholeCloud:
     async def _conductor(self, world: SimWorld, _host: str) -> None:
         made = self._compute(world, "conductor")
         await ComputeConductor(made, self.seams).start()
-        Loops(world, made, compute.LOOPS).start()
+        Loops(world, made, COMPUTE_LOOPS).start()
 
     async def _scheduler(self, world: SimWorld, _host: str) -> None:
         db = self._db(world, "compute")

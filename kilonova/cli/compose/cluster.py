@@ -90,13 +90,13 @@ async def _compute_api(process: Process) -> None:
 
 
 async def _conductor(process: Process) -> None:
-    from kilonova.compute import service as compute
+    from kilonova.compute.reconcile.loops import LOOPS
     from kilonova.saga.loops import Loops
 
     made = await services.conductor(process.ground)
     await made.start()
     process.ground.closing.append(made.close)
-    Loops(process.ground.world, made.compute, compute.LOOPS).start()
+    Loops(process.ground.world, made.compute, LOOPS).start()
 
 
 async def _scheduler(process: Process) -> None:

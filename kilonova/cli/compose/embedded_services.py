@@ -9,10 +9,10 @@ from kilonova.block_storage.schema import journal as volume_journal
 from kilonova.cli.compose import services
 from kilonova.cli.compose.ground import Ground
 from kilonova.cli.compose.hosts import VolumeHost
-from kilonova.compute import service as compute
 from kilonova.compute.conductor import ComputeConductor
 from kilonova.compute.core import Compute
 from kilonova.compute.metadata import metadata_app
+from kilonova.compute.reconcile.loops import LOOPS as COMPUTE_LOOPS
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.compute.schema import journal as compute_journal
 from kilonova.compute.server import tally_store
@@ -52,7 +52,7 @@ class Services:
 
     def start_loops(self) -> None:
         """Reconcile loops: when hosts are there to be compared with."""
-        Loops(self.ground.world, self.conductor.compute, compute.LOOPS).start()
+        Loops(self.ground.world, self.conductor.compute, COMPUTE_LOOPS).start()
         Loops(self.ground.world, self.identity, identity.LOOPS).start()
 
     def agent_peers(self) -> AgentPeers:

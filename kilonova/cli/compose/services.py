@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kilonova.placement.client import PlacementClient
 
 
+COMPUTE_MIGRATIONS = "kilonova.compute.migrations"  # not from its service: schedulers have no use for all its routes
 SERVICE_ROLES = {
     "nova": ("service", "admin"),
     "neutron": ("service", "admin"),
@@ -156,14 +157,13 @@ async def volume_scheduler(ground: Ground) -> VolumeScheduler:
 async def compute_side(ground: Ground, sender: str) -> Compute:
     """Compute, speaking as `sender`: `nova-api`, `conductor`."""
     from kilonova.block_storage.client import VolumeClient
-    from kilonova.compute import service as compute
     from kilonova.compute.catalogue import StoredCatalogue
     from kilonova.compute.core import Compute
     from kilonova.compute.core import Peers as ComputePeers
     from kilonova.image.client import ImageClient
     from kilonova.network.client import NetworkClient
 
-    db = await ground.database("compute", compute.MIGRATIONS)
+    db = await ground.database("compute", COMPUTE_MIGRATIONS)
     peers = ComputePeers(
         placement=placement_client(ground),
         networks=NetworkClient(ground.client("/network", "nova")),
@@ -192,14 +192,13 @@ async def conductor(ground: Ground) -> ComputeConductor:
 
 async def scheduler(ground: Ground) -> SchedulerWorker:
     """Who chooses hosts: reads compute's tables, claims in placement."""
-    from kilonova.compute import service as compute
     from kilonova.compute.catalogue import StoredCatalogue
     from kilonova.compute.scheduler.kept import DatabaseRecorder
     from kilonova.compute.scheduler.rules import Rules
     from kilonova.compute.scheduler.view import DatabaseHosts
     from kilonova.compute.scheduler.worker import SchedulerWorker
 
-    db = await ground.database("compute", compute.MIGRATIONS)
+    db = await ground.database("compute", COMPUTE_MIGRATIONS)
     down, chosen = ground.settings.compute.host_down_seconds, ground.settings.scheduler
     zones, counting = StoredCatalogue().zones_of_hosts, Rules.of(chosen).counting
     hosts = DatabaseHosts(ground.world, db, zones, host_down_seconds=down, counting=counting)
