@@ -36,8 +36,9 @@ from kilonova.bus.steps import StepDriver
 from kilonova.db import idempotency as keys
 from kilonova.db.database import Database
 from kilonova.saga.loops import Loop, Loops
-from kilonova.saga.runner import Parts, Runner, Seams
+from kilonova.saga.runner import Parts, Runner
 from kilonova.saga.seal import Sealer
+from kilonova.saga.seams import Seams
 
 log = logging.getLogger(__name__)
 

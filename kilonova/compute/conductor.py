@@ -58,7 +58,8 @@ from kilonova.db.database import says
 from kilonova.placement.contract import Inventory
 from kilonova.saga.journal import UNFINISHED
 from kilonova.saga.operation import Kind
-from kilonova.saga.runner import Parts, Runner, Seams
+from kilonova.saga.runner import Parts, Runner
+from kilonova.saga.seams import Seams
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from kilonova.image.schema import idempotency, journal
 from kilonova.image.service import ImageService
 from kilonova.image.task import store as task_store
 from kilonova.saga.loops import Loop, Loops
-from kilonova.saga.runner import Parts, Runner, Seams
+from kilonova.saga.runner import Parts, Runner
+from kilonova.saga.seams import Seams
 
 KINDS = (IMPORT, LOCATION)
 PARTICIPANT = "image_worker"

@@ -124,7 +124,8 @@ class Journal:
         )
 
         self._moves: dict[tuple[str, ...], Statement] = {}  # by the columns they set
-        self._of_id, self._steps_of, self._on_host, self._lease, self._touch_mine = self._statements()
+        self._of_id, self._steps_of, self._on_host, self._lease, *others = self._statements()
+        self._take, self._touch_mine, self._mine = others
 
     def _statements(self) -> tuple[Statement, ...]:
         """What every step runs, written once."""
@@ -132,6 +133,8 @@ class Journal:
         alive: dict[str, Any] = {"lease_until": sa.bindparam("lease_until"), "updated_at": sa.bindparam("updated_at")}
         unfinished = o.c.state.in_(UNFINISHED)
         free = sa.or_(o.c.lease_until.is_(None), o.c.lease_until < sa.bindparam("now"))
+        mine = o.c.id == sa.bindparam("operation")
+        taken: dict[str, Any] = {"owner": sa.bindparam("by"), "epoch": o.c.epoch + 1, **alive}
         return (
             Statement(sa.select(*_columns(o, OperationRow)).where(o.c.id == sa.bindparam("operation"))),
             Statement(
@@ -144,16 +147,10 @@ class Journal:
                 .where(s.c.operation_id == sa.bindparam("operation"), s.c.host == sa.bindparam("on"))
                 .limit(1)
             ),
-            Statement(
-                o.update()
-                .where(o.c.id == sa.bindparam("operation"), unfinished, free)
-                .values(owner=sa.bindparam("by"), epoch=o.c.epoch + 1, **alive)
-            ),
-            Statement(
-                o.update()
-                .where(o.c.id == sa.bindparam("operation"), o.c.epoch == sa.bindparam("held"), unfinished)
-                .values(alive)
-            ),
+            Statement(o.update().where(mine, unfinished, free).values(taken)),
+            Statement(o.update().where(mine, o.c.state == "running", o.c.epoch == 0, free).values(taken)),
+            Statement(o.update().where(mine, o.c.epoch == sa.bindparam("held"), unfinished).values(alive)),
+            Statement(sa.select(o.c.id).where(mine, o.c.epoch == sa.bindparam("held"), unfinished)),
         )
 
     def tables(self) -> tuple[sa.Table, sa.Table]:
@@ -175,6 +172,20 @@ class Journal:
         """Take the operation if nobody holds it: its epoch rises. None when it is held, finished or unknown."""
         taken = self._lease.change(connection, operation=operation_id, now=now, by=owner, **self._alive(now))
         return self.get(connection, operation_id) if taken else None
+
+    def take(self, connection: Connection, operation_id: str, owner: str, now: datetime) -> bool:
+        """Take an operation that nobody has had yet: its epoch is 1 from now on. False when somebody has it."""
+        return bool(self._take.change(connection, operation=operation_id, now=now, by=owner, **self._alive(now)))
+
+    def keep(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> None:
+        """Prolong the lease, with whatever else is written; Superseded when it was lost."""
+        if not self._touch(connection, operation_id, epoch, now):
+            raise Superseded(operation_id)
+
+    def check(self, connection: Connection, operation_id: str, epoch: int) -> None:
+        """Superseded when the lease was lost; nothing is prolonged."""
+        if self._mine.first(connection, operation=operation_id, held=epoch) is None:
+            raise Superseded(operation_id)
 
     def renew(self, connection: Connection, held: dict[str, int], now: datetime) -> list[str]:
         """Prolong the leases of {operation id: epoch}; returns those that were lost."""
@@ -260,19 +271,15 @@ class Journal:
         """Whether a step of the operation is or was done on that host."""
         return bool(operation_id) and self._on_host.first(connection, operation=operation_id, on=host) is not None
 
-    def begin_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
-        """The step is about to act; its undo is known from here on."""
-        self._keep(connection, step.operation_id, epoch, now)
+    def put_step(self, connection: Connection, step: StepRow) -> None:
+        """A step that is about to act, whose undo is known from here on; or one that has ended already."""
         insert(connection, self.steps, _values(step))
 
-    def end_step(self, connection: Connection, epoch: int, step: StepRow, now: datetime) -> None:
-        """The step finished, failed, or was undone: `step.state`, with result or error."""
-        self._keep(connection, step.operation_id, epoch, now)
-        self._store_end(connection, step, now)
-
-    def end_foreign_step(self, connection: Connection, step: StepRow, now: datetime) -> None:
-        """Like `end_step` for a superseded operation, whose epoch nobody holds any more."""
-        self._store_end(connection, step, now)
+    def end_step(self, connection: Connection, step: StepRow, now: datetime) -> None:
+        """The step finished, failed, or was undone: `step.state`, with result or error. Call it beside `keep`."""
+        key = {"operation_id": step.operation_id, "step": step.step, "index": step.index}
+        ended = {"state": step.state, "result": step.result, "error": step.error, "finished_at": now}
+        update(connection, self.steps, key, ended)
 
     def record_host_result(self, connection: Connection, done: StepDone) -> bool:
         """A host's answer arrived at a process that does not run the operation. False: nobody needs it of that host."""
@@ -314,11 +321,6 @@ class Journal:
     def _touch(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> bool:
         return bool(self._touch_mine.change(connection, operation=operation_id, held=epoch, **self._alive(now)))
 
-    def _keep(self, connection: Connection, operation_id: str, epoch: int, now: datetime) -> None:
-        """The lease is prolonged; Superseded when it was lost."""
-        if not self._touch(connection, operation_id, epoch, now):
-            raise Superseded(operation_id)
-
     def _guarded(self, connection: Connection, operation_id: str, epoch: int, values: dict[str, Any]) -> None:
         statement = self._moves.get(tuple(values))
         if statement is None:
@@ -335,11 +337,6 @@ class Journal:
 
     def _alive(self, now: datetime) -> dict[str, Any]:
         return {"lease_until": now + timedelta(seconds=self.lease_seconds), "updated_at": now}
-
-    def _store_end(self, connection: Connection, step: StepRow, now: datetime) -> None:
-        key = {"operation_id": step.operation_id, "step": step.step, "index": step.index}
-        ended = {"state": step.state, "result": step.result, "error": step.error, "finished_at": now}
-        update(connection, self.steps, key, ended)
 
 
 def _values(row: msgspec.Struct) -> dict[str, Any]:

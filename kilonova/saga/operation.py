@@ -117,7 +117,8 @@ class Operation(Generic[S]):
         shows: str | None = None,
         patience_seconds: float = 0.0,
     ) -> T:
-        """What `act` returns: a host's verb, or `async def act(step, *args)` here. Journalled before and after.
+        """What `act` returns: a host's verb, or `async def act(step, *args)` here. Journalled before and after;
+        when there is nothing to undo or to show, after (saga/owed.py).
 
         `undo` is a host's verb or one of the kind's undos; it gets (args…, result) as far as it has parameters.
         `shows` is what users see from now on. `patience_seconds`: how long a silent host is waited for.
@@ -159,6 +160,23 @@ class Operation(Generic[S]):
         with _parking():
             await self._runner.write_step(self.row, self._kind, row, unit, args, shows)
         return cast(T, self._remembered(row, result_type))
+
+    async def write_with_next(
+        self, title: str, unit: Callable[..., None], *args: Any, undo: Callable[..., Awaitable[Any]] | None = None
+    ) -> None:
+        """Like `write`, in the commit of the step or write that follows, before that acts. What it raises, that raises.
+
+        For a write that nothing between needs to have happened.
+        """
+        name = unit.__name__
+        known, index = self._next(name)
+        if known is not None:
+            self._remembered(known, None)
+            return
+        row = self._new_row(title, name, index, args, undo)
+        row.state = "finished"
+        self._seen.append(row)
+        await self._runner.write_later(self.row, row, unit, args)
 
     async def finish(self, title: str, unit: Callable[..., Any], *args: Any) -> None:
         """The last write: the resource's end state and the operation's, in one transaction."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any, Generic, Protocol, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -21,8 +23,10 @@ from kilonova.db.database import Database, DatabaseAway, says
 from kilonova.saga.hosts import HostSteps, only_drivers_or
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
+from kilonova.saga.owed import Owed
 from kilonova.saga.pace import Pace
 from kilonova.saga.seal import Sealer
+from kilonova.saga.seams import NoSeams, Seams
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
@@ -31,33 +35,6 @@ S = TypeVar("S")
 UNDO_TRIES = 3
 RENEWED_TOGETHER = 25  # leases in one transaction: it must not meet the steps of hundreds of operations
 UNDOABLE = ("finished", "running", "failed")
-
-
-class Seams(Protocol):
-    """Where tests put crashes, failures and repeats. Live runners have none."""
-
-    async def before(self, row: OperationRow, step: StepRow, phase: str) -> None:
-        """`phase` is do or undo; may raise a Fault, or never return."""
-        ...
-
-    async def after(self, row: OperationRow, step: StepRow, phase: str) -> None: ...
-
-    def times(self, step: StepRow, phase: str) -> int:
-        """How often the step is performed: 2 tries whether repeats are harmless."""
-        ...
-
-
-class NoSeams:
-    """Steps happen once, undisturbed."""
-
-    async def before(self, row: OperationRow, step: StepRow, phase: str) -> None:
-        """Nothing."""
-
-    async def after(self, row: OperationRow, step: StepRow, phase: str) -> None:
-        """Nothing."""
-
-    def times(self, step: StepRow, phase: str) -> int:
-        return 1
 
 
 class Parts(msgspec.Struct, frozen=True):
@@ -88,7 +65,7 @@ class Runner(Generic[S]):
         self._seams: Seams = seams or NoSeams()
         self._hosts = HostSteps(parts.world, parts.bus, parts.reply, parts.pace.silence_seconds)
         self._held: dict[str, int] = {}
-        self._ended: dict[str, StepRow] = {}  # by operation: the step that finished last, until it is journalled
+        self._owed: dict[str, Owed] = {}  # by operation
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._closing = False
 
@@ -175,6 +152,9 @@ class Runner(Generic[S]):
                         task = self._tasks.get(lost)
                         if task is not None and self._held.get(lost) == some[lost]:  # not ended, or begun anew, since
                             task.cancel()
+                for owed in list(self._owed.values()):
+                    with contextlib.suppress(Superseded):  # its own next commit hears of that
+                        await owed.tell()
             except Exception as error:  # as above
                 log.warning("saga renew failed: %r", error)
 
@@ -191,6 +171,15 @@ class Runner(Generic[S]):
         except Exception as error:  # a background task's edge: the lease expires and the sweep tries again
             log.exception("operation %s: runner failed: %r", operation_id, error)
 
+    async def _begin(self, operation_id: str) -> tuple[OperationRow, list[StepRow], bool] | None:
+        """(the operation, its steps so far, whether its lease is taken); None when it is over or somebody has it."""
+        row = await self.db.read(self.journal.get, operation_id)
+        if row is not None and (row.state, row.epoch, row.lease_until) == ("running", 0, None):
+            row.epoch = 1  # as it will be: the lease is taken with the first thing that is written
+            return row, [], False
+        leased = None if row is None else await self.db.write(self._lease, operation_id)
+        return None if leased is None else (*leased, True)
+
     @says(lambda operation_id: "journal: the operation is leased")
     def _lease(self, connection: Connection, operation_id: str) -> tuple[OperationRow, list[StepRow]] | None:
         row = self.journal.lease(connection, operation_id, self.owner, self.db.now(connection))
@@ -198,11 +187,13 @@ class Runner(Generic[S]):
 
     async def run(self, operation_id: str, formerly: str = "") -> None:
         """Run or resume the operation to its end, if nobody else has it."""
-        leased = await self.db.write(self._lease, operation_id)
-        if leased is None:
+        begun = await self._begin(operation_id)
+        if begun is None:
             return
-        row, steps = leased
-        self._held[row.id] = row.epoch
+        row, steps, leased = begun
+        self._owed[row.id] = Owed(self.db, self.journal, row, steps, self.owner, leased=leased)
+        if leased:
+            self._held[row.id] = row.epoch
         context = spans.begin(self._drawn_as(formerly), traceparent=row.traceparent, request_id=row.request_id)
         with spans.within(context):
             spans.about(row.resource_id)
@@ -218,17 +209,28 @@ class Runner(Generic[S]):
                 await self.db.write(self._release, row)
             finally:
                 self._held.pop(row.id, None)
-                self._ended.pop(row.id, None)
+                self._owed.pop(row.id, None)
+
+    async def _commit(
+        self, row: OperationRow, words: str, unit: Callable[[Connection], Any], *steps: StepRow
+    ) -> Any:  # fmt: skip
+        """What the unit returned, once it is committed with all that the run owes the journal."""
+        result, came_along = await self._owed[row.id].commit(words, unit, *steps)
+        self._held[row.id] = row.epoch
+        for step in came_along:
+            await self._seams.after(row, step, "do")
+        return result
 
     async def _undo_late(self, row: OperationRow) -> None:
         """What this process did while another operation took the resource, perhaps after it had undone all: undone too.
 
         An operation that another runner goes on with is left alone: its step is asked for again under the same key.
         """
-        step = self._ended.get(row.id)
-        now = await self.db.read(self.journal.get, row.id)
-        if step is not None and step.undo.startswith("here:") and now and now.state in ("superseded", "failed"):
-            await self._undo(row, self.kinds.get(row.kind), step, row.id)
+        late = [step for step in self._owed[row.id].untold() if step.undo.startswith("here:")]
+        now = await self.db.read(self.journal.get, row.id) if late else None
+        if now is not None and now.state in ("superseded", "failed"):
+            for step in reversed(late):
+                await self._undo(row, self.kinds.get(row.kind), step, row.id)
 
     def _drawn_as(self, formerly: str) -> str:
         """Who a trace shows at work: one that took over from another host has a column of its own."""
@@ -269,22 +271,33 @@ class Runner(Generic[S]):
             else:
                 reasons = "".join(f"; {reason}" for reason in fault.data.get("details", ()))
                 log.warning("operation %s: %s of %s failed: %r%s", row.id, row.kind, row.resource_id, fault, reasons)
-            steps = await self.db.write(self._all_steps, row)
-            self._ended.pop(row.id, None)
+            self._owed[row.id].drop()
+            steps = await self._commit(row, "journal: read its steps", lambda c: self.journal.steps_of(c, row.id))
             await self._undo_all(kind, row, steps, fault)
 
     async def _undo_all(self, kind: Kind[S] | None, row: OperationRow, steps: list[StepRow], fault: Fault) -> None:
         if row.state == "running":
-            await self.db.write(self.journal.move, row, "undoing", self.world.clock.now(), fault)
+            await self._move(row, "undoing", fault)
         for step in reversed(steps):
             try:
                 await self.undo_step(row, kind, step)
             except (Superseded, Parked, DatabaseAway):
                 raise
             except Exception as error:  # an undo that keeps failing parks the operation; the sweep tries again
-                await self.db.write(self._park, kind, row, fault, f"undo of {step.step}: {error!r}")
+                park = partial(self._park, kind=kind, row=row, fault=fault, why=f"undo of {step.step}: {error!r}")
+                await self._commit(row, "journal: stuck", park)
                 return
-        await self.db.write(self._fail, kind, row, fault)
+        await self._move(row, "failed", fault, kind)
+
+    async def _move(self, row: OperationRow, state: str, fault: Fault, kind: Kind[S] | None = None) -> None:
+        """The operation is in that state, and what `kind` does with its resource when it failed."""
+
+        def move(connection: Connection) -> None:
+            if kind is not None:
+                kind.failed(connection, row, fault)
+            self.journal.move(connection, row, state, self.db.now(connection), fault)
+
+        await self._commit(row, f"journal: {state}", move)
 
     def _park(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault, why: str) -> None:
         log.error("operation %s (%s) is stuck: %s", row.id, row.kind, why)
@@ -302,36 +315,20 @@ class Runner(Generic[S]):
         pace = self._parts.pace
         return now + timedelta(seconds=min(pace.stuck_first_retry_seconds * epoch, pace.stuck_retry_seconds))
 
-    def _fail(self, connection: Connection, kind: Kind[S] | None, row: OperationRow, fault: Fault) -> None:
-        if kind is not None:
-            kind.failed(connection, row, fault)
-        self.journal.move(connection, row, "failed", self.db.now(connection), fault)
-
     # ── what an Operation asks of its runner
 
-    def _journal_end(self, connection: Connection, row: OperationRow) -> None:
-        """Journal the step that finished before. It shares the next write's commit: without it the step is asked for
-        again, and answers as it did."""
-        if (step := self._ended.get(row.id)) is not None:
-            self.journal.end_step(connection, row.epoch, step, step.finished_at or self.db.now(connection))
-
-    @says("journal: read its steps")
-    def _all_steps(self, connection: Connection, row: OperationRow) -> list[StepRow]:
-        self._journal_end(connection, row)
-        return self.journal.steps_of(connection, row.id)
-
     async def begin_step(self, row: OperationRow, kind: Kind[S], step: StepRow, shows: str | None) -> None:
-        """Journal that the step is about to act."""
+        """Journal that the step is about to act, or only look whether it still may, when that can wait."""
+        if shows is None and self._owed[row.id].begun(step):
+            await self.db.read(self.journal.check, row.id, row.epoch)
+            return
 
         def begin(connection: Connection) -> None:
-            self._journal_end(connection, row)
-            self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
+            self.journal.put_step(connection, step)
             if shows is not None and kind.show is not None:
                 kind.show(connection, row, shows)
 
-        begin.says = f"journal: {step.title}" + (f"; task_state = {shows}" if shows else "")  # type: ignore[attr-defined]
-        await self.db.write(begin)
-        self._ended.pop(row.id, None)
+        await self._commit(row, f"journal: {step.title}" + _showing(shows), begin, step)
 
     async def write_step(
         self, row: OperationRow, kind: Kind[S], step: StepRow, unit: Callable[..., Any], args: tuple[Any, ...],
@@ -339,19 +336,24 @@ class Runner(Generic[S]):
     ) -> None:  # fmt: skip
         """Run the unit and journal it, in one transaction."""
 
-        def write(connection: Connection) -> Any:
-            self._journal_end(connection, row)
+        def write(connection: Connection) -> None:
             step.result = msgspec.to_builtins(unit(connection, *args))
-            self.journal.begin_step(connection, row.epoch, step, self.db.now(connection))
+            self.journal.put_step(connection, step)
             if shows is not None and kind.show is not None:
                 kind.show(connection, row, shows)
 
-        write.says = step.title + (f"; task_state = {shows}" if shows else "")  # type: ignore[attr-defined]
         await self._seams.before(row, step, "do")
         step.finished_at = self.world.clock.now()
-        await self.db.write(write)
-        self._ended.pop(row.id, None)
+        await self._commit(row, step.title + _showing(shows), write, step)
         await self._seams.after(row, step, "do")
+
+    async def write_later(
+        self, row: OperationRow, step: StepRow, unit: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:  # fmt: skip
+        """Run the unit and journal it, in the operation's next transaction."""
+        await self._seams.before(row, step, "do")
+        step.finished_at = self.world.clock.now()
+        self._owed[row.id].later(step, unit, args)
 
     async def perform(
         self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
@@ -367,7 +369,7 @@ class Runner(Generic[S]):
                 step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience_seconds))
             await self._seams.after(row, step, "do")
             step.state, step.finished_at = "finished", self.world.clock.now()
-            self._ended[row.id] = step
+            self._owed[row.id].ended(step)
             return
         except (Superseded, Parked, DatabaseAway):
             raise
@@ -379,34 +381,35 @@ class Runner(Generic[S]):
                 step.error = fault.to_wire()  # kept if it is undone as it is: a resumed flow must fail here again
                 raise fault from error
             step.state, step.error = "failed", fault.to_wire()
-        await self.db.write(self._end_step, row, step)
-
-    @says(lambda row, step: f"journal: {step.step} {step.state}")
-    def _end_step(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
-        self.journal.end_step(connection, row.epoch, step, self.db.now(connection))
+        self._owed[row.id].ended(step)
+        await self._commit(row, f"journal: {step.step} {step.state}", _nothing)
 
     async def finish(self, row: OperationRow, title: str, unit: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """The resource's end state and the operation's, together."""
 
         def end(connection: Connection) -> None:
-            self._journal_end(connection, row)
             unit(connection, *args)
             self.journal.move(connection, row, "done", self.db.now(connection), None)
 
-        end.says = title  # type: ignore[attr-defined]
-        await self.db.write(end)
-        self._ended.pop(row.id, None)
+        await self._commit(row, title, end)
 
     async def undo_step(self, row: OperationRow, kind: Kind[S] | None, step: StepRow) -> None:
         """Undo one step if there may be something to undo, and journal it. A step that failed may have done half."""
+        if self._owed[row.id].drop(step):
+            return
         if step.undo and step.state in UNDOABLE:
             await self._undo(row, kind, step, step.operation_id)
             step.state = "undone"
-            await self.db.write(self._end_step, row, step)
+            step.finished_at = None
+            await self._commit(row, f"journal: {step.step} undone", lambda c: self._end_undone(c, step))
+
+    def _end_undone(self, connection: Connection, step: StepRow) -> None:
+        self.journal.end_step(connection, step, self.db.now(connection))
 
     async def undo_superseded(self, row: OperationRow, operation_id: str) -> None:
         """Undo, newest first, every step of an operation whose resource `row` took over."""
-        old = await self.db.write(self._take_superseded, row, operation_id)
+        taking = f"journal: operation {operation_id} is undone"
+        old = await self._commit(row, taking, lambda c: self.journal.reclaim_superseded(c, operation_id))
         if old is None:
             return
         kind = self.kinds.get(old.kind)
@@ -417,23 +420,9 @@ class Runner(Generic[S]):
                 except Fault as fault:
                     raise Parked(f"undo of {old.kind}/{step.step}: {fault!r}") from fault
                 step.state = "undone"
-                await self.db.write(self._end_foreign, row, step)
-        await self.db.write(self._end_superseded, row, operation_id)
-
-    def _take_superseded(self, connection: Connection, row: OperationRow, operation_id: str) -> OperationRow | None:
-        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
-            raise Superseded(row.id)
-        return self.journal.reclaim_superseded(connection, operation_id)
-
-    def _end_foreign(self, connection: Connection, row: OperationRow, step: StepRow) -> None:
-        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
-            raise Superseded(row.id)
-        self.journal.end_foreign_step(connection, step, self.db.now(connection))
-
-    def _end_superseded(self, connection: Connection, row: OperationRow, operation_id: str) -> None:
-        if self.journal.renew(connection, {row.id: row.epoch}, self.db.now(connection)):
-            raise Superseded(row.id)
-        self.journal.end_superseded(connection, operation_id, self.db.now(connection))
+                await self._commit(row, f"journal: {step.step} undone", partial(self._end_undone, step=step))
+        ended = self.journal.end_superseded
+        await self._commit(row, taking, lambda c: ended(c, operation_id, self.db.now(c)))
 
     # ── acting
 
@@ -493,4 +482,8 @@ class Runner(Generic[S]):
 
 
 def _nothing(_: Connection) -> None:
-    """A flow that ends without a last write."""
+    """A flow that ends without a last write, or a commit of what is owed alone."""
+
+
+def _showing(shows: str | None) -> str:
+    return f"; task_state = {shows}" if shows else ""

@@ -38,8 +38,8 @@ from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
 from kilonova.node.images.fake import FakeLocalDisks
 from kilonova.node.vswitch.fake import FakeVirtualSwitch
 from kilonova.saga.journal import UNFINISHED
-from kilonova.saga.runner import Seams
 from kilonova.saga.seal import Sealer
+from kilonova.saga.seams import Seams
 from kilonova.sim.peers import (
     IMAGE,
     Books,

@@ -53,8 +53,8 @@ from kilonova.placement.client import PlacementClient
 from kilonova.policy.personas import network_base_rules
 from kilonova.policy.rules import Policy, Rule
 from kilonova.saga.loops import Loops
-from kilonova.saga.runner import Seams
 from kilonova.saga.seal import Sealer
+from kilonova.saga.seams import Seams
 from kilonova.sim.whole_machines import SimImageFiles, SimImages, WholeHost
 from kilonova.sim.wire import Door, Tokens, Wire
 from kilonova.sim.world import SimWorld

@@ -21,8 +21,9 @@ from kilonova.saga.hosts import FOREVER_SECONDS
 from kilonova.saga.journal import Journal, OperationRow, Superseded
 from kilonova.saga.operation import Kind, Operation, Step, host
 from kilonova.saga.pace import Pace
-from kilonova.saga.runner import Parts, Runner, Seams
+from kilonova.saga.runner import Parts, Runner
 from kilonova.saga.seal import Sealer
+from kilonova.saga.seams import Seams
 
 UNHURRIED = Pace()
 metadata = sa.MetaData()

@@ -8,7 +8,7 @@ from kilonova.compute.server.store import Server
 from kilonova.compute.service import POLICY, compute_app
 from kilonova.compute.settings import ComputeSettings
 from kilonova.policy.rules import Policy
-from kilonova.saga.runner import Seams
+from kilonova.saga.seams import Seams
 from kilonova.sim import books
 from kilonova.sim.cloud import SimCloud
 from kilonova.sim.laws import LawSeams, Plan

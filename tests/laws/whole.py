@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from kilonova.base.faults import Fault
-from kilonova.saga.runner import Seams
+from kilonova.saga.seams import Seams
 from kilonova.sim import whole_books
 from kilonova.sim.first_cloud import first_cloud
 from kilonova.sim.whole_cloud import WholeCloud

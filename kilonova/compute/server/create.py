@@ -277,14 +277,15 @@ async def build_on(
     """One host's attempt; when it fails, all of it can be undone and another host tried."""
     there, now = on_host(chosen.host), compute.world.clock.now
     placing = Placing(compute.catalogue)
-    await op.write("the record names the chosen host", placing.place, server_id, op.id, chosen, undo=unplace)
+    named = "the record names the chosen host"
+    await op.write_with_next(named, placing.place, server_id, op.id, chosen, undo=unplace)
     if volumes:
         await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
     await op.step("host fetches the record and brings the image", there.build_and_run_instance, server_id)
     ports = await op.step(
         "host asks network for ports", there.bind_ports, server_id, undo=there.unbind_ports, shows=states.NETWORKING
     )
-    await op.write("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
+    await op.write_with_next("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
     if volumes:
         mapping = await op.step(
             "host asks block storage to attach",

@@ -59,7 +59,7 @@ def nothing(connection: Connection) -> None:
 class Bench:
     """One service's runners over one database, with one kind of operation: `flow`."""
 
-    def __init__(self, flow: Flow) -> None:
+    def __init__(self, flow: Flow, *undos: Flow) -> None:
         self.metadata = sa.MetaData()
         self.journal = Journal(self.metadata)
         self.diary = Diary()
@@ -68,8 +68,11 @@ class Bench:
         self.api = SimWorld("api", 1)
         self.db = InlineDatabase("bench", self.api.clock)
         self.metadata.create_all(self.db.engine)
-        self.kind = Kind("work", flow, lambda _c, _row, fault: self.told.append(fault.message), undos=(give_back,))
+        self.kind: Kind[Diary] = Kind("work", flow, self._failed, undos=(give_back, *undos))
         self.born = 0
+
+    def _failed(self, _: Connection, __: OperationRow, fault: Fault) -> None:
+        self.told.append(fault.message)
 
     def runner(self) -> tuple[SimWorld, Runner[Diary]]:
         self.born += 1
