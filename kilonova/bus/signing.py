@@ -140,7 +140,7 @@ def _mac(key: bytes, body: bytes) -> bytes:
     return code.hexdigest().encode()
 
 
-@lru_cache(256)
+@lru_cache(1 << 14)  # a conductor has a key for each agent
 def _begun(key: bytes) -> hmac.HMAC:
     """A code that has taken its key in: copying it is half the work of beginning anew."""
     return hmac.new(key, digestmod="sha256")

@@ -11,7 +11,7 @@ import asyncio
 import resource
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ class FastClock:
     ahead_seconds = 0.0
 
     def now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(seconds=self.ahead_seconds)
+        return datetime.fromtimestamp(time.time() + self.ahead_seconds, UTC)
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead_seconds

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from kilonova.compute.aggregate.store import aggregates
 from kilonova.compute.host.store import hosts
 from kilonova.compute.server.store import servers
-from kilonova.db.statements import Statement
+from kilonova.db.statements import Conversions, Row, Statement
 
 # Tasks that load a host's disk and network.
 BUSY: Final = ("scheduling", "networking", "block_device_mapping", "spawning", "rebuilding", "rebuild_spawning",
@@ -47,9 +47,10 @@ def living(connection: Connection) -> dict[str, int]:
     return {str(host): int(count) for host, count in _SERVERS.all(connection)}
 
 
-def reported_since(connection: Connection, since: datetime | None) -> Sequence[tuple[Any, ...]]:
-    """(name, provider id, when) of the hosts that reported since a moment; None: of all."""
-    return _EVERY.all(connection) if since is None else _REPORTED.all(connection, since=since)
+def reported_since(connection: Connection, since: datetime | None) -> tuple[list[Row], Conversions]:
+    """((name, provider id, when) as they came, what converts them) of the hosts that reported since a moment; None:
+    of all. Most are known already, which their moments tell as they come."""
+    return _EVERY.as_came(connection) if since is None else _REPORTED.as_came(connection, since=since)
 
 
 def reports(connection: Connection, names: Sequence[str]) -> dict[str, dict[str, Any]]:

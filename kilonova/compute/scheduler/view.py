@@ -24,6 +24,7 @@ from kilonova.compute.scheduler.hints import NEAR, hinted
 from kilonova.compute.scheduler.state import AggregateState, HostState, HostsView
 from kilonova.compute.server_group import store as group_store
 from kilonova.db.database import Database
+from kilonova.db.statements import Conversions, Row, converted
 
 FOLLOW_SECONDS: Final = 1.0
 COUNT_SECONDS: Final = 5.0
@@ -38,6 +39,7 @@ class _Heard(msgspec.Struct):
     provider_id: str
     report: dict[str, Any]
     reported_at: datetime
+    came: Any  # `reported_at` as the database's driver gives it
     metrics: dict[str, float] = {}
 
 
@@ -55,10 +57,12 @@ class DatabaseHosts:
         self._heard: dict[str, _Heard] = {}
         self._said: object = None  # what operators said when the hosts were put together
         self._up: frozenset[str] = frozenset()
+        self._back = False  # a host reported that was thought down
         self._up_until = datetime.min.replace(tzinfo=UTC)
         self._forced: set[str] = set()
         self._followed: datetime | None = None
         self._due = {"follow": 0.0, "count": 0.0, "whole": 0.0}
+        self._states: dict[str, HostState] = {}
         self._view = HostsView(0, ())
 
     async def current(self, *, afresh: bool = False) -> HostsView:
@@ -87,18 +91,16 @@ class DatabaseHosts:
             changed = self._follow(connection, now, clock)
         disabled, down = service_store.disabled(connection), service_store.forced_down(connection)
         said = (disabled, down, store.aggregates_mark(connection))
-        if heard or down != self._forced or now > self._up_until:
-            self._forced = down
+        if changed or self._back or down != self._forced or now > self._up_until:
+            self._forced, self._back = down, False
             up = self._alive(now - self._down, down)
         else:
             up = self._up
         if changed or said != self._said or up != self._up:
             self._said, self._up = said, up
             states = self._put_together(connection, disabled)
+            self._states = {state.host: state for state in states}
             self._view = HostsView(self._view.version + 1, states, self._view.counts_version, self._view.counts)
-        if heard:  # what hosts measure changes all the time, and makes no other hosts of them
-            for state in self._view.states:
-                state.metrics = self._heard[state.host].metrics
         if clock >= self._due["count"]:
             self._due["count"] = clock + COUNT_SECONDS
             self._count(connection)
@@ -115,11 +117,11 @@ class DatabaseHosts:
         """Whether a host came, went, or tells something else of itself."""
         whole = clock >= self._due["whole"] or self._followed is None
         since = None if whole or self._followed is None else self._followed - _LATE
-        rows = store.reported_since(connection, since)
-        changed = self._hear(connection, rows)
+        rows, convert = store.reported_since(connection, since)
+        changed = self._hear(connection, rows, convert)
         if len(self._heard) != store.how_many_hosts(connection):
-            rows, whole = store.reported_since(connection, None), True
-            changed |= self._hear(connection, rows)
+            (rows, convert), whole = store.reported_since(connection, None), True
+            changed |= self._hear(connection, rows, convert)
         if whole:
             self._due["whole"] = clock + WHOLE_SECONDS
             for name in self._heard.keys() - {row[0] for row in rows}:
@@ -129,19 +131,22 @@ class DatabaseHosts:
         self._due["follow"] = clock + FOLLOW_SECONDS
         return changed
 
-    def _hear(self, connection: Connection, rows: Sequence[tuple[Any, ...]]) -> bool:
+    def _hear(self, connection: Connection, rows: Sequence[Row], convert: Conversions) -> bool:
         changed = False
-        news = [row for row in rows if (one := self._heard.get(row[0])) is None or row[2] != one.reported_at]
+        news = [row for row in rows if (one := self._heard.get(row[0])) is None or row[2] != one.came]
         reports = store.reports(connection, [row[0] for row in news])
-        for name, provider_id, reported_at in news:
-            known = self._heard.get(name)
-            told = {key: value for key, value in reports.get(name, {}).items() if key not in _CHANGING}
+        for row in news:
+            name, provider_id, reported_at = converted(row, convert)
+            known, report = self._heard.get(name), reports.get(name, {})
+            told = {key: value for key, value in report.items() if key not in _CHANGING}
             if known is None or known.provider_id != provider_id or known.report != told:
-                self._heard[name] = _Heard(provider_id, told, reported_at)
+                known = self._heard[name] = _Heard(provider_id, told, reported_at, row[2])
                 changed = True
-            else:
-                known.reported_at = reported_at
-            self._heard[name].metrics = reports.get(name, {}).get("metrics", {})
+            known.reported_at, known.came = reported_at, row[2]
+            known.metrics = report.get("metrics", {})
+            if (state := self._states.get(name)) is not None:
+                state.metrics = known.metrics  # they change all the time, and make no other host of it
+            self._back = self._back or not (name in self._up or name in self._forced)
         return changed
 
     def _count(self, connection: Connection) -> None:
@@ -180,6 +185,7 @@ class DatabaseHosts:
             aggregates=aggregates,
             numa_cells=msgspec.convert(report.get("numa_cells", ()), tuple[contract.NumaCell, ...]),
             failed_builds=int(report.get("failed_builds", 0)),
+            metrics=heard.metrics,
             pci_pools=msgspec.convert(report.get("pci_pools", ()), tuple[contract.PciPool, ...]),
         )
 
