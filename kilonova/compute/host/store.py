@@ -38,6 +38,7 @@ hosts = sa.Table(
     sa.Column("report", sa.JSON, nullable=False),
     sa.Column("created_at", Timestamp(), nullable=False),
     sa.Column("reported_at", Timestamp(), nullable=False),
+    sa.Index("ix_compute_host_reported", "reported_at", "name", "provider_id"),
 )
 
 
