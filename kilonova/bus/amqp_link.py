@@ -14,24 +14,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractQueue
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
-from aiormq import Channel
-from pamqp.commands import Basic
+from pamqp.commands import Exchange, Queue
 from pamqp.common import FieldTable
-from yarl import URL
 
 from kilonova.base.faults import unavailable
 from kilonova.base.world import World
+from kilonova.bus.amqp_channel import ANSWER_SECONDS, BROKEN, Channel
+from kilonova.bus.amqp_wire import Address, Connection, connect
 
 log = logging.getLogger("kilonova.bus")
-CONNECT_SECONDS = 5.0
-HEARTBEAT_SECONDS = 10
 PAUSE_SECONDS = (0.1, 2.0)  # between attempts: from, doubling, to
+SETTLING_SECONDS = 5.0  # how long a process that leaves waits for the broker's last confirmations
 QUEUE_EXPIRES_MILLISECONDS = 600_000  # private queues go when their owner has been away for this long
 SHARED_QUEUE: FieldTable = {"x-queue-type": "quorum", "x-max-length": 10_000, "x-overflow": "reject-publish"}
-BROKEN = (*CONNECTION_EXCEPTIONS, TimeoutError)
 
 
 @dataclass(frozen=True)
@@ -52,93 +47,61 @@ class Session:
     `as_host`: exchanges and the queues of others are there or not yet; only the control plane makes them.
     """
 
-    def __init__(self, connection: AbstractConnection, publishing: AbstractChannel, *, as_host: bool) -> None:
+    def __init__(self, connection: Connection, publishing: Channel, *, as_host: bool) -> None:
         self.connection = connection
         self.publishing = publishing
         self._as_host = as_host
         self.broken = asyncio.Event()
-        self._exchanges: set[str] = set()
+        self.exchanges: set[str] = set()
         self._declaring = asyncio.Lock()
-        connection.close_callbacks.add(self._on_close)
-        publishing.close_callbacks.add(self._on_close)
+        connection.on_end = publishing.on_end = self.broken.set
 
-    def _on_close(self, *_: Any) -> None:
-        self.broken.set()
-
-    async def channel(self, prefetch: int) -> AbstractChannel:
+    async def channel(self, prefetch: int) -> Channel:
         """A channel for consuming; the session ends when the broker closes it."""
-        channel = await self.connection.channel(publisher_confirms=False)
-        await channel.set_qos(prefetch_count=prefetch, timeout=CONNECT_SECONDS)
-        channel.close_callbacks.add(self._on_close)
+        channel = await self.connection.channel(prefetch=prefetch)
+        channel.on_end = self.broken.set
         return channel
-
-    def let_close(self, channel: AbstractChannel) -> None:
-        """From now on the end of `channel` is not the end of the session."""
-        channel.close_callbacks.discard(self._on_close)
-
-    async def publish(
-        self, body: bytes, exchange: str, key: str, wire: Basic.Properties, *, mandatory: bool, timeout_seconds: float
-    ) -> None:
-        """Return when the broker has confirmed it. PublishError: no queue takes it; DeliveryError: one refused it.
-
-        It goes to the library's lower layer, which need not wait until a frame is written before it takes the next:
-        the confirmation says that and more, and frames that come together are written together.
-        """
-        if exchange not in self._exchanges:
-            await self.exchange(exchange)
-        channel = await self.publishing.get_underlay_channel()
-        assert isinstance(channel, Channel)
-        await channel.basic_publish(
-            body,
-            exchange=exchange,
-            routing_key=key,
-            properties=wire,
-            mandatory=mandatory,
-            timeout=timeout_seconds,
-            wait=False,
-        )
 
     async def exchange(self, name: str) -> None:
         """A service's topic exchange, or the one for replies, is there."""
+        if name in self.exchanges:
+            return
         async with self._declaring:
-            if name not in self._exchanges:
-                await self.publishing.declare_exchange(
-                    name,
-                    aio_pika.ExchangeType.TOPIC,
-                    durable=True,
-                    passive=self._as_host,
-                    timeout=CONNECT_SECONDS,
-                )
-                self._exchanges.add(name)
+            if name not in self.exchanges:
+                await self.publishing.ask(Exchange.Declare(0, name, "topic", passive=self._as_host, durable=True))
+                self.exchanges.add(name)
 
-    async def shared_queue(
-        self, channel: AbstractChannel, exchange: str, name: str, *, own: bool = False
-    ) -> AbstractQueue:
+    async def shared_queue(self, channel: Channel, exchange: str, name: str, *, own: bool = False) -> str:
         """The replicated queue `name` of a service, bound; what is in it survives the broker's death.
 
         `own`: it is this worker's alone, TYPE.HOST.
         """
         await self.exchange(exchange)
         if self._as_host and not own:
-            return await channel.declare_queue(name, passive=True, timeout=CONNECT_SECONDS)
-        queue = await channel.declare_queue(name, durable=True, arguments=SHARED_QUEUE, timeout=CONNECT_SECONDS)
-        await queue.bind(exchange, routing_key=name, timeout=CONNECT_SECONDS)
-        return queue
+            await channel.ask(Queue.Declare(queue=name, passive=True))
+            return name
+        await channel.ask(Queue.Declare(queue=name, durable=True, arguments=SHARED_QUEUE))
+        await channel.ask(Queue.Bind(queue=name, exchange=exchange, routing_key=name))
+        return name
 
-    async def private_queue(self, channel: AbstractChannel, name: str, exchange: str, key: str) -> AbstractQueue:
+    async def private_queue(self, channel: Channel, name: str, exchange: str, key: str) -> str:
         """A queue of one process, bound. It is durable, so that a broker's restart keeps what is on its way."""
         await self.exchange(exchange)
         arguments: FieldTable = {"x-expires": QUEUE_EXPIRES_MILLISECONDS}
-        queue = await channel.declare_queue(name, durable=True, arguments=arguments, timeout=CONNECT_SECONDS)
-        await queue.bind(exchange, routing_key=key, timeout=CONNECT_SECONDS)
-        return queue
+        await channel.ask(Queue.Declare(queue=name, durable=True, arguments=arguments))
+        await channel.ask(Queue.Bind(queue=name, exchange=exchange, routing_key=key))
+        return name
+
+    async def settled(self) -> None:
+        """Return when the broker has confirmed what was published, or after some seconds."""
+        waited = 0.0
+        while self.publishing.unconfirmed and waited < SETTLING_SECONDS:
+            await asyncio.sleep(0.01)
+            waited += 0.01
 
     async def close(self) -> None:
         """Leave the broker; a connection that is broken already is fine."""
-        try:
-            await asyncio.wait_for(self.connection.close(), CONNECT_SECONDS)
-        except BROKEN as error:
-            log.debug("closing a broken broker connection: %s", error)
+        await self.connection.close()
 
 
 Attach = Callable[[Session], Awaitable[None]]
@@ -150,7 +113,7 @@ class Link:
     def __init__(self, world: World, urls: Sequence[str], name: str, access: Access) -> None:
         self._world = world
         self._access = access
-        self._urls = [URL(url).update_query(heartbeat=HEARTBEAT_SECONDS) for url in urls]
+        self._addresses = [Address.of(url) for url in urls]
         self._name = name
         self._attached: dict[str, Attach] = {}
         self._session: Session | None = None
@@ -162,6 +125,12 @@ class Link:
     def is_up(self) -> bool:
         """Whether a broker is connected now."""
         return self._up.is_set()
+
+    @property
+    def live(self) -> Session | None:
+        """The session that messages may be published on now, if there is one."""
+        session = self._session
+        return session if session is not None and self._up.is_set() and not session.broken.is_set() else None
 
     def begin(self) -> None:
         """Connect, and stay connected, in the background."""
@@ -183,7 +152,7 @@ class Link:
             raise unavailable(
                 "The message broker does not answer.",
                 hint="Check that RabbitMQ runs and can be reached; nothing was sent.",
-                inside=", ".join(f"{url.host}:{url.port}" for url in self._urls),
+                inside=", ".join(f"{address.host}:{address.port}" for address in self._addresses),
             ) from None
         assert self._session is not None
         return self._session
@@ -208,7 +177,9 @@ class Link:
         self._attached.pop(key, None)
 
     async def close(self) -> None:
-        """Disconnect for good."""
+        """Disconnect for good, once the broker has confirmed what was sent."""
+        if self._session is not None and self.live is self._session:
+            await self._session.settled()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -216,14 +187,14 @@ class Link:
             await self._session.close()
 
     async def _keep(self) -> None:
-        turn = self._world.random.randrange(len(self._urls))
+        turn = self._world.random.randrange(len(self._addresses))
         pause = PAUSE_SECONDS[0]
         while True:
-            url = self._urls[turn % len(self._urls)]
+            address = self._addresses[turn % len(self._addresses)]
             try:
-                self._session = await self._open(url)
+                self._session = await self._open(address)
             except BROKEN as error:
-                log.warning("no broker at %s:%s: %s", url.host, url.port, error)
+                log.warning("no broker at %s:%s: %s", address.host, address.port, error)
                 await self._world.clock.sleep(pause * (0.5 + self._world.random.random() / 2))
                 pause, turn = min(pause * 2, PAUSE_SECONDS[1]), turn + 1
                 continue
@@ -234,20 +205,15 @@ class Link:
             log.warning("the broker connection of %s broke; connecting again", self._name)
             await self._session.close()
 
-    async def _open(self, url: URL) -> Session:
-        connection = await aio_pika.connect(
-            url,
-            timeout=CONNECT_SECONDS,
-            client_properties={"connection_name": self._name},
-            ssl_context=self._access.tls,
-        )
+    async def _open(self, address: Address) -> Session:
+        connection = await connect(address, self._name, self._access.tls)
         try:
-            async with asyncio.timeout(CONNECT_SECONDS * 4), self._attaching:
-                publishing = await connection.channel(on_return_raises=True)
+            async with asyncio.timeout(ANSWER_SECONDS * 4), self._attaching:
+                publishing = await connection.channel(confirms=True)
                 session = Session(connection, publishing, as_host=self._access.as_host)
                 for attach in list(self._attached.values()):
                     await attach(session)
                 return session
         except BaseException:
-            await connection.close()
+            connection.abort("could not be set up")
             raise

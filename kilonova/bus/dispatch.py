@@ -36,6 +36,11 @@ class Dispatcher:
 
     def admit(self, frame: bytes, *, again: bool = False) -> Message | None:
         """The message, if it may be handled: signed, for us, in time, and not handled before (unless `again`)."""
+        message = self.opened(frame)
+        return message if message is not None and self.is_new(message, again=again) else None
+
+    def opened(self, frame: bytes) -> Message | None:
+        """The message, if it is signed, for us and in time; whether it came before is not asked."""
         try:
             message = self._keys.unseal(frame, self._world.clock)
         except Fault as fault:
@@ -49,10 +54,14 @@ class Dispatcher:
         if is_late(message, self._world.clock):
             log.warning("dropped %s %s %s: its deadline has passed", message.kind, message.method, message.id)
             return None
-        if not self._seen.first_time(message.id) and not again:
-            log.info("dropped %s %s %s: seen before", message.kind, message.method, message.id)
-            return None
         return message
+
+    def is_new(self, message: Message, *, again: bool = False) -> bool:
+        """Whether it was not seen before, or may come `again`; it is seen from now on."""
+        if self._seen.first_time(message.id) or again:
+            return True
+        log.info("dropped %s %s %s: seen before", message.kind, message.method, message.id)
+        return False
 
     def forget(self, message: Message) -> None:
         """Its handler was cut short: take it as new when it comes again."""

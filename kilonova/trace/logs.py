@@ -107,7 +107,7 @@ def configure_logging(level: str = "INFO", file: Path | None = None, *, pretty: 
         handler.kilonova = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(level.upper())
-    for chatty in ("alembic", "uvicorn.error", "aiormq.connection", "httpx"):  # their INFO says nothing to an operator
+    for chatty in ("alembic", "uvicorn.error", "httpx"):  # their INFO says nothing to an operator
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import uvloop
 
 from kilonova.base.faults import Fault, Kind, no_capacity
 from kilonova.base.world import LiveWorld
@@ -415,6 +416,26 @@ async def test_the_next_broker_of_the_list_is_used_when_the_first_is_away(rabbit
     assert bus.is_up
     await bus.close()
     await world.close()
+
+
+@pytest.mark.cluster
+def test_the_loop_of_the_services_carries_it_too(rabbitmq: RabbitMQ) -> None:
+    """uvloop's transports are none of asyncio's, and messages of many frames go through them whole."""
+
+    async def go() -> None:
+        async with AsyncExitStack() as stack:
+            cloud = Cloud(stack, LiveWorld("t").ids.hex32()[:8], rabbitmq.url)
+
+            async def echo(message: Message) -> Any:
+                return message.args["text"]
+
+            await cloud.worker({"echo": echo})
+            bus, text = cloud.bus("nova-api"), "é" * 300_000
+            assert await asyncio.gather(*(bus.call(cloud.to(), "echo", {"text": text[n:]}) for n in range(8))) == [
+                text[n:] for n in range(8)
+            ]
+
+    uvloop.run(go())
 
 
 @pytest.mark.cluster

@@ -18,7 +18,7 @@ from tests.fake_cloud import ROOT, FakeCloud, fake_cloud
 PROMISED_MB = 120
 HEADROOM_MB = 20  # for a machine on which nothing else shares our pages
 UNWANTED = (
-    "alembic", "aio_pika", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.mysql", "pyroute2", "libvirt",
+    "alembic", "pamqp", "sqlalchemy.dialects.postgresql", "sqlalchemy.dialects.mysql", "pyroute2", "libvirt",
     "pycdlib",
 )  # fmt: skip
 
