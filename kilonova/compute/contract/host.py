@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -16,12 +16,12 @@ from kilonova.network.contract import PortBinding, PortRequest
 class ComputeHost(Protocol):
     """Journalled verbs of the compute agent (steps over `bus.steps`, on `compute.HOST`). All may be repeated."""
 
-    async def build_and_run_instance(self, server_id: str) -> dict[str, Any]:
-        """Fetch the record; check room; bring the image into the cache. Answers {"image_virtual_gb": n}."""
+    async def build_and_run_instance(self, server_id: str) -> list[PortBinding]:
+        """Fetch the record; bring the image into the cache; create or adopt each requested port, bound here."""
         ...
 
     async def bring_image(self, server_id: str, image_id: str) -> None:
-        """Another image than the server's own is in the host's cache, for it."""
+        """The image is in the host's cache, for the server: to be rebuilt with it, or rescued."""
         ...
 
     async def rescue(self, server_id: str) -> Power:
@@ -34,10 +34,6 @@ class ComputeHost(Protocol):
 
     async def forget_rescue_disks(self, server_id: str) -> None:
         """Of a guest that boots from its own disk: what it was rescued with is gone."""
-        ...
-
-    async def bind_ports(self, server_id: str) -> list[PortBinding]:
-        """Create or adopt each requested port, bound here."""
         ...
 
     async def unbind_ports(self, server_id: str) -> None:

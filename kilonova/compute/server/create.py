@@ -281,9 +281,12 @@ async def build_on(
     await op.write_with_next(named, placing.place, server_id, op.id, chosen, undo=unplace)
     if volumes:
         await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
-    await op.step("host fetches the record and brings the image", there.build_and_run_instance, server_id)
     ports = await op.step(
-        "host asks network for ports", there.bind_ports, server_id, undo=there.unbind_ports, shows=states.NETWORKING
+        "host fetches the record, brings the image and asks network for ports",
+        there.build_and_run_instance,
+        server_id,
+        undo=there.unbind_ports,
+        shows=states.NETWORKING,
     )
     await op.write_with_next("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
     if volumes:

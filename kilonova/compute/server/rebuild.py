@@ -73,11 +73,13 @@ class Rebuild(msgspec.Struct, forbid_unknown_fields=True, rename={
 
 
 class Work(msgspec.Struct):
-    """What the flow needs to know, besides which server where: `spec` when the image is another; `was` its vm_state."""
+    """What the flow needs to know, besides which server where: `spec` when the image is another; `was` its vm_state;
+    `image_id` "" when its root is a volume."""
 
     keep_ephemeral: bool
     spec: RequestSpec | None
     was: str = ""
+    image_id: str = ""
 
 
 async def rebuild(compute: Compute, request: Request[Any]) -> Answer:
@@ -94,7 +96,8 @@ async def rebuild(compute: Compute, request: Request[Any]) -> Answer:
         new = msgspec.structs.replace(server, image_properties=values["image_properties"])
         spec = spec_of(await compute.db.read(store.spec_of, server.id), new, server.flavor_struct)
     spans.about(server.id)
-    work = Work(truth(want.preserve_ephemeral, "preserve_ephemeral"), spec)
+    keep_ephemeral = truth(want.preserve_ephemeral, "preserve_ephemeral")
+    work = Work(keep_ephemeral, spec, image_id=values.get("image_id", ""))
     args = {"server_id": server.id, "work": msgspec.to_builtins(work)}
     row = new_operation(compute, request, "rebuild", server.id, args, {"admin_password": password, "new": values})
     await compute.db.write(_begin, compute, row, request.allows(ADMIN))
@@ -223,7 +226,8 @@ async def flow(op: Operation[Compute], compute: Compute, server_id: str, host: s
     if work.spec is not None:
         await op.step("scheduler's filters look at the new image", ask_filters, work.spec)
     await op.step("host has nothing left of an earlier change", there.forget_disks, server_id)
-    await op.step("host brings the image", there.build_and_run_instance, server_id)
+    if work.image_id:
+        await op.step("host brings the image", there.bring_image, server_id, work.image_id)
     if was == states.ERROR:
         await op.step(
             "block storage: the volumes are still attached",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from kilonova.base.faults import Fault
 from kilonova.compute.contract import Power, ServerForHost
 from kilonova.image.contract import NOT_ASKED, Trust
+from kilonova.network.contract import PortBinding
 from kilonova.node.agents.compute.ports import PortVerbs
 from kilonova.node.images.asked import AskedImage
 from kilonova.trace import spans
@@ -18,12 +18,13 @@ log = logging.getLogger(__name__)
 class BuildVerbs(PortVerbs):
     """The image into the cache, disks and guest made, all of it gone again."""
 
-    async def build_and_run_instance(self, server_id: str) -> dict[str, Any]:
+    async def build_and_run_instance(self, server_id: str) -> list[PortBinding]:
         server = await self._record(server_id)
-        if not server.image_id:
-            return {"image": ""}
-        await self._bring_image(await self._token(), server.image_id, self._trust(server))
-        return {"image": server.image_id}
+        if server.image_id:
+            await self._bring_image(await self._token(), server.image_id, self._trust(server))
+        server.ports = await self._bind_ports(server)
+        self._keep(server)
+        return server.ports
 
     def _trust(self, server: ServerForHost) -> Trust:
         """What an image must prove before the server runs from it."""
@@ -46,7 +47,7 @@ class BuildVerbs(PortVerbs):
                 log.warning("image %s is not cached on %s: %r", image_id, self.host, fault)
 
     async def spawn(self, server_id: str) -> Power:
-        server = await self._record(server_id)
+        server = self._kept() or await self._record(server_id)
         secrets = await self._secrets()
         token = secrets.token or await self.peers.own_token()
         async with self._builds, self._lock(server_id):

@@ -14,8 +14,10 @@ from kilonova.node.ledger import idempotency_key
 class PortVerbs(HostCore):
     """Bind, unbind, and wait until network says that the ports are up."""
 
-    async def bind_ports(self, server_id: str) -> list[PortBinding]:
-        server = await self._record(server_id)
+    async def _bind_ports(self, server: ServerForHost) -> list[PortBinding]:
+        """A port for each that was asked for, made or adopted, bound here."""
+        if not server.port_requests:
+            return []
         nics = ServerNics(
             server_id=server.id,
             hostname=server.hostname,

@@ -19,7 +19,7 @@ class VolumeVerbs(HostCore):
     """Attach and detach all volumes of a server's block device mapping."""
 
     async def attach_volumes(self, server_id: str) -> list[BlockDevice]:
-        server = await self._record(server_id)
+        server = self._kept() or await self._record(server_id)
         token = await self._token()
         for number, device in enumerate(server.block_devices):
             if device.destination_type == "volume":
