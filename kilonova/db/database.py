@@ -74,6 +74,18 @@ def is_bulky(unit: Callable[..., Any]) -> bool:
     return getattr(unit, "bulky", False)
 
 
+def lone(unit: Callable[P, T]) -> Callable[P, T]:
+    """Mark a unit that reads by one statement only, which is a snapshot by itself: it is run without a transaction
+    around it, which would be two more ways to a database server and back."""
+    unit.lone = True  # type: ignore[attr-defined]
+    return unit
+
+
+def is_lone(unit: Callable[..., Any]) -> bool:
+    """Whether the unit was marked so."""
+    return getattr(unit, "lone", False)
+
+
 def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Give a unit the words that traces show on its arrow (`UPDATE servers SET task_state = spawning`).
 

@@ -29,7 +29,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from kilonova.base.faults import Fault, busy, invalid, unavailable
 from kilonova.base.world import World
-from kilonova.db.database import DatabaseAway, Unit, label, probe
+from kilonova.db.database import DatabaseAway, Unit, is_lone, label, probe
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
@@ -90,6 +90,9 @@ class ServerDatabase:
         self._writers = self._engine("SERIALIZABLE")
         for use, pool in (("read", self._readers.pool), ("write", self._writers.pool)):
             metrics.watch(f"connections to {use} {name}", pool.checkedout)  # type: ignore[attr-defined]
+        self._lone = self._readers
+        if self.dialect == "postgresql":  # MariaDB would have to be told, and told again afterwards
+            self._lone = self._readers.execution_options(isolation_level="AUTOCOMMIT")
         self._one_again = asyncio.Lock()  # units that met another run again one at a time, so that all get through
         self._running = 0
         self._idle = asyncio.Event()
@@ -102,10 +105,11 @@ class ServerDatabase:
         return moment.replace(tzinfo=UTC)
 
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
+        engine = self._lone if is_lone(unit) else self._readers
         if current() is None:
-            return await self._run(self._readers, lambda c: unit(c, *args, **named))
+            return await self._run(engine, lambda c: unit(c, *args, **named))
         with span("database", label(unit, args), read="true"):
-            return await self._run(self._readers, lambda c: unit(c, *args, **named))
+            return await self._run(engine, lambda c: unit(c, *args, **named))
 
     async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         with span("database", label(unit, args)):
@@ -150,7 +154,7 @@ class ServerDatabase:
             told = self._told(error)
             raise (DatabaseAway.of(told) if isinstance(told, Fault) else told) from error
         finally:
-            metrics.db_unit(self.name, "read" if engine is self._readers else "write", time.perf_counter() - began)
+            metrics.db_unit(self.name, "write" if engine is self._writers else "read", time.perf_counter() - began)
             self._running -= 1
             if not self._running:
                 self._idle.set()

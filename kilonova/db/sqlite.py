@@ -29,7 +29,7 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, is_bulky, label
+from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, label
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
@@ -127,14 +127,16 @@ class SqliteDatabase:
         return self._read(self._aside_reader, unit, args, named)
 
     def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        raw = _raw(connection)
-        raw.execute("BEGIN")
+        raw = None if is_lone(unit) else _raw(connection)
+        if raw is not None:
+            raw.execute("BEGIN")
         try:
             return unit(connection, *args, **named)
         except OperationalError as error:
             raise _operational(error, self.path) from error
         finally:
-            raw.execute("ROLLBACK")
+            if raw is not None:
+                raw.execute("ROLLBACK")
 
     # ── writes: _begin → _run_batch → _committed, on the loop; what waits for the disk or a lock is in the thread
 

@@ -11,6 +11,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from kilonova.base.faults import exists
+from kilonova.db.database import lone
+from kilonova.db.statements import Statement
 from kilonova.identity.names import name_key
 from kilonova.identity.schema import token_version
 
@@ -91,6 +93,10 @@ def bump_version(connection: Connection) -> None:
     connection.execute(token_version.update().values(value=token_version.c.value + 1))
 
 
+_VERSION = Statement(sa.select(token_version.c.value))
+
+
+@lone
 def read_version(connection: Connection) -> int:
     """Goes up with every change that may concern a token."""
-    return int(connection.scalar(sa.select(token_version.c.value)) or 0)
+    return int(_VERSION.scalar(connection) or 0)

@@ -19,7 +19,7 @@ from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind
 from kilonova.base.world import LiveWorld
 from kilonova.db import statements
-from kilonova.db.database import Database
+from kilonova.db.database import Database, lone
 from kilonova.db.migrations import ensure_current
 from kilonova.db.server import ALONE_AFTER, ServerDatabase, server_database
 from kilonova.db.sqlite import SqliteDatabase
@@ -242,6 +242,30 @@ async def test_a_read_sees_one_moment(db: Database) -> None:
         first, second = await db.read(twice)
         assert first == second
     await writing
+
+
+@lone
+def counted_alone(connection: Connection) -> Any:
+    return _COUNT.scalar(connection)
+
+
+@lone
+def asks_for_what_is_not_there(connection: Connection) -> None:
+    connection.execute(sa.text("SELECT nothing FROM nowhere"))
+
+
+async def test_a_lone_statement_reads_what_is_committed_and_leaves_its_connection_as_it_was(db: Database) -> None:
+    await db.write(insert, "a")
+    assert await db.read(counted_alone) == 1
+    with pytest.raises(Exception, match="nowhere"):
+        await db.read(asks_for_what_is_not_there)
+    await db.write(insert, "b")
+    assert await asyncio.gather(*(db.read(counted_alone) for _ in range(20))) == [2] * 20
+    if db.dialect == "postgresql":  # those that read twice still see one moment
+        level = sa.text("SELECT current_setting('transaction_isolation'), current_setting('transaction_read_only')")
+        for _ in range(9):
+            row = await db.read(lambda c: c.execute(level).one())
+            assert tuple(row) == ("repeatable read", "on")
 
 
 async def test_the_clock_of_the_database_is_near_ours(db: Database) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from kilonova.compute.host import store as hosts
 from kilonova.compute.server import views
 from kilonova.compute.server.listing_store import Filters, as_text, beside, narrowed_page
-from kilonova.compute.server.store import ServerFault, as_server, no_such, servers
+from kilonova.compute.server.store import ServerFault, as_server, devices, faults, no_such, servers, tags
 from kilonova.db.database import bulky, says
 from kilonova.db.listing import Page
 from kilonova.db.statements import Conversions, Row, Statement, as_came, converted
@@ -49,20 +49,32 @@ def page_in_bytes(
     return made
 
 
+def _some(*where: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
+    """Whether there is any such row: a number, as it comes from the driver."""
+    return sa.type_coerce(sa.exists(sa.literal(1)).where(*where), sa.Integer)
+
+
+# one statement for most servers: only what a server has beside its row is read as well
+_FLAGS = (
+    _some(hosts.hosts.c.name == servers.c.host, hosts.hosts.c.reported_at >= sa.bindparam("since")),
+    _some(tags.c.server_id == servers.c.id),
+    _some(devices.c.server_id == servers.c.id, devices.c.volume_id != ""),
+    _some(faults.c.server_id == servers.c.id),
+)
 _NOT_DELETED = (servers.c.id == sa.bindparam("id"), servers.c.deleted_at.is_(None))
-_ONE_AS_TEXT = Statement(sa.select(*as_text()).where(*_NOT_DELETED))
+_ONE_AS_TEXT = Statement(sa.select(*as_text(), *_FLAGS).where(*_NOT_DELETED))
 
 
 @says("servers: read one")
 def one_as_kept(connection: Connection, server_id: str, since: datetime) -> Kept:
     """The server as its row has it, with what stands beside it; NOT_FOUND when there is none."""
-    rows, convert = _ONE_AS_TEXT.as_came(connection, id=server_id)
+    rows, convert = _ONE_AS_TEXT.as_came(connection, id=server_id, since=since)
     if not rows:
         raise no_such(server_id)
-    tagged, volumes, failed, _ = beside(connection, [server_id])
-    is_up = rows[0][_HOST] in hosts.alive(connection, since)
-    known = (tuple(tagged.get(server_id, ())), tuple(volumes.get(server_id, ())), failed.get(server_id), is_up)
-    return Kept(rows[0], convert, known)
+    row, (is_up, *more) = rows[0][: -len(_FLAGS)], rows[0][-len(_FLAGS) :]
+    tagged, volumes, failed, _ = beside(connection, [server_id]) if any(more) else ({}, {}, {}, {})
+    known = (tuple(tagged.get(server_id, ())), tuple(volumes.get(server_id, ())), failed.get(server_id), bool(is_up))
+    return Kept(row, convert, known)
 
 
 class Kept(msgspec.Struct, frozen=True):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from kilonova.identity.federation import store as federation_store
 from kilonova.identity.token import delegation_store
-from kilonova.identity.token.holder_store import read_holder
+from kilonova.identity.token.holder_store import Holder, read_holder
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.revocation_store import is_revoked
 from kilonova.identity.token.roles_store import RoleGraph
@@ -18,8 +19,10 @@ def read_worth(connection: Connection, payload: Payload, graph: RoleGraph) -> Wo
     """What the token's user may do where it says; None when nothing: it is revoked, or the user, the scope or one of
     their domains is gone or disabled."""
     holder = read_holder(connection, payload)
-    if holder is None or holder.is_revoked:
-        return None
+    told = told_by(holder, payload, graph)
+    if not isinstance(told, UnsetType):
+        return told
+    assert holder is not None
     worth: Worth | None = holder.worth
     if holder.is_federated and "password" not in payload.methods:
         worth = _federated(connection, holder.worth)
@@ -30,9 +33,26 @@ def read_worth(connection: Connection, payload: Payload, graph: RoleGraph) -> Wo
         worth = msgspec.structs.replace(worth, roles=graph.refs(holder.given))
     if worth is not None and payload.access_token_id:
         worth = delegation_store.by_access_token(connection, worth, payload.access_token_id, graph)
-    if worth is not None and payload.application_credential_id:
-        worth = delegation_store.by_credential(connection, worth, payload.application_credential_id, graph)
+    if worth is not None and (lent := holder.credential) is not None:
+        rules = delegation_store.rules_of(connection, lent.access_rule_ids) if lent.access_rule_ids else UNSET
+        worth = delegation_store.by_credential(worth, lent, graph, rules)
     return worth if worth is not None and (worth.roles or not payload.scope) else None
+
+
+def told_by(holder: Holder | None, payload: Payload, graph: RoleGraph) -> Worth | UnsetType | None:
+    """What `read_worth` says, when the holder alone tells it, as of most tokens; UNSET when more has to be read."""
+    if holder is None or holder.is_revoked:
+        return None
+    lent = holder.credential
+    vouched_for = holder.is_federated and "password" not in payload.methods
+    if vouched_for or payload.trust_id or payload.access_token_id or (lent is not None and lent.access_rule_ids):
+        return UNSET
+    if not payload.scope:
+        return holder.worth
+    worth = msgspec.structs.replace(holder.worth, roles=graph.refs(holder.given))
+    if lent is not None:
+        worth = delegation_store.by_credential(worth, lent, graph, UNSET)
+    return worth if worth.roles else None
 
 
 def _federated(connection: Connection, worth: Worth) -> Worth | None:

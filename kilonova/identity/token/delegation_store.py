@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import msgspec
 import sqlalchemy as sa
+from msgspec import UnsetType
 from sqlalchemy import Connection
 
-from kilonova.db.statements import Statement, read
+from kilonova.db.statements import read
 from kilonova.identity.contract import AccessRuleRef, ApplicationCredentialRef, OAuthRef, TrustRef, UserId, UserRef
-from kilonova.identity.schema import access_rules, application_credentials, oauth_access_tokens, trusts
+from kilonova.identity.schema import access_rules, oauth_access_tokens, trusts
+from kilonova.identity.token.holder_store import Credential
 from kilonova.identity.token.payload import Payload
 from kilonova.identity.token.roles_store import RoleGraph, roles_of
 from kilonova.identity.token.worth_store import Worth, read_user
 
-_MINE = application_credentials.c
-_CREDENTIAL = Statement(
-    sa.select(_MINE.name, _MINE.role_ids, _MINE.unrestricted, _MINE.expires_at, _MINE.access_rule_ids).where(
-        _MINE.id == sa.bindparam("id"), _MINE.user_id == sa.bindparam("user_id")
-    )
-)
 
-
-def by_credential(connection: Connection, worth: Worth, credential_id: str, graph: RoleGraph) -> Worth | None:
-    """`worth` with the roles that the application credential of its user has too; None when there is none such."""
-    found = _CREDENTIAL.first(connection, id=credential_id, user_id=worth.user.id)
-    if found is None:
-        return None
-    name, role_ids, unrestricted, expires_at, access_rule_ids = found
-    allowed = graph.reached(role_ids)
-    credential = ApplicationCredentialRef(credential_id, name, not unrestricted)
-    if access_rule_ids:
-        credential = msgspec.structs.replace(credential, access_rules=_rules(connection, access_rule_ids))
+def by_credential(worth: Worth, lent: Credential, graph: RoleGraph, rules: list[AccessRuleRef] | UnsetType) -> Worth:
+    """`worth` with the roles that the application credential of its user has too, and its rules when it has any."""
+    allowed = graph.reached(lent.role_ids)
     return msgspec.structs.replace(
         worth,
         roles=tuple(role for role in worth.roles if role.id in allowed),
-        credential=credential,
-        delegated_until=expires_at,
+        credential=ApplicationCredentialRef(lent.id, lent.name, not lent.unrestricted, access_rules=rules),
+        delegated_until=lent.expires_at,
     )
 
 
@@ -56,7 +44,8 @@ def by_access_token(connection: Connection, worth: Worth, access_token_id: str, 
     )
 
 
-def _rules(connection: Connection, ids: list[str]) -> list[AccessRuleRef]:
+def rules_of(connection: Connection, ids: list[str]) -> list[AccessRuleRef]:
+    """The access rules of these ids."""
     table = access_rules.c
     found = read(connection, (table.id, table.path, table.method, table.service), {"id": ids}, order=(table.id,))
     return [AccessRuleRef(*row) for row in found]

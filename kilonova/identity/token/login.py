@@ -143,14 +143,13 @@ async def _by_credential(service: IdentityService, asked: CredentialMethod) -> P
     if not asked.id and not (asked.name and asked.user and (asked.user.id or asked.user.name)):
         raise invalid("Invalid input for field auth.identity.application_credential: give id, or name and user.")
     service.passwords.check_length(asked.secret, "auth.identity.application_credential.secret")
-    user = asked.user or CredentialUser()
-    domain = user.domain or DomainName()
-    known = await service.db.read(
-        login_store.find_credential,
-        asked.id,
-        asked.name,
-        login_store.WhoseCredential(user.id, user.name, domain.id, domain.name),
-    )
+    if asked.id:
+        known = await service.db.read(login_store.find_credential, asked.id)
+    else:
+        user = asked.user or CredentialUser()
+        domain = user.domain or DomainName()
+        whose = login_store.WhoseCredential(user.id, user.name, domain.id, domain.name)
+        known = await service.db.read(login_store.find_named_credential, asked.name, whose)
     right = await service.passwords.matches(asked.secret, known.secret_hash if known else "")
     if known is None or not right:
         raise unauthenticated(inside="unknown application credential, or wrong secret")

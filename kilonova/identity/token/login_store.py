@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.database import lone
 from kilonova.db.statements import Statement
 from kilonova.identity.names import name_key
 from kilonova.identity.schema import application_credentials, domains, projects, users
@@ -75,6 +76,7 @@ def _named(by: tuple[Statement, Statement], connection: Connection, name: str, d
     return by[1].first(connection, name=name_key(name), domain_name=name_key(domain_name))
 
 
+@lone
 def find_user(connection: Connection, id_: str, name: str, domain_id: str, domain_name: str) -> KnownUser | None:
     """The user of that id, or of that name in that domain."""
     by_name = (_USER_BY_NAME, connection, name, (domain_id, domain_name))
@@ -110,25 +112,31 @@ _CREDENTIAL_BY_ID = Statement(_CREDENTIAL.where(_MINE.id == sa.bindparam("id")))
 _CREDENTIAL_BY_NAME = Statement(_CREDENTIAL.where(_MINE.user_id == sa.bindparam("user_id"), _MINE.name == _NAME))
 
 
-def find_credential(connection: Connection, id_: str, name: str, whose: WhoseCredential) -> KnownCredential | None:
-    """The application credential of that id, or of that name and user."""
-    if id_:
-        row = _CREDENTIAL_BY_ID.first(connection, id=id_)
-    else:
-        user_id = whose.user_id
-        if not user_id:
-            known = find_user(connection, "", whose.user_name, whose.domain_id, whose.domain_name)
-            user_id = known.id if known else ""
-        row = _CREDENTIAL_BY_NAME.first(connection, user_id=user_id, name=name)
+@lone
+def find_credential(connection: Connection, id_: str) -> KnownCredential | None:
+    """The application credential of that id."""
+    row = _CREDENTIAL_BY_ID.first(connection, id=id_)
     return KnownCredential(*row) if row else None
 
 
+def find_named_credential(connection: Connection, name: str, whose: WhoseCredential) -> KnownCredential | None:
+    """The application credential of that name and user."""
+    user_id = whose.user_id
+    if not user_id:
+        known = find_user(connection, "", whose.user_name, whose.domain_id, whose.domain_name)
+        user_id = known.id if known else ""
+    row = _CREDENTIAL_BY_NAME.first(connection, user_id=user_id, name=name)
+    return KnownCredential(*row) if row else None
+
+
+@lone
 def find_project(connection: Connection, id_: str, name: str, domain_id: str, domain_name: str) -> str:
     """The id of the project; one that is not there gives what no project has."""
     found = (id_,) if id_ else _named(_PROJECT_BY_NAME, connection, name, (domain_id, domain_name))
     return found[0] if found else "-"
 
 
+@lone
 def find_domain(connection: Connection, id_: str, name: str) -> str:
     """The id of the domain; one that is not there gives what no domain has."""
     return id_ or _DOMAIN.scalar(connection, domain_name=name_key(name)) or "-"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from kilonova.base.caller import Caller
@@ -28,6 +28,7 @@ from kilonova.identity.endpoint_filter.store import endpoints_of
 from kilonova.identity.lru import Lru
 from kilonova.identity.settings import IdentitySettings
 from kilonova.identity.token import authorization_store
+from kilonova.identity.token.holder_store import read_holder
 from kilonova.identity.token.keys import KeyRing
 from kilonova.identity.token.payload import Payload, pack, unpack
 from kilonova.identity.token.roles_store import RoleGraph, read_graph
@@ -55,6 +56,9 @@ class _Common(msgspec.Struct, frozen=True):
 
     templates: Templates
     graph: RoleGraph
+
+
+_Read = tuple[Worth | None, _Common, list[CatalogService]]
 
 
 class Tokens:
@@ -131,7 +135,7 @@ class Tokens:
             raise unauthenticated(inside="the token has expired")
 
     async def _look(self, token: str, payload: Payload, version: int) -> Validated:
-        worth, common, catalog = await self._db.read(_read_all, payload, self._common)
+        worth, common, catalog = await self._read(payload)
         if version == self._version:
             self._common = common
         if worth is None:
@@ -145,14 +149,22 @@ class Tokens:
         caller = caller_of(info, token)
         return Validated(payload, info, caller, _encode(TokenBody(info)), _encode(TokenBody(short)), version)
 
+    async def _read(self, payload: Payload) -> _Read:
+        """What the token is worth: for most by one statement, when what is common to all is known."""
+        common = self._common
+        if common is not None and not (common.templates.is_filtered and payload.scope == "project"):
+            holder = await self._db.read(read_holder, payload)
+            worth = authorization_store.told_by(holder, payload, common.graph)
+            if not isinstance(worth, UnsetType):
+                return worth, common, common.templates.services if worth is not None and payload.scope else []
+        return await self._db.read(_read_all, payload, common)
+
 
 def _key(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _read_all(
-    connection: Connection, payload: Payload, common: _Common | None
-) -> tuple[Worth | None, _Common, list[CatalogService]]:
+def _read_all(connection: Connection, payload: Payload, common: _Common | None) -> _Read:
     """What the token is worth, and its catalog; what is common to all tokens is read once."""
     common = common or _Common(read_templates(connection), read_graph(connection))
     worth = authorization_store.read_worth(connection, payload, common.graph)

@@ -66,18 +66,27 @@ def view(service: ImageService, image: Image) -> dict[str, Any]:
     return shown | shown_locations(service, image) if service.tells_locations else shown
 
 
-def target(image: Image) -> dict[str, Any]:
+def target(image: Image | Found) -> dict[str, Any]:
     """What policy rules look at."""
     return {"project_id": image.owner, "owner": image.owner, "visibility": image.visibility, "id": image.id}
 
 
 async def seen(service: ImageService, request: Request[Any]) -> Image:
     """The image of the path, if the caller may know of it."""
-    view_of = "" if request.allows("context_is_admin") else request.caller.project_id or "-"
-    image = await service.db.read(store.visible_image, request.path["image_id"], view_of)
-    if not request.allows("get_image", target(image)):  # a token of the wrong scope or without a role learns nothing
-        raise not_found("Image", image.id)
+    image = await service.db.read(store.visible_image, request.path["image_id"], _view_of(request))
+    _may_know(request, image)
     return image
+
+
+def _view_of(request: Request[Any]) -> str:
+    """The project that looks; "" sees all."""
+    return "" if request.allows("context_is_admin") else request.caller.project_id or "-"
+
+
+def _may_know(request: Request[Any], image: Image | Found) -> None:
+    """NOT_FOUND for a token of the wrong scope or without a role: it learns nothing."""
+    if not request.allows("get_image", target(image)):
+        raise not_found("Image", image.id)
 
 
 async def create(service: ImageService, request: Request[Any]) -> Answer:
@@ -110,10 +119,11 @@ async def create(service: ImageService, request: Request[Any]) -> Answer:
     return Answer(view(service, made), 201, headers)
 
 
-async def show(service: ImageService, request: Request[Any]) -> dict[str, Any]:
-    image = await seen(service, request)
-    request.enforce(target(image))
-    return view(service, image)
+async def show(service: ImageService, request: Request[Any]) -> msgspec.Raw:
+    found = await service.db.read(store.find_image, request.path["image_id"], _view_of(request))
+    _may_know(request, found)
+    request.enforce(target(found))
+    return service.drawn(found)
 
 
 def drawn(service: ImageService, found: Found) -> msgspec.Raw:

@@ -178,11 +178,15 @@ def get_image(connection: Connection, image_id: str) -> Image:
 def visible_image(connection: Connection, image_id: str, project_id: str) -> Image:
     """The image if the project may see it ("" sees all); otherwise NOT_FOUND, as if it did not exist."""
     image = get_image(connection, image_id)
+    if not _may_see(connection, project_id, image):
+        raise not_found("Image", image_id)
+    return image
+
+
+def _may_see(connection: Connection, project_id: str, image: Image | Found) -> bool:
     if not project_id or image.visibility in ("public", "community") or image.owner == project_id:
-        return image
-    if image.visibility == "shared" and _member(connection, image_id, project_id) is not None:
-        return image
-    raise not_found("Image", image_id)
+        return True
+    return image.visibility == "shared" and _member(connection, image.id, project_id) is not None
 
 
 class Found(NamedTuple):
@@ -197,11 +201,39 @@ class Found(NamedTuple):
         """The image's."""
         return str(self.row[0])
 
+    @property
+    def visibility(self) -> str:
+        """Who may see it."""
+        return str(self.row[_VISIBILITY])
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is."""
+        return self.row[_OWNER]  # type: ignore[no-any-return]
+
     def image(self) -> Image:
         """The image that it is."""
         image = _image(converted(self.row, self.convert))
         image.tags = list(self.tags)
         return image
+
+
+_VISIBILITY, _OWNER = (Image.__struct_fields__.index(name) for name in ("visibility", "owner"))
+_IS_TAGGED = sa.type_coerce(sa.exists(sa.literal(1)).where(tags.c.image_id == images.c.id), sa.Integer)
+_ONE_AS_CAME = Statement(_SELECT.add_columns(_IS_TAGGED).where(images.c.id == sa.bindparam("id")))
+
+
+def find_image(connection: Connection, image_id: str, project_id: str) -> Found:
+    """What `visible_image` finds, as the database has it."""
+    rows, convert = _ONE_AS_CAME.as_came(connection, id=image_id)
+    if not rows:
+        raise not_found("Image", image_id)
+    *row, is_tagged = rows[0]
+    tagged = _tags_of(connection, [image_id])[image_id] if is_tagged else []
+    found = Found(tuple(row), convert, tuple(tagged))
+    if not _may_see(connection, project_id, found):
+        raise not_found("Image", image_id)
+    return found
 
 
 def list_images(connection: Connection, filters: Filters, page: Page) -> list[Found]:
