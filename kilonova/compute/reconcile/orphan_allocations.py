@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.core import Compute
 from kilonova.compute.host import store as hosts
-from kilonova.compute.server import migration_store, store
+from kilonova.compute.server import migration_store, seen_store, store
 from kilonova.saga.loops import Loop
 
 
@@ -15,9 +15,11 @@ async def run(compute: Compute) -> int:
     mended = 0
     placement = compute.peers.placement
     for host in await compute.db.read(hosts.every):
-        for consumer in await placement.consumers_on(host.provider_id):
-            # Asked only after placement answered: a server that began meanwhile is seen.
-            if await compute.db.read(_may_hold_room, consumer):
+        held = await placement.consumers_on(host.provider_id)
+        # Asked only after placement answered: a server that began meanwhile is seen.
+        here = await compute.db.read(seen_store.live_on_host, host.name)
+        for consumer in held:
+            if consumer in here or await compute.db.read(_may_hold_room, consumer):
                 continue
             await placement.release(consumer)
             mended += 1

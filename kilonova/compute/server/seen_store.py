@@ -33,6 +33,16 @@ def these_on_host(connection: Connection, host: str, ids: Sequence[str]) -> list
     return _THESE_ON_HOST.all(connection, host=host, ids=ids)
 
 
+_LIVE_ON_HOST = Statement(
+    sa.select(servers.c.id).where(servers.c.host == sa.bindparam("host"), servers.c.deleted_at.is_(None))
+)
+
+
+def live_on_host(connection: Connection, host: str) -> frozenset[str]:
+    """Ids of the servers on a host that are not deleted."""
+    return frozenset(row[0] for row in _LIVE_ON_HOST.all(connection, host=host))
+
+
 def set_power(connection: Connection, server_id: str, power: str) -> None:
     """What the hypervisor sees."""
     update(connection, servers, {"id": server_id}, {"power_state": power})
