@@ -24,6 +24,7 @@ from kilonova.compute.contract import (
     Flavor,
     Scheduler,
 )
+from kilonova.compute.server.remembered import Remembered
 from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import Database
 from kilonova.image.contract import MadeImages
@@ -111,6 +112,7 @@ class Compute:
     peers: Peers
     catalogue: Catalogue
     settings: ComputeSettings = field(default_factory=ComputeSettings)
+    remembered: Remembered = field(default_factory=Remembered)
 
     def __post_init__(self) -> None:
         self.conductor = rpc.client(Conductor, self.bus, Target(EXCHANGE, CONDUCTOR_TOPIC))

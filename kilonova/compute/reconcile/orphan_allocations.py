@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.core import Compute
 from kilonova.compute.host import store as hosts
-from kilonova.compute.server import migration_store, seen_store, store
+from kilonova.compute.server import migration_store, seen_store
 from kilonova.saga.loops import Loop
 
 
@@ -27,7 +27,7 @@ async def run(compute: Compute) -> int:
 
 
 def _may_hold_room(connection: Connection, consumer: str) -> bool:
-    return store.may_hold_room(connection, consumer) or migration_store.may_hold_room(connection, consumer)
+    return seen_store.may_hold_room(connection, consumer) or migration_store.may_hold_room(connection, consumer)
 
 
 LOOP = Loop("orphan_allocations", 60.0, run)

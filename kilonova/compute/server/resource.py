@@ -116,8 +116,8 @@ async def detail(compute: Compute, request: Request[Any]) -> dict[str, Any]:
     """GET /servers/detail."""
     filters, page = _asked(request, _ALL_PROJECTS_DETAIL)
     if listing_store.sql_says_all(filters) and request.version < (2, 100):
-        eyes, since = eyes_of(request), _alive_since(compute)
-        drawn = await compute.db.read(page_in_bytes, filters, page, eyes, request.version, since)
+        look, since = (eyes_of(request), request.version), _alive_since(compute)
+        drawn = await compute.db.read(page_in_bytes, filters, page, look, since, compute.remembered)
         links = next_links(request, "servers", drawn, page, lambda one: str(one[0]))
         return {"servers": [entry for _, entry in drawn], **links}
     found = await _listed(compute, request, filters, page, detailed=True)

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from kilonova.compute.schema import journal
 from kilonova.compute.server import states
 from kilonova.compute.server.store import Server, as_server, servers
+from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.statements import Statement, update
 
 # ── what hosts say
@@ -41,6 +42,13 @@ _LIVE_ON_HOST = Statement(
 def live_on_host(connection: Connection, host: str) -> frozenset[str]:
     """Ids of the servers on a host that are not deleted."""
     return frozenset(row[0] for row in _LIVE_ON_HOST.all(connection, host=host))
+
+
+def may_hold_room(connection: Connection, server_id: str) -> bool:
+    """Whether placement may hold something for it: it is on a host, or an operation is under way."""
+    s = servers.c
+    found = sa.select(s.number).where(s.id == server_id, s.deleted_at.is_(None), s.host != "")
+    return connection.scalar(found) is not None or bool(unfinished_operations(connection, server_id))
 
 
 def set_power(connection: Connection, server_id: str, power: str) -> None:

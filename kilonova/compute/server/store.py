@@ -75,6 +75,7 @@ class Server(msgspec.Struct):
     ports_revision: int = 0  # counts what was written to `ports`
     soft_deleted_at: datetime | None = None
     rescue: dict[str, Any] | None = None  # with which image, while it is rescued
+    changes: int = 0  # counts every write to the record
 
     def now(self) -> states.Now:
         """What decides what may be done to it."""
@@ -142,6 +143,7 @@ servers = sa.Table(
     sa.Column("ports_revision", sa.Integer, nullable=False),
     sa.Column("soft_deleted_at", Timestamp()),
     sa.Column("rescue", sa.JSON(none_as_null=True)),
+    sa.Column("changes", sa.Integer, nullable=False, server_default="0", onupdate=sa.text("changes + 1")),
     sa.Index("ix_server_task_state", "task_state", "host"),
     sa.Index("ix_server_project_created", "project_id", "created_at", "id"),  # in lists' order
     sqlite_autoincrement=True,
@@ -453,13 +455,6 @@ def unplace(connection: Connection, server_id: str) -> None:
 def host_of(connection: Connection, server_id: str) -> str:
     """The host that has the server; "" when none has."""
     return _HOST.scalar(connection, server=server_id) or ""
-
-
-def may_hold_room(connection: Connection, server_id: str) -> bool:
-    """Whether placement may hold something for it: it is on a host, or an operation is under way."""
-    s = servers.c
-    found = sa.select(s.number).where(s.id == server_id, s.deleted_at.is_(None), s.host != "")
-    return connection.scalar(found) is not None or bool(unfinished_operations(connection, server_id))
 
 
 def hide(connection: Connection, server_id: str, operation_id: str, now: datetime) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from itertools import pairwise
+from typing import Any
 
+import pytest
+from sqlalchemy import Connection
+
+from kilonova.compute.server import store
+from kilonova.compute.server.store import servers
+from kilonova.db.statements import update
 from tests.api.compute.test_servers import in_cloud
-from tests.laws.servers import Door
+from tests.laws.servers import STATUS, STORIES, Door
 
 NAMES = ["alpha", "beta", "beta-2", "gamma"]
 
@@ -93,5 +100,74 @@ def test_pages_follow_each_other_by_their_links() -> None:
 def test_bad_queries_are_400(query: str) -> None:
     async def main(door: Door) -> None:
         await door.client.get(f"/v2.1/servers?{query}", 400)
+
+    in_cloud(main)
+
+
+async def seen_twice(door: Door) -> list[dict[str, Any]]:
+    """The list in detail, as it is remembered; it must be as it is read anew, for a pattern is tried on records."""
+    kept = (await door.client.get("/v2.1/servers/detail"))["servers"]
+    assert kept == (await door.client.get("/v2.1/servers/detail"))["servers"]
+    assert kept == (await door.client.get("/v2.1/servers/detail?name=.*"))["servers"]
+    return kept  # type: ignore[no-any-return]
+
+
+def test_nothing_that_is_done_to_a_server_leaves_its_old_look_in_the_list() -> None:
+    async def main(door: Door) -> None:
+        other = await door.create("other")
+        looks = []
+        for name, story in STORIES.items():
+            if name == "restore":  # of a cloud that deletes softly
+                continue
+            server_id = await door.create()
+            await seen_twice(door)
+            await door.cloud.settle()
+            looks.append(await seen_twice(door))
+            for action, argument in story:
+                if action == "DELETE":
+                    await door.delete(server_id)
+                else:
+                    await door.act(server_id, action, STATUS.get(action, 202), argument)
+                looks.append(await seen_twice(door))
+                await door.cloud.settle()
+                looks.append(await seen_twice(door))
+            if story[-1][0] != "DELETE":
+                await door.delete(server_id)
+                await door.cloud.settle()
+        path = f"/v2.1/servers/{other}"
+        client = door.client
+        await client.put(path, {"server": {"name": "renamed", "description": "new"}})
+        looks.append(await seen_twice(door))
+        await client.put(f"{path}/tags/blue", None, 201)
+        looks.append(await seen_twice(door))
+        await client.post(f"{path}/metadata", {"metadata": {"a": "b"}}, 200)
+        looks.append(await seen_twice(door))
+        await client.delete(f"{path}/tags/blue", 204)
+        looks.append(await seen_twice(door))
+        await door.act(other, "lock", body={"locked_reason": "why"})
+        looks.append(await seen_twice(door))
+        await client.as_("admin").post(f"{path}/action", {"os-resetState": {"state": "error"}}, 202)
+        looks.append(await seen_twice(door))
+        assert all(one != after for one, after in pairwise(looks[-7:]))
+
+    in_cloud(main)
+
+
+@pytest.mark.parametrize("column", [c.name for c in servers.c if c.name not in ("number", "id", "changes")])
+def test_every_write_to_a_server_is_counted(column: str) -> None:
+    async def main(door: Door) -> None:
+        server_id = await door.create()
+        await door.cloud.settle()
+        db = door.cloud.api.db
+
+        def written(connection: Connection) -> tuple[int, int, int]:
+            before = store.get(connection, server_id)
+            update(connection, servers, {"id": server_id}, {column: getattr(before, column)})
+            between = store.get(connection, server_id).changes
+            connection.execute(servers.update().where(servers.c.id == server_id).values({column: servers.c[column]}))
+            return before.changes, between, store.get(connection, server_id).changes
+
+        first, second, third = await db.write(written)
+        assert (second, third) == (first + 1, first + 2)
 
     in_cloud(main)
