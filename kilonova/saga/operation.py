@@ -184,6 +184,13 @@ class Operation(Generic[S]):
             await self._runner.finish(self.row, title, unit, args)
         self.finished = True
 
+    def failed_before(self, act: Callable[..., Awaitable[Any]]) -> bool:
+        """Whether the next turn of this step is one that a runner before this one took, and that failed: asked for, it
+        fails at once, as it did."""
+        name = act.verb if isinstance(act, HostVerb) else act.__name__
+        known = self._known.get((name, self._counts.get(name, 0)))
+        return known is not None and known.state == "failed"
+
     def mark(self) -> int:
         """A place to which `undo_since` can return."""
         return len(self._seen)

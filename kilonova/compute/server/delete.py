@@ -7,12 +7,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
 from kilonova.compute.server.hold import release_claim, release_volumes
-from kilonova.compute.server.insist import insist
+from kilonova.compute.server.insist import now_or_later
 from kilonova.compute.server.soft_delete import may_be_soft, soft_delete
 from kilonova.compute.server.store import Server
 from kilonova.compute.server.under_way_store import unfinished_operations
@@ -21,7 +22,6 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
-from kilonova.saga.hosts import HostSilent
 from kilonova.saga.journal import OperationRow, Parked
 from kilonova.saga.operation import Kind, Operation
 from kilonova.trace import spans
@@ -105,7 +105,8 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
 async def flow(
     op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str], volumes: bool = True
 ) -> None:
-    """Read down: the end of a server. A silent host does not hold the user up: it cleans up when it is back."""
+    """Read down: the end of a server. Who is silent, a host or a service, does not hold the user up, and does not make
+    of it a server that could be started without what it has lost already: the rest is done when they are back."""
     try:
         for operation_id in over:
             await op.undo_superseded(operation_id)
@@ -113,24 +114,25 @@ async def flow(
             host = await op.write("which host still has it", store.host_of, server_id)
         if host:
             await on_its_host(op, compute, server_id, host, volumes)
-    except (HostSilent, Parked) as silence:
-        await op.write(
-            "the host is silent: deleted for the user", store.hide, server_id, op.id, compute.world.clock.now()
-        )
-        raise Parked(f"delete of {server_id} waits for host {host}") from silence
-    if volumes:
-        await insist(op, compute, "volumes that no host holds go back", release_volumes, server_id)
-    await insist(op, compute, "placement gets the claim back", release_claim, server_id)
+        if volumes:
+            await now_or_later(op, compute, "volumes that no host holds go back", release_volumes, server_id)
+        await now_or_later(op, compute, "placement gets the claim back", release_claim, server_id)
+    except (Fault, Parked) as silence:
+        if isinstance(silence, Fault) and silence.kind is not FaultKind.UNAVAILABLE:
+            raise
+        now = compute.world.clock.now()
+        await op.write("somebody is silent: deleted for the user", store.hide, server_id, op.id, now)
+        raise Parked(f"delete of {server_id}, on host {host or 'none'}, waits: {silence}") from silence
     await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
 
 
 async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str, volumes: bool) -> None:
     """The host's part, newest first; each accepts "already gone"."""
     there = on_host(host)
-    await insist(op, compute, "host destroys the guest", there.destroy, server_id)
+    await now_or_later(op, compute, "host destroys the guest", there.destroy, server_id)
     if volumes:
-        await insist(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
-    await insist(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
+        await now_or_later(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
+    await now_or_later(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
 
 
 def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:

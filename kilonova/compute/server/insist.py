@@ -39,6 +39,21 @@ async def insist(
     return await op.step(title, act, *args, patience_seconds=patience_seconds)
 
 
+async def now_or_later(
+    op: Operation[Compute], compute: Compute, title: str, act: Callable[..., Awaitable[T]], *args: Any
+) -> T:
+    """Like `insist`, for an operation that waits for who does not answer (Parked), and is run again: one try more."""
+    again_seconds: tuple[float, ...] = AGAIN_SECONDS
+    while op.failed_before(act):
+        again_seconds = ()
+        try:
+            return await op.step(title, act, *args)
+        except Fault as fault:
+            if fault.kind is not Kind.UNAVAILABLE:
+                raise
+    return await insist(op, compute, title, act, *args, again_seconds=again_seconds)
+
+
 async def until_done(
     op: Operation[Compute], compute: Compute, title: str, act: Callable[..., Awaitable[T]], *args: Any
 ) -> T:
