@@ -31,4 +31,3 @@ def test_a_delete_ends_for_its_user_and_later_for_the_cloud(away: str) -> None:
     history, seen = run(main(), 1)
     assert seen == [], "it is gone for its user"
     assert [line for line in history if "DELETE" in line and ": 204" in line], history
-
