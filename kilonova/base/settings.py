@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import tomllib
 import types
 import typing
@@ -34,6 +33,8 @@ def fill(cls: type[T], table: Mapping[str, Any], where: str = "") -> T:
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in table:
         if key not in known:
+            import difflib  # only when a setting is wrong
+
             near = sorted(name for name in known if name.startswith(key)) or difflib.get_close_matches(key, known, 1)
             hint = f"Did you mean {near[0]!r}?" if near else f"Known here: {', '.join(sorted(known))}."
             raise invalid(f"Unknown setting {where}{key}.", hint=hint)

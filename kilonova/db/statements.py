@@ -12,7 +12,6 @@ The compiled text goes straight to the driver, with the column types' own conver
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from typing import Any, Final
@@ -238,8 +237,9 @@ def _run(connection: Connection, sql: str, arguments: Sequence[Any], *, each: bo
         try:
             sqlite = driver.driver_connection
             return sqlite.executemany(sql, arguments) if each else sqlite.execute(sql, arguments)
-        except sqlite3.Error as error:
-            raise DBAPIError.instance(sql, list(arguments), error, sqlite3.Error, dialect=dialect) from error
+        except dialect.loaded_dbapi.Error as error:
+            kind = dialect.loaded_dbapi.Error
+            raise DBAPIError.instance(sql, list(arguments), error, kind, dialect=dialect) from error
     cursor = driver.cursor()
     try:
         cursor.execute(sql, arguments)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -70,6 +69,8 @@ class SpanStore:
 
     def __init__(self, path: Path | str) -> None:
         self._lock = threading.Lock()
+        import sqlite3  # only who keeps traces needs it
+
         self._db = sqlite3.connect(str(path), check_same_thread=False, isolation_level=None, timeout=30)
         self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # before the first page is written, or it has no effect
         self._db.execute("PRAGMA journal_mode=WAL")

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kilonova.base.world import LiveWorld
 from kilonova.bus.contract import Bus
@@ -19,7 +19,6 @@ from kilonova.cli.state import Secrets
 from kilonova.compute.contract.pci import HostPart
 from kilonova.compute.settings import ComputeSettings
 from kilonova.db.database import Database
-from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import Client, Transport
 from kilonova.identity.tokens_for_services import ServiceTokens, ServiceUser
 from kilonova.identity.validator import TokenValidator
@@ -27,6 +26,9 @@ from kilonova.network.settings import NetworkSettings
 from kilonova.policy.files import PolicyFile
 from kilonova.policy.rules import Policy, Rule
 from kilonova.saga.seal import Sealer
+
+if TYPE_CHECKING:
+    from kilonova.db.sqlite import SqliteDatabase
 
 
 class Ground(ABC):
@@ -111,6 +113,8 @@ class Ground(ABC):
 
     def ledger(self, name: str) -> SqliteDatabase:
         """An agent's own ledger, on this machine's disk wherever the services keep theirs."""
+        from kilonova.db.sqlite import SqliteDatabase  # a process without a ledger needs none of it
+
         path = self.directory / "db" / f"ledger-{name}.sqlite"
         return SqliteDatabase(f"ledger-{name}", path, self.world.clock, survives_power_cut=False)
 

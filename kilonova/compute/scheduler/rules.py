@@ -5,10 +5,8 @@ An operator's own come by entry points: a package whose metadata names `kilonova
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, Final, TypeVar
 
 from kilonova.base.faults import Fault, invalid
@@ -82,6 +80,8 @@ class Rules:
 
 def _named(what: str, name: str, known: Mapping[str, T]) -> T:
     if name not in known:
+        import difflib  # only when a name is wrong
+
         near = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
         raise invalid(f"There is no scheduler {what} {name}.", hint=hint)
@@ -90,6 +90,8 @@ def _named(what: str, name: str, known: Mapping[str, T]) -> T:
 
 def _plugged(kind: str, wanted: Iterable[str], made: Callable[[str, Any], T]) -> dict[str, T]:
     """Operators' own among the names: one that is not named is not loaded."""
+    from importlib.metadata import entry_points  # this module is read by all, who schedules calls it
+
     names = set(wanted)
     found: dict[str, T] = {}
     for point in entry_points(group=GROUPS + kind):
