@@ -8,7 +8,15 @@ from typing import Any
 
 from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, over_quota
 from kilonova.network import addresses
-from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerNics
+from kilonova.network.contract import (
+    BESIDE_HEADER,
+    BESIDE_NETWORK,
+    BESIDE_PORTS,
+    FixedIp,
+    PortBinding,
+    PortRequest,
+    ServerNics,
+)
 from kilonova.network.port_changes import PortChanges, chosen_groups
 
 Json = dict[str, Any]
@@ -24,12 +32,13 @@ class NetworkClient(PortChanges):
         """At the API: all that is asked for exists, may be used and has room; nothing asked: the only network."""
         if not requests:
             return await self._only_network(token, project_id)
+        quota: Json | None = None
         for request in requests:
             if request.port_id:
                 await self._check_port(token, request)
             else:
-                await self._check_network(token, request)
-        await self._check_room(token, project_id, sum(1 for request in requests if not request.port_id))
+                quota = await self._check_network(token, request)
+        await self._check_room(token, project_id, sum(1 for request in requests if not request.port_id), quota)
         return requests
 
     async def _only_network(self, token: str, project_id: str) -> list[PortRequest]:
@@ -51,15 +60,23 @@ class NetworkClient(PortChanges):
         if not port["fixed_ips"]:
             raise invalid(f"Port {request.port_id} requires a FixedIP in order to be used.", code="PortRequiresFixedIP")
 
-    async def _check_network(self, token: str, request: PortRequest) -> None:
-        network = await self._get(token, "network", request.network_id)
+    async def _check_network(self, token: str, request: PortRequest) -> Json | None:
+        """The quota of ports of the token's project, when network says it beside."""
+        asked = {BESIDE_HEADER: BESIDE_NETWORK}
+        reply = await self._client.request("GET", f"/v2.0/networks/{request.network_id}", token=token, headers=asked)
+        answer = reply.json()
+        network = answer["network"]
         if not network["subnets"]:
             raise invalid(
                 f"Network {request.network_id} requires a subnet in order to boot instances on.",
                 code="NetworkRequiresSubnet",
             )
-        if not request.fixed_ip:
-            return
+        if request.fixed_ip:
+            await self._check_address(token, request)
+        quota: Json | None = answer.get("quota")
+        return quota
+
+    async def _check_address(self, token: str, request: PortRequest) -> None:
         wanted = addresses.address(request.fixed_ip)
         subnets = await self._list(token, "subnets", [("network_id", request.network_id)])
         if not any(wanted in addresses.network(subnet["cidr"]) for subnet in subnets):
@@ -71,9 +88,11 @@ class NetworkClient(PortChanges):
         if await self._list(token, "ports", query):
             raise conflict(f"Fixed IP address {wanted} is already in use.", code="FixedIpAlreadyInUse")
 
-    async def _check_room(self, token: str, project_id: str, count: int) -> None:
-        reply = await self._client.request("GET", f"/v2.0/quotas/{project_id}/details.json", token=token)
-        port = reply.json()["quota"]["port"]
+    async def _check_room(self, token: str, project_id: str, count: int, quota: Json | None = None) -> None:
+        if quota is None:
+            reply = await self._client.request("GET", f"/v2.0/quotas/{project_id}/details.json", token=token)
+            quota = reply.json()["quota"]
+        port = quota["port"]
         if count and 0 <= port["limit"] < port["used"] + count:
             raise over_quota("port", wanted=count, used=port["used"], limit=port["limit"])
 
@@ -88,12 +107,13 @@ class NetworkClient(PortChanges):
         known = await self._groups(token, nics.project_id) if wanted else {}
         groups = chosen_groups(known, nics.project_id, wanted)
         bound: list[tuple[Json, PortRequest]] = []
+        around = _Around()
         try:
             for index, request in enumerate(nics.requests):
                 if request.port_id:
                     port = await self._adopt(token, nics, request)
                 else:
-                    port = await self._make(token, f"{key}/{index}", nics, request, groups)
+                    port = await self._make(token, f"{key}/{index}", (nics, request, groups), around)
                     if not groups:
                         known.update(dict.fromkeys(port["security_groups"], DEFAULT_GROUP[0]))
                 bound.append((port, request))
@@ -101,9 +121,13 @@ class NetworkClient(PortChanges):
         except Fault:
             await self.unbind(token, nics.server_id, [_bare(port, request) for port, request in bound])
             raise
-        return await self._bindings(token, bound, known)
+        return await self._bindings(token, bound, known, around)
 
-    async def _make(self, token: str, key: str, nics: ServerNics, request: PortRequest, groups: list[str]) -> Json:
+    async def _make(
+        self, token: str, key: str, wanted: tuple[ServerNics, PortRequest, list[str]], around: _Around
+    ) -> Json:
+        """A new port; `around` gets what network tells beside it."""
+        nics, request, groups = wanted
         body: Json = {
             "network_id": request.network_id,
             "binding:profile": {MADE_FOR: nics.server_id},
@@ -115,8 +139,13 @@ class NetworkClient(PortChanges):
             body["fixed_ips"] = [{"ip_address": request.fixed_ip}]
         if _HOSTNAME.match(nics.hostname):
             body["dns_name"] = nics.hostname
-        reply = await self._client.request("POST", "/v2.0/ports", token=token, json={"port": body}, idempotency_key=key)
-        port: Json = reply.json()["port"]
+        reply = await self._client.request(
+            "POST", "/v2.0/ports", token=token, json={"port": body}, headers={BESIDE_HEADER: BESIDE_PORTS},
+            idempotency_key=key,
+        )  # fmt: skip
+        answer = reply.json()
+        around.take(answer)
+        port: Json = answer["port"]
         if port.get("binding:host_id") not in (None, nics.host):
             return await self._put(token, port["id"], _device(nics))
         return port
@@ -165,19 +194,19 @@ class NetworkClient(PortChanges):
         return {port["id"]: port["status"] for port in await self._list(token, "ports", [("device_id", server_id)])}
 
     async def _bindings(
-        self, token: str, bound: list[tuple[Json, PortRequest]], groups: Mapping[str, str] | None = None
-    ) -> list[PortBinding]:
+        self, token: str, bound: list[tuple[Json, PortRequest]], groups: Mapping[str, str] | None = None,
+        around: _Around | None = None,
+    ) -> list[PortBinding]:  # fmt: skip
         """With facts of networks, subnets, floating IPs and security groups, by one request each.
 
-        `groups` are (id → name) those that are known already.
+        `groups` (id → name) and what is `around` the ports are known already.
         """
-        ids = sorted({port["network_id"] for port, _ in bound})
-        if not ids:
-            return []
-        networks = {one["id"]: one for one in await self._list(token, "networks", [("id", id_) for id_ in ids])}
-        found = await self._list(token, "subnets", [("network_id", id_) for id_ in ids])
-        subnets = {one["id"]: one for one in found}
-        made = [_binding(port, request, networks[port["network_id"]], subnets) for port, request in bound]
+        around = around or _Around()
+        if ids := sorted({port["network_id"] for port, _ in bound if not around.has(port)}):
+            found = await self._list(token, "networks", [("id", id_) for id_ in ids])
+            around.take({"networks": found, "subnets": await self._list(
+                token, "subnets", [("network_id", id_) for id_ in ids])})  # fmt: skip
+        made = [_binding(port, request, around) for port, request in bound]
         floating = await self._floating(token, [port["id"] for port, request in bound if request.port_id])
         names = dict(groups or {})
         asked = {group for port, _ in bound for group in port["security_groups"]} - names.keys()
@@ -194,6 +223,23 @@ class NetworkClient(PortChanges):
             for one in await self._list(token, "floatingips", [("port_id", id_) for id_ in port_ids]):
                 found.setdefault(one["port_id"], []).append((one["floating_ip_address"], one["fixed_ip_address"]))
         return found
+
+
+class _Around:
+    """Networks and subnets of ports, by id, as network shows them."""
+
+    def __init__(self) -> None:
+        self.networks: dict[str, Json] = {}
+        self.subnets: dict[str, Json] = {}
+
+    def take(self, answer: Json) -> None:
+        """Remember those that the answer holds."""
+        self.networks |= {one["id"]: one for one in answer.get("networks", ())}
+        self.subnets |= {one["id"]: one for one in answer.get("subnets", ())}
+
+    def has(self, port: Json) -> bool:
+        """Whether all that the port is on is known."""
+        return port["network_id"] in self.networks and all(ip["subnet_id"] in self.subnets for ip in port["fixed_ips"])
 
 
 def _device(nics: ServerNics) -> Json:
@@ -218,8 +264,9 @@ def _bare(port: Json, request: PortRequest) -> PortBinding:
     )
 
 
-def _binding(port: Json, request: PortRequest, network: Json, subnets: dict[str, Json]) -> PortBinding:
-    of_port = [subnets[ip["subnet_id"]] for ip in port["fixed_ips"]]
+def _binding(port: Json, request: PortRequest, around: _Around) -> PortBinding:
+    network = around.networks[port["network_id"]]
+    of_port = [around.subnets[ip["subnet_id"]] for ip in port["fixed_ips"]]
     marked = port.get("binding:profile", {}).get(MADE_FOR) == port["device_id"]
     return PortBinding(
         id=port["id"],

@@ -296,6 +296,12 @@ class Routers(Protocol):
 
 # ── what compute's agent asks over REST
 
+# A request of ours may name what its answer is to hold beside the resource: one request where the published API takes
+# several. A network service that is not ours does not know the header, and is asked for the rest.
+BESIDE_HEADER = "x-kilonova-beside"
+BESIDE_PORTS = "networks,subnets"  # of POST /ports: those of the port, as their own lists show them
+BESIDE_NETWORK = "quota"  # of GET /networks/{id}: how many ports the caller's project may have, and has
+
 
 class PortBinding(msgspec.Struct):
     """A port as a server uses it."""

@@ -12,8 +12,10 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.network import door
 from kilonova.network.addresses import wrong
+from kilonova.network.contract import BESIDE_HEADER, BESIDE_NETWORK
 from kilonova.network.network import store
 from kilonova.network.network.store import Network
+from kilonova.network.quota import store as quota
 from kilonova.policy import personas
 
 if TYPE_CHECKING:
@@ -79,6 +81,11 @@ def target(network: Network) -> dict[str, Any]:
     return door.target(network.project_id, **shared)
 
 
+def view(request: Request[Any], network: Network) -> dict[str, Any]:
+    """The network as this caller sees it."""
+    return _view(network, provider=_shows_provider(request))
+
+
 def _view(network: Network, *, provider: bool) -> dict[str, Any]:
     shown = {
         **door.standard(network),
@@ -124,7 +131,11 @@ async def seen(service: NetworkService, request: Request[Any], id_: str) -> Netw
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:
     """GET /networks/{id}"""
     network = await seen(service, request, request.path["id"])
-    return {"network": door.chosen(request, _view(network, provider=_shows_provider(request)))}
+    shown: dict[str, Any] = {"network": door.chosen(request, view(request, network))}
+    if request.headers.get(BESIDE_HEADER) == BESIDE_NETWORK and request.allows("get_quota", door.own(request)):
+        project_id, defaults = request.caller.project_id, service.settings.quotas
+        shown["quota"] = {"port": await service.db.read(quota.detail, project_id, "port", defaults)}
+    return shown
 
 
 async def create(service: NetworkService, request: Request[CreateBody]) -> dict[str, Any]:

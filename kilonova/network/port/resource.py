@@ -15,8 +15,8 @@ from kilonova.network import door, schema
 from kilonova.network.allocation_store import Ask
 from kilonova.network.network import store as networks
 from kilonova.network.network.resource import target as network_target
+from kilonova.network.port import beside, store
 from kilonova.network.port import body as bodies
-from kilonova.network.port import store
 from kilonova.network.port.body import CreateBody, PortChange, PortWanted
 from kilonova.network.port.store import Port
 from kilonova.network.security_group import store as security_groups
@@ -124,7 +124,8 @@ async def create(service: NetworkService, request: Request[CreateBody]) -> dict[
     made = await service.change(_create, rows, scope, (key, request.caller.user_id))
     binding = _shows_binding(request)
     shown = [_view(service, row, binding=binding) for row in made]
-    return {"ports": shown} if bulk else {"port": shown[0]}
+    answer = {"ports": shown} if bulk else {"port": shown[0]}
+    return answer | await beside.of_ports(service, request, made)
 
 
 def _create(

@@ -85,9 +85,18 @@ def limits(connection: Connection, project_id: str, defaults: QuotaDefaults) -> 
 def details(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, dict[str, int]]:
     """Resource → limit, used and reserved (always 0: what is counted is written already)."""
     return {
-        resource: {"limit": limit, "used": usage(connection, project_id, resource), "reserved": 0}
+        resource: _detail(connection, project_id, resource, limit)
         for resource, limit in limits(connection, project_id, defaults).items()
     }
+
+
+def detail(connection: Connection, project_id: str, resource: str, defaults: QuotaDefaults) -> dict[str, int]:
+    """`details` of one resource."""
+    return _detail(connection, project_id, resource, limits(connection, project_id, defaults)[resource])
+
+
+def _detail(connection: Connection, project_id: str, resource: str, limit: int) -> dict[str, int]:
+    return {"limit": limit, "used": usage(connection, project_id, resource), "reserved": 0}
 
 
 def override(work: Work, project_id: str, values: dict[str, int], *, checked: bool = False) -> dict[str, int]:

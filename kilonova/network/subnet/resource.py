@@ -75,7 +75,8 @@ def target(subnet: Subnet) -> dict[str, Any]:
     return door.target(subnet.project_id, shared=subnet.shared, **owner)
 
 
-def _view(subnet: Subnet) -> dict[str, Any]:
+def view(subnet: Subnet) -> dict[str, Any]:
+    """The subnet as everybody who may see it does."""
     return {
         **door.standard(subnet),
         "network_id": subnet.network_id,
@@ -96,7 +97,7 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
     """GET /subnets"""
     wanted = door.wanted_from(request, store.LISTING, "get_subnet")
     rows = await service.db.read(store.list_subnets, wanted)
-    return door.answer_list(request, "subnets", [_view(row) for row in rows], wanted)
+    return door.answer_list(request, "subnets", [view(row) for row in rows], wanted)
 
 
 async def seen(service: NetworkService, request: Request[Any], id_: str) -> Subnet:
@@ -107,14 +108,14 @@ async def seen(service: NetworkService, request: Request[Any], id_: str) -> Subn
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:
     """GET /subnets/{id}"""
-    return {"subnet": door.chosen(request, _view(await seen(service, request, request.path["id"])))}
+    return {"subnet": door.chosen(request, view(await seen(service, request, request.path["id"])))}
 
 
 async def create(service: NetworkService, request: Request[CreateBody]) -> dict[str, Any]:
     """POST /subnets, one or many"""
     wanted, bulk = door.singles(request.body, "subnet", "subnets")
     rows = [await _new(service, request, one) for one in wanted]
-    shown = [_view(row) for row in await service.change(store.create_subnets, rows)]
+    shown = [view(row) for row in await service.change(store.create_subnets, rows)]
     return {"subnets": shown} if bulk else {"subnet": shown[0]}
 
 
@@ -233,7 +234,7 @@ async def update(service: NetworkService, request: Request[Any]) -> dict[str, An
         values["host_routes"] = _routes(service, subnet.ip_version, body.host_routes or [])
     if values.get("enable_dhcp") is False and subnet.ipv6_ra_mode + subnet.ipv6_address_mode:
         raise wrong("enable_dhcp cannot be switched off while IPv6 modes are set")
-    return {"subnet": _view(await service.change(store.update_subnet, subnet.id, values))}
+    return {"subnet": view(await service.change(store.update_subnet, subnet.id, values))}
 
 
 async def delete(service: NetworkService, request: Request[Any]) -> None:
