@@ -1,7 +1,7 @@
 """The frame of every network agent: serve, coalesce what changed, fetch and build it, report, begin again.
 
-One build runs at a time. Ids that arrive while it runs wait and go together into the next. A build that fails is
-tried again with back-off, with the ids that arrived meanwhile; nothing is forgotten.
+One build runs at a time. Ids that arrive while it runs, or shortly after, wait and go together into the next. A build
+that fails is tried again with back-off, with the ids that arrived meanwhile; nothing is forgotten.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class AgentSettings:
 
     resync_seconds: float = 300.0
     report_seconds: float = 10.0
-    burst_seconds: float = 0.02  # how long a first change waits for others that come with it
+    burst_seconds: float = 0.02  # from one build to the next, while changes gather; what comes later waits for nothing
     retry_seconds: float = 0.5  # first back-off; doubles up to `retry_limit_seconds`
     retry_limit_seconds: float = 30.0
     tunnel_ip: str = ""
@@ -127,10 +127,10 @@ class Agent:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _build_loop(self) -> None:
-        delay = self.settings.retry_seconds
+        delay, rests_until = self.settings.retry_seconds, 0.0
         while True:
             await self.pending.wait()
-            await self.world.clock.sleep(self.settings.burst_seconds)
+            await self.world.clock.sleep(max(rests_until - self.world.clock.monotonic(), 0.0))
             taken = self.pending.take()
             try:
                 await self.build(taken)
@@ -143,6 +143,7 @@ class Agent:
                 delay = min(delay * 2, self.settings.retry_limit_seconds)
                 continue
             delay = self.settings.retry_seconds
+            rests_until = self.world.clock.monotonic() + self.settings.burst_seconds
             if taken is None:
                 self.synced.set()
 

@@ -29,6 +29,8 @@ from kilonova.node.agents.l2 import L2Agent
 from kilonova.node.agents.l3 import L3Agent
 from kilonova.node.agents.metadata import MetadataAgent
 from kilonova.node.vswitch.fake import FakeDhcpServers, FakeMetadataProxy, FakeRouters, FakeVirtualSwitch
+from kilonova.sim.loop import run
+from kilonova.sim.world import SimWorld
 
 FAST = AgentSettings(report_seconds=0.01, retry_seconds=0.01, burst_seconds=0.01, tunnel_ip="10.1.1.1")
 
@@ -155,6 +157,29 @@ async def test_l2_builds_everything_first_then_what_changed_and_tells_which_are_
     assert set(switch.ports) == {"p1", "p3"}
     assert network.asked == [(None, None), (["p2", "p3"], ["net"])], "a burst is one fetch"
     await agent.close()
+
+
+def test_a_change_that_comes_alone_is_built_at_once_and_those_just_after_it_together(
+    bus: DirectBus, network: Network
+) -> None:
+    async def main() -> None:
+        world = SimWorld("h1", 1)
+        agent = L2Agent(world, bus, "h1", FakeVirtualSwitch(), AgentSettings(burst_seconds=10.0))
+        await agent.start()
+        await world.clock.sleep(60.0)
+        casts: contract.L2Agent = rpc.client(contract.L2Agent, bus, Target("neutron", "l2_agent", "h1"))
+        await casts.l2_changed(["p1"], [])
+        await world.clock.sleep(0.1)
+        assert [ports for ports, _ in network.asked] == [None, ["p1"]]
+        await casts.l2_changed(["p2"], [])
+        await world.clock.sleep(5.0)
+        await casts.l2_changed(["p3"], [])
+        assert len(network.asked) == 2
+        await world.clock.sleep(5.0)
+        assert [ports for ports, _ in network.asked] == [None, ["p1"], ["p2", "p3"]]
+        await agent.close()
+
+    run(main(), 1)
 
 
 async def test_what_fails_is_built_again_with_what_came_meanwhile(
