@@ -112,6 +112,10 @@ class ComputeHost(Protocol):
         """Guest and its local disks are gone; already gone is fine."""
         ...
 
+    async def remove(self, server_id: str, volumes: bool) -> None:
+        """The end of a server here: `destroy`, `detach_volumes` when there may be `volumes`, `unbind_ports`."""
+        ...
+
     async def resize_disks(self, server_id: str) -> None:
         """Of a guest that is off: disks as large as its flavor says; the old ones are kept."""
         ...

@@ -113,7 +113,8 @@ async def flow(
         if over:
             host = await op.write("which host still has it", store.host_of, server_id)
         if host:
-            await on_its_host(op, compute, server_id, host, volumes)
+            gone = "host destroys the guest, asks block storage to detach and network to unbind"
+            await now_or_later(op, compute, gone, on_host(host).remove, server_id, volumes)
         if volumes:
             await now_or_later(op, compute, "volumes that no host holds go back", release_volumes, server_id)
         await now_or_later(op, compute, "placement gets the claim back", release_claim, server_id)
@@ -124,15 +125,6 @@ async def flow(
         await op.write("somebody is silent: deleted for the user", store.hide, server_id, op.id, now)
         raise Parked(f"delete of {server_id}, on host {host or 'none'}, waits: {silence}") from silence
     await op.finish("servers: vm_state = deleted", _end, compute, server_id, op.id)
-
-
-async def on_its_host(op: Operation[Compute], compute: Compute, server_id: str, host: str, volumes: bool) -> None:
-    """The host's part, newest first; each accepts "already gone"."""
-    there = on_host(host)
-    await now_or_later(op, compute, "host destroys the guest", there.destroy, server_id)
-    if volumes:
-        await now_or_later(op, compute, "host asks block storage to detach", there.detach_volumes, server_id)
-    await now_or_later(op, compute, "host asks network to unbind", there.unbind_ports, server_id)
 
 
 def _end(connection: Connection, compute: Compute, server_id: str, operation_id: str) -> None:

@@ -1,7 +1,7 @@
 """Events that other services tell compute of: POST /os-server-external-events.
 
-What network says of addresses changes compute's own copy before the answer, so that whoever told may forget it; every
-other event goes to its server's host.
+What network says of addresses changes compute's own copy before the answer, so that whoever told may forget it; what a
+host waits for goes to the server's host. A server that is being deleted needs neither: its end takes all along.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.core import Compute
-from kilonova.compute.server import addresses, store
+from kilonova.compute.server import addresses, states, store
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import SERVICE_OR_ADMIN
@@ -27,6 +27,7 @@ _SINCE = {
     "accelerator-request-bound": (2, 82),
     "volume-reimaged": (2, 93),
 }
+_FOR_HOSTS = {"network-vif-plugged", "volume-extended"}  # what agents act on: ComputeAgent.external_instance_event
 _STATUSES = {"failed", "completed", "in-progress"}
 
 
@@ -52,10 +53,10 @@ async def create(compute: Compute, request: Request[Events]) -> Answer:
         raise invalid("Invalid input for field events: [] is too short.")
     for event in request.body.events:
         _check(event, request)
-    hosts = await compute.db.read(_hosts, sorted({event.server_uuid for event in request.body.events}))
+    servers = await compute.db.read(_servers, sorted({event.server_uuid for event in request.body.events}))
     shown, changed = [], dict[str, None]()
     for event in request.body.events:
-        code = await _pass_on(compute, event, hosts)
+        code = await _pass_on(compute, event, servers.get(event.server_uuid))
         if code == 200 and event.name == "network-changed":
             changed[event.server_uuid] = None
         one = {"name": event.name, "server_uuid": event.server_uuid, "status": event.status, "tag": event.tag}
@@ -74,23 +75,23 @@ def _check(event: Event, request: Request[Any]) -> None:
         raise invalid(f"Invalid input for field events: {event.name[:60]!r} with status {event.status[:20]!r}.")
 
 
-def _hosts(connection: Connection, server_ids: list[str]) -> dict[str, str]:
+def _servers(connection: Connection, server_ids: list[str]) -> dict[str, store.Server]:
     found = (store.find(connection, server_id) for server_id in server_ids)
-    return {server.id: server.host for server in found if server is not None}
+    return {server.id: server for server in found if server is not None}
 
 
-async def _pass_on(compute: Compute, event: Event, hosts: dict[str, str]) -> int:
-    host = hosts.get(event.server_uuid)
-    if host is None:
+async def _pass_on(compute: Compute, event: Event, server: store.Server | None) -> int:
+    if server is None:
         return 404
-    if not host:
+    if not server.host:
         return 422
-    spans.about(event.server_uuid)
-    if event.name == "network-changed":
+    spans.about(server.id)
+    if server.task_state == states.DELETING:
         return 200
     if event.name == "network-vif-deleted" and event.tag:
-        await addresses.drop(compute, event.server_uuid, event.tag)
-    await compute.agent(host).external_instance_event(event.server_uuid, event.name, event.tag or "")
+        await addresses.drop(compute, server.id, event.tag)
+    if event.name in _FOR_HOSTS:
+        await compute.agent(server.host).external_instance_event(server.id, event.name, event.tag or "")
     return 200
 
 

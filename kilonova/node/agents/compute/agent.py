@@ -19,6 +19,13 @@ from kilonova.node.console_relay import ConsoleRelay
 class ComputeHostAgent(RescueVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, InsideVerbs):
     """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
 
+    async def remove(self, server_id: str, volumes: bool) -> None:
+        await self.destroy(server_id)
+        server = await self._record_or_none(server_id)
+        if volumes and server is not None:
+            await self._detach_volumes(server)
+        await self._unbind_ports(server_id, server)
+
     async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
         if event == "volume-extended":
             await self.disk_grew(server_id, tag)

@@ -30,7 +30,9 @@ class PortVerbs(HostCore):
         return await self.peers.networks.bind(await self._token(), idempotency_key(), nics)
 
     async def unbind_ports(self, server_id: str) -> None:
-        server = await self._record_or_none(server_id)
+        await self._unbind_ports(server_id, await self._record_or_none(server_id))
+
+    async def _unbind_ports(self, server_id: str, server: ServerForHost | None) -> None:
         await self.peers.networks.unbind(await self._token(), server_id, server.ports if server else [])
 
     async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:

@@ -72,13 +72,14 @@ class VolumeVerbs(HostCore):
 
     async def detach_volumes(self, server_id: str) -> None:
         server = await self._record_or_none(server_id)
-        if server is None:
-            return
+        if server is not None:
+            await self._detach_volumes(server)
+
+    async def _detach_volumes(self, server: ServerForHost) -> None:
         token = await self._token()
         for number, device in enumerate(server.block_devices):
-            if device.destination_type != "volume":
-                continue
-            await self._detach(token, server_id, device, number)
+            if device.destination_type == "volume":
+                await self._detach(token, server.id, device, number)
 
     async def _detach(self, token: str, server_id: str, device: BlockDevice, number: int) -> None:
         made_here = not device.volume_id
