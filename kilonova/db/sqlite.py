@@ -114,12 +114,18 @@ class SqliteDatabase:
 
     async def _find(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if not is_bulky(unit):
-            if self._reader is None:
-                self._reader = self._engine.connect()
-            return self._read(self._reader, unit, args, named)
+            return self._read(self._connection_for_reads(), unit, args, named)
         if self._aside is None:
             self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
         return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
+
+    def _connection_for_reads(self) -> Connection:
+        """The writer's while nothing is written: it knows the pages that it wrote, which another must read anew."""
+        if self._idle.is_set() and self._writer is not None:
+            return self._writer
+        if self._reader is None:
+            self._reader = self._engine.connect()
+        return self._reader
 
     def _read_aside(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if self._aside_reader is None:

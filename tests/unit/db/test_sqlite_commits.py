@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -127,6 +128,28 @@ async def test_a_commit_that_fails_fails_every_unit_in_it(db: SqliteDatabase) ->
     assert all(isinstance(one, sqlite3.IntegrityError) for one in outcomes[1:]), outcomes
     assert await db.read(everything) == [1]
     assert await db.write(add, 4) == 4
+
+
+async def test_what_is_not_committed_yet_is_not_read(tmp_path: Path) -> None:
+    """Reads share the writer's connection only while nothing is written."""
+    db = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+    await db.write(metadata.create_all)
+    await db.write(add, 1)
+    assert await db.read(everything) == [1]
+    disk = threading.Event()
+
+    def slow() -> None:
+        disk.wait(20)
+
+    db._orders.put((slow, lambda _: None))  # what is ordered of the committer next waits for this
+    writing = asyncio.ensure_future(db.write(add, 2))
+    await asyncio.sleep(0.05)
+    assert await db.read(everything) == [1]
+    assert not writing.done()
+    disk.set()
+    assert await writing == 2
+    assert await db.read(everything) == [1, 2]
+    await db.close()
 
 
 async def test_what_a_reader_writes_is_thrown_away(db: SqliteDatabase) -> None:
