@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -30,10 +31,20 @@ def structs(connection: Connection, statement: sa.Select[Any], struct: type[S]) 
     return [struct(**row._mapping) for row in connection.execute(statement)]
 
 
+@cache
+def _by_id(table: sa.Table, struct: type[msgspec.Struct]) -> tuple[tuple[str, ...], Statement]:
+    """(names of what is read, how)."""
+    read = columns(table, struct)
+    statement = Statement(sa.select(*read).where(table.c.id == sa.bindparam("id")))
+    return tuple(column.key for column in read), statement
+
+
+@lone
 def get(connection: Connection, table: sa.Table, struct: type[S], id_: str) -> S | None:
     """The row of that id, or None."""
-    found = structs(connection, sa.select(*columns(table, struct)).where(table.c.id == id_), struct)
-    return found[0] if found else None
+    names, by_id = _by_id(table, struct)
+    row = by_id.first(connection, id=id_)
+    return struct(**dict(zip(names, row, strict=True))) if row else None
 
 
 def listed(

@@ -88,17 +88,18 @@ async def listed(service: IdentityService, kind: entry_store.Kind, domain_id: st
         await whole(service, directory)
 
 
-async def user(service: IdentityService, id_: str) -> None:
-    """Before a user is shown: it and its groups are as they are there."""
+async def user(service: IdentityService, id_: str) -> bool:
+    """Before a user is shown: it and its groups are as they are there. Whether a directory was asked."""
     found = await _directory_of(service, id_)
     if found is None:
-        return
+        return False
     entry, directory = found
     people = await directory.people(local_id=entry.local_id)
     for one in people:
         await person(service, directory, one)
     if not people and entry.present:
         await whole(service, directory)  # it is gone; who else is, is soon told too
+    return True
 
 
 async def group(service: IdentityService, id_: str) -> None:

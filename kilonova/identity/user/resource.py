@@ -135,8 +135,9 @@ async def list_(service: IdentityService, request: Request[None]) -> dict[str, A
 async def show(service: IdentityService, request: Request[None]) -> dict[str, Any]:
     """One user, as it is now where it is kept."""
     user = await USERS.load(service, request)
-    await refresh.user(service, user.id)
-    return USERS.body(request, await USERS.find(service, user.id) or user)
+    if await refresh.user(service, user.id):
+        user = await USERS.find(service, user.id) or user
+    return USERS.body(request, user)
 
 
 async def update(service: IdentityService, request: Request[UserBody]) -> dict[str, Any]:
