@@ -86,6 +86,18 @@ def is_lone(unit: Callable[..., Any]) -> bool:
     return getattr(unit, "lone", False)
 
 
+def unhurried(unit: Callable[P, T]) -> Callable[P, T]:
+    """Mark a unit for whose end nobody waits: a file that one process has for itself takes it along with its next
+    commit, or after a moment."""
+    unit.unhurried = True  # type: ignore[attr-defined]
+    return unit
+
+
+def is_unhurried(unit: Callable[..., Any]) -> bool:
+    """Whether the unit was marked so."""
+    return getattr(unit, "unhurried", False)
+
+
 def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Give a unit the words that traces show on its arrow (`UPDATE servers SET task_state = spawning`).
 

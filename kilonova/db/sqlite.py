@@ -29,7 +29,7 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, label
+from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, is_unhurried, label
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
@@ -40,6 +40,7 @@ CHECKPOINT_COMMITS = 256  # of a file whose commits do not wait for the disk
 # A batch stays in memory until it is committed, and most pages of the log are written anew before they are copied
 # out of it: a batch of claims among 100,000 costs a tenth less than with SQLite's 2 MB and 1000 pages.
 WRITER_PRAGMAS = ("cache_size=-8000", "wal_autocheckpoint=4000")
+UNHURRIED_SECONDS = 0.25  # how long an unhurried unit waits for another to share its commit
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
 _Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
@@ -94,6 +95,7 @@ class SqliteDatabase:
         self._committer = threading.Thread(target=self._commit_forever, name=f"{name}-commit", daemon=True)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._moment: asyncio.TimerHandle | None = None  # at which the unhurried have waited long enough
         self._closed = False
         self._committer.start()
 
@@ -154,16 +156,28 @@ class SqliteDatabase:
             context = contextvars.copy_context()
             self._waiting.append((lambda: context.run(unit, self._writer, *args, **named), done))  # type: ignore[arg-type]
             if self._idle.is_set():
-                self._idle.clear()
-                self._loop.call_soon(self._begin)
+                if is_unhurried(unit):
+                    self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
+                else:
+                    self._idle.clear()
+                    self._loop.call_soon(self._begin)
             began = time.perf_counter()
             try:
                 return await done
             finally:
                 metrics.db_unit(self.name, "write", time.perf_counter() - began)
 
+    def _begin_if_any(self) -> None:
+        """Nothing came along that the unhurried could share a commit with; or it did."""
+        if self._waiting and self._idle.is_set():
+            self._idle.clear()
+            self._begin()
+
     def _begin(self) -> None:
         """Take what waits and open a transaction for it, at once or, when another process holds the lock, later."""
+        if self._moment is not None:
+            self._moment.cancel()
+            self._moment = None
         if self._writer is None:
             self._writer = self._engine.connect()
             _raw(self._writer).execute("PRAGMA busy_timeout=0")
@@ -264,6 +278,7 @@ class SqliteDatabase:
         if self._closed:
             return
         self._closed = True
+        self._begin_if_any()
         await self._idle.wait()
         self._orders.put(None)
         await self._loop.run_in_executor(None, self._committer.join)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.contract import Rejection
 from kilonova.compute.scheduler import kept_store
-from kilonova.db.database import Database, says
+from kilonova.db.database import Database, says, unhurried
 
 
 class Kept(msgspec.Struct):
@@ -34,8 +34,8 @@ class Kept(msgspec.Struct):
 class Recorder(Protocol):
     """Where decisions are kept."""
 
-    async def keep(self, decisions: Sequence[Kept]) -> None:
-        """They can be explained from now on."""
+    async def keep(self, decisions: Sequence[Kept], *, unhurried: bool = False) -> None:
+        """They can be explained from now on; `unhurried`: nobody waits for that."""
         ...
 
 
@@ -45,9 +45,9 @@ class DatabaseRecorder:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    async def keep(self, decisions: Sequence[Kept]) -> None:
+    async def keep(self, decisions: Sequence[Kept], *, unhurried: bool = False) -> None:
         """They can be explained from now on."""
-        await self._db.write(_insert, decisions)
+        await self._db.write(_insert_unhurried if unhurried else _insert, decisions)
 
 
 @says(lambda decisions: f"scheduler_decision: {len(decisions)} kept")
@@ -69,6 +69,12 @@ def _insert(connection: Connection, decisions: Sequence[Kept]) -> None:
             }
         )
     kept_store.insert(connection, rows)
+
+
+@unhurried
+@says(lambda decisions: f"scheduler_decision: {len(decisions)} kept")
+def _insert_unhurried(connection: Connection, decisions: Sequence[Kept]) -> None:
+    _insert(connection, decisions)
 
 
 def found(connection: Connection, about: str, project_id: str = "", limit: int = 100) -> list[Kept]:

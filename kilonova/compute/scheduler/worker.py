@@ -214,8 +214,9 @@ class SchedulerWorker:
         for one in stand:
             assert one.item.tried is not None
             one.give((one.item.tried, one.item.lost, None))
-        if stand:  # nobody waits for it: what they write next shares its commit
-            keeping = self._world.spawn(self._keep([(one.item, None) for one in stand]), "scheduler decisions")
+        if stand:
+            stood = self._keep([(one.item, None) for one in stand], unhurried=True)
+            keeping = self._world.spawn(stood, "scheduler decisions")
             self._keeping.add(keeping)
             keeping.add_done_callback(self._keeping.discard)
         return left
@@ -254,13 +255,14 @@ class SchedulerWorker:
         reasons = [*tried.rejections, *lost]
         return explain.no_valid_host(spec, reasons, emptied, (tried.shortage, filters, fitting))
 
-    async def _keep(self, ended: list[tuple[_Asked, Fault | None]]) -> None:
+    async def _keep(self, ended: list[tuple[_Asked, Fault | None]], *, unhurried: bool = False) -> None:
         """The reasons stay for a while. Not being able to keep them stops nobody."""
         if self._recorder is None or not ended:
             return
         now = self._world.clock.now()
         try:
-            await self._recorder.keep([_kept(self._world.ids.uuid(), now, asked, fault) for asked, fault in ended])
+            kept = [_kept(self._world.ids.uuid(), now, asked, fault) for asked, fault in ended]
+            await self._recorder.keep(kept, unhurried=unhurried)
         except Fault as fault:
             log.warning("decisions are not kept: %r", fault)
 

@@ -9,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.database import unhurried
 from kilonova.db.statements import Statement, insert
 from kilonova.network import schema
 from kilonova.network.work import Work
@@ -61,6 +62,7 @@ def due(connection: Connection, now: datetime, limit: int) -> list[Event]:
     return [Event(*row) for row in _DUE.all(connection, now=now, most=limit)]
 
 
+@unhurried  # whoever reads them is the loop that sent them; after a crash they are sent once more
 def sent(work: Work, ids: Sequence[str]) -> None:
     """Compute has them."""
     _SENT.change(work.connection, ids=list(ids))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind, conflict
-from kilonova.db.database import DatabaseAway
+from kilonova.db.database import DatabaseAway, unhurried
 from kilonova.db.sqlite import CHECKPOINT_COMMITS, SqliteDatabase
 
 metadata = sa.MetaData()
@@ -150,6 +150,37 @@ async def test_what_is_not_committed_yet_is_not_read(tmp_path: Path) -> None:
     assert await writing == 2
     assert await db.read(everything) == [1, 2]
     await db.close()
+
+
+@unhurried
+def add_some_time(connection: Connection, number: int) -> int:
+    return add(connection, number)
+
+
+async def test_what_nobody_waits_for_shares_the_next_commit(db: SqliteDatabase) -> None:
+    before = db._commits
+    some_time = asyncio.ensure_future(db.write(add_some_time, 1))
+    await asyncio.sleep(0.01)
+    assert await db.read(everything) == []
+    assert (await db.write(add, 2), await some_time) == (2, 1)
+    assert db._commits == before + 1
+    assert await db.read(everything) == [1, 2]
+
+
+async def test_what_nobody_waits_for_is_kept_all_the_same(tmp_path: Path) -> None:
+    """After a moment in which nothing came; at once when the database closes; whatever becomes of those beside it."""
+    db = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+    await db.write(metadata.create_all)
+    assert await asyncio.wait_for(db.write(add_some_time, 1), 20) == 1
+    outcomes = asyncio.gather(db.write(add_some_time, 2), db.write(add_and_fail, 3), return_exceptions=True)
+    assert [type(one) for one in await outcomes] == [int, Fault]
+    last = asyncio.ensure_future(db.write(add_some_time, 4))
+    await asyncio.sleep(0)
+    await db.close()
+    assert await last == 4
+    again = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+    assert await again.read(everything) == [1, 2, 4]
+    await again.close()
 
 
 async def test_what_a_reader_writes_is_thrown_away(db: SqliteDatabase) -> None:

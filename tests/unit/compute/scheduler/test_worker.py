@@ -51,7 +51,8 @@ class Cloud:
         sizes = {"m1.small": 2048, "m1.medium": 4096, "m1.large": 8192, "m1.xlarge": 16384}
         return [Flavor(name, name, 1, memory_mb, 0) for name, memory_mb in sizes.items()]
 
-    async def keep(self, decisions: Sequence[Kept]) -> None:
+    async def keep(self, decisions: Sequence[Kept], *, unhurried: bool = False) -> None:
+        assert unhurried == all(one.host for one in decisions), "somebody waits for why there is no host"
         self.kept += decisions
 
     async def add(self, name: str, memory_mb: int, **more: object) -> None:
