@@ -163,10 +163,21 @@ def routes_here() -> list[str]:
         if mask:
             address = socket.inet_ntoa(destination.to_bytes(4, "little"))
             found.append(f"{address}/{bin(mask).count('1')}")
-    for line in Path("/proc/net/fib_trie").read_text().splitlines():
-        text = line.strip().removeprefix("|-- ").removeprefix("+-- ").split()[0] if line.strip() else ""
-        with contextlib.suppress(ValueError):
-            network = ipaddress.ip_network(text, strict=False)
-            if 8 <= network.prefixlen <= 32 and not network.is_loopback and network.network_address != network[-1]:
+    return found + destinations_in(Path("/proc/net/fib_trie").read_text())
+
+
+def destinations_in(trie: str) -> list[str]:
+    """The networks and addresses of a routing table as the kernel prints it, without default routes and loopback.
+
+    A line "/24 link UNICAST" is one, with the address of the "|--" above it; a "+--" only says how the kernel keeps them:
+    two wires of clouds have a node above them that covers all wires there could be."""
+    found, address = [], ""
+    for line in trie.splitlines():
+        text = line.strip()
+        if text.startswith("|-- "):
+            address = text.removeprefix("|-- ")
+        elif text.startswith("/") and address:
+            network = ipaddress.ip_network(f"{address}{text.split()[0]}", strict=False)
+            if network.prefixlen >= 8 and not network.is_loopback:
                 found.append(str(network))
     return found

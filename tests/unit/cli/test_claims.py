@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kilonova.base.faults import Fault, Kind
-from kilonova.cli.claims import VNI_BLOCK, Claim, claim, release
+from kilonova.cli.claims import VNI_BLOCK, Claim, claim, destinations_in, release
 from kilonova.node.vswitch.names import link_addresses, prefix_of
 from tests.collisions import directories_that_collide
 
@@ -60,3 +60,27 @@ def test_a_cloud_whose_names_were_taken_meanwhile_is_told_by_whom(tmp_path: Path
         claim(one, first, file)
     assert refused.value.kind is Kind.CONFLICT
     assert str(other) in refused.value.message
+
+
+TRIE = """\
+Main:
+  +-- 0.0.0.0/0 3 0 5
+     |-- 0.0.0.0
+        /0 universe UNICAST
+     +-- 168.0.0.0/5 2 0 2
+        +-- 169.254.64.0/18 2 0 2
+           |-- 169.254.80.2
+              /32 host LOCAL
+              /31 link UNICAST
+           |-- 169.254.100.4
+              /31 link UNICAST
+        |-- 172.24.9.1
+           /32 host LOCAL
+     |-- 127.0.0.0
+        /8 host LOCAL
+"""
+
+
+def test_two_clouds_wires_do_not_take_all_wires_there_are() -> None:
+    """The kernel keeps two networks under a node that spans them and all between: that one is nobody's."""
+    assert destinations_in(TRIE) == ["169.254.80.2/32", "169.254.80.2/31", "169.254.100.4/31", "172.24.9.1/32"]
