@@ -169,8 +169,8 @@ def routes_here() -> list[str]:
 def destinations_in(trie: str) -> list[str]:
     """The networks and addresses of a routing table as the kernel prints it, without default routes and loopback.
 
-    A line "/24 link UNICAST" is one, with the address of the "|--" above it; a "+--" only says how the kernel keeps them:
-    two wires of clouds have a node above them that covers all wires there could be."""
+    A line "/24 link UNICAST" is one, with the address of the "|--" above it. A "+--" only says how the kernel keeps
+    them: two wires of clouds have a node above them that covers all wires there could be."""
     found, address = [], ""
     for line in trie.splitlines():
         text = line.strip()
