@@ -1,7 +1,8 @@
 """uvicorn's protocol for HTTP/1.1 with less to do per request: it is what every request of the cloud passes.
 
 A whole answer goes out in one write, its head is looked through for control characters once and not header by header,
-and a connection that stays open has one timer, not a new one after each request. Bodies are handed over as they came.
+and a connection that stays open has one timer, not a new one after each request. Bodies are handed over as they came,
+and what is missing of a long one comes by a way of its own (long_body.py).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from kilonova.cli.long_body import PIECE_BYTES, LongBody
+
 # a line that a header's value brought along would be a header, or an answer, of whoever chose the value
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
 
@@ -21,9 +24,11 @@ class Protocol(HttpToolsProtocol):
     """One connection."""
 
     _answered_at: float | None = None  # by the loop's clock; None while a request is under way
+    _missing: int | None = None  # bytes of the body under way; None before its first piece
 
     def on_headers_complete(self) -> None:
         """A request's head is there: its application starts."""
+        self._missing = None
         scope: Any = self.scope
         scope["method"] = self.parser.get_method().decode("ascii")
         if (version := self.parser.get_http_version()) != "1.1":
@@ -54,8 +59,33 @@ class Protocol(HttpToolsProtocol):
             self.flow.pause_reading()
             self.pipeline.appendleft((self.cycle, self.app))
 
+    def data_received(self, data: bytes) -> None:
+        """What the client sent, for the parser; what is missing of a long body comes without it."""
+        super().data_received(data)
+        if self._missing and self._missing >= PIECE_BYTES and not self.transport.is_closing():
+            self._speak_by(LongBody(self, self._missing))
+            self._missing = None
+
+    def long_body_ended(self) -> None:
+        """A long body is whole: what comes now is the next request, of which a new parser knows the beginning."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._speak_by(self)
+        self.on_message_complete()
+
+    def _speak_by(self, protocol: asyncio.BaseProtocol) -> None:
+        """Have what comes from now on told to `protocol`: a transport asks how when it begins to read."""
+        reading = self.transport.is_reading()
+        self.transport.pause_reading()
+        self.transport.set_protocol(protocol)
+        if reading:
+            self.transport.resume_reading()
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body, kept as it is: uvicorn copies every byte into a buffer, and once more out of it."""
+        if self._missing is None:
+            self._missing = _length(self.headers)
+        self._missing -= len(body)
         if not self.cycle.body:
             self.cycle.body, body = body, b""  # type: ignore[assignment]
         elif isinstance(self.cycle.body, bytes):  # more came before anybody took it
@@ -92,6 +122,12 @@ class Protocol(HttpToolsProtocol):
 
     def _wait_for_next(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+
+
+def _length(headers: list[tuple[bytes, bytes]]) -> int:
+    """How long the head says that the body is; 0 when its end is found otherwise. The parser has refused what is no
+    number, and a length beside an encoding."""
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)
 
 
 class _Cycle(RequestResponseCycle):

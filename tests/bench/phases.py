@@ -98,9 +98,20 @@ class Bench:
         return await self.cost("image_show", 1500, lambda _: self.driver.ask("GET", path))
 
     async def image_upload(self) -> Result:
-        """PUT /v2/images/{id}/file: 1 GiB, two hashes, inspection, fsync."""
-        self.image_id = self.image_id or await images.make_images(self.driver, 1)
-        cpu, wall, self.image_peak = await images.upload(self.driver, self.pid, self.image_id)
+        """PUT /v2/images/{id}/file: 1 GiB, two hashes, inspection, fsync; the middle one of three.
+
+        Memory that a virtual machine has never used costs it a second for each gigabyte that comes into its file
+        system's cache, and nobody chooses which memory that is."""
+        results = []
+        for _ in range(3):
+            if results:
+                await self.driver.ask("DELETE", f"/image/v2/images/{self.image_id}")
+            if results or not self.image_id:
+                self.image_id = await images.make_images(self.driver, 1)
+            cpu, wall, peak = await images.upload(self.driver, self.pid, self.image_id)
+            self.image_peak = max(self.image_peak, peak)
+            results.append((cpu, wall))
+        cpu, wall = sorted(results)[1]
         return Result("image_upload", cpu, 1, wall)
 
     async def image_memory(self) -> Result:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -161,19 +163,32 @@ class Papers:
 
 
 @asynccontextmanager
-async def api(tls: Tls) -> AsyncIterator[str]:
-    """The URL of an API that says hello."""
+async def api(tls: Tls | None) -> AsyncIterator[str]:
+    """The URL of an API that says hello, and the hash of what it is sent."""
 
     async def hello(scope: Any, receive: Any, send: Any) -> None:
+        if scope["method"] == "PUT":
+            await echo_hash(receive, send)
+            return
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         await send({"type": "http.response.body", "body": b"hello"})
 
-    listener = Listener(hello, "127.0.0.1", port := free_port(), tls.server)
+    listener = Listener(hello, "127.0.0.1", port := free_port(), tls.server if tls else None)
     await listener.start()
     try:
-        yield f"https://127.0.0.1:{port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     finally:
         await listener.close()
+
+
+async def echo_hash(receive: Any, send: Any) -> None:
+    digest, more = hashlib.sha256(), True
+    while more:
+        message = await receive()
+        digest.update(message["body"])
+        more = message["more_body"]
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"32")]})
+    await send({"type": "http.response.body", "body": digest.digest()})
 
 
 async def get(url: str, tls: ssl.SSLContext) -> bytes:
@@ -191,6 +206,25 @@ async def test_apis(tmp_path: Path) -> None:
         assert await refusal(get(elsewhere(url), trusting_tests())) is Kind.UNAVAILABLE
         assert await refusal(get(url, trusting(STRANGER.certificate))) is Kind.UNAVAILABLE
         assert await refusal(get(url.replace("https", "http"), trusting_tests())) is Kind.UNAVAILABLE
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_a_long_body_comes_whole(tmp_path: Path, run: Callable[[Any], Any], encrypted: bool) -> None:
+    papers = Papers(tmp_path)
+    run(long_bodies(Tls("", str(papers.certificate), str(papers.key)), encrypted=encrypted))
+
+
+async def long_bodies(tls: Tls, *, encrypted: bool) -> None:
+    async with api(tls if encrypted else None) as url:
+        transport = HttpTransport(url, verify=trusting_tests())
+        try:
+            for length in (5 << 20, 3_000_001, 10, 1 << 20):  # one after the other, on one connection
+                body = random.Random(length).randbytes(length)
+                assert (await transport.send("PUT", "/", {}, body)).content == hashlib.sha256(body).digest()
+            assert (await transport.send("GET", "/", {}, b"")).content == b"hello"
+        finally:
+            await transport.close()
 
 
 async def test_a_users_certificate_is_no_servers(tmp_path: Path) -> None:

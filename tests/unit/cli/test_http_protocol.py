@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,18 +14,24 @@ import pytest
 import uvicorn
 
 from kilonova.cli.http_protocol import Protocol
+from kilonova.cli.long_body import PIECE_BYTES
 from tests.fake_cloud import free_port
 
 IDLE_SECONDS = 1
+LONG = random.Random(5).randbytes(2 * PIECE_BYTES + 12_345)
+LEFT: asyncio.Queue[int] = asyncio.Queue()  # how much of a body had come when its client left
 
 
 async def _application(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     body = b""
-    if scope["method"] == "POST":
+    if scope["method"] == "POST" and path != "/early":
         more = True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                LEFT.put_nowait(len(body))
+                return
             body, more = body + message["body"], message["more_body"]
     told = b"%b %b?%b %b" % (scope["method"].encode(), path.encode(), scope["query_string"], body)
     headers = [(b"content-type", b"text/plain")]
@@ -168,3 +175,38 @@ async def test_what_is_not_http_is_refused() -> None:
     async with _connection() as (_, reader, writer):
         writer.write(b"hello there\r\n\r\n")
         assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400")
+
+
+def _post(path: bytes, body: bytes) -> bytes:
+    return b"POST %b HTTP/1.1\r\nHost: here\r\nContent-Length: %d\r\n\r\n%b" % (path, len(body), body)
+
+
+@pytest.mark.parametrize("cut", [40, 150, 70_000, PIECE_BYTES, PIECE_BYTES + 100_000, 2 * PIECE_BYTES + 12_400])
+async def test_a_long_body_comes_whole_however_it_is_cut_and_the_next_request_is_its_own(cut: int) -> None:
+    async with _connection() as (ask, reader, writer):
+        sent = _post(b"/whole", LONG) + _get(b"/whole?next") + _post(b"/whole", LONG[5:]) + _post(b"/whole", b"x")
+        for start in range(0, len(sent), cut):
+            writer.write(sent[start : start + cut])
+            if cut > 1000 or start < 500:
+                await asyncio.sleep(0.001)
+        bodies = [(await asyncio.wait_for(_answer(reader, b"POST"), 20))[1] for _ in range(4)]
+        assert bodies == [b"POST /whole? " + LONG, b"GET /whole?next ", b"POST /whole? " + LONG[5:], b"POST /whole? x"]
+        assert (await ask(_get(b"/whole?after")))[1] == b"GET /whole?after "
+
+
+async def test_who_is_answered_before_the_end_of_a_long_body_may_send_the_rest_and_ask_again() -> None:
+    async with _connection() as (ask, reader, writer):
+        sent = _post(b"/early", LONG)
+        writer.write(sent[:1000])
+        assert (await asyncio.wait_for(_answer(reader, b"POST"), 5))[1] == b"POST /early? "
+        writer.write(sent[1000:])
+        assert (await ask(_get(b"/whole?after")))[1] == b"GET /whole?after "
+
+
+async def test_a_client_that_leaves_amid_a_long_body_is_noticed() -> None:
+    async with _connection() as (_, _, writer):
+        writer.write(_post(b"/whole", LONG)[: 2 * PIECE_BYTES])
+        await writer.drain()
+        await asyncio.sleep(0.1)
+        writer.close()
+        assert 0 < await asyncio.wait_for(LEFT.get(), 5) < len(LONG)
