@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import msgspec
@@ -40,7 +40,8 @@ def claim(directory: Path, known: Claim | None, file: Path = CLAIMS) -> Claim:
     try:
         with _held(file):
             others = {owner: held for owner, held in _read(file).items() if owner != str(directory)}
-            made = known or _free(directory, list(others.values()))
+            older = _ranges_of_old(file, {*others, str(directory)})
+            made = known or _free(directory, list(others.values()), older)
             if owner := next((owner for owner, held in others.items() if _meet(made, held)), ""):
                 raise conflict(
                     f"The cloud in {owner} has taken names, VXLAN numbers or the floating range of this one.",
@@ -48,7 +49,7 @@ def claim(directory: Path, known: Claim | None, file: Path = CLAIMS) -> Claim:
                 )
             _write(file, {**others, str(directory): made})
     except PermissionError:
-        return known or _free(directory, [])
+        return known or _free(directory, [], [])
     return made
 
 
@@ -105,8 +106,24 @@ def _prefixes_meet(one: str, other: str) -> bool:
     return one == other or link_addresses(one) == link_addresses(other)
 
 
-def _free(directory: Path, others: list[Claim]) -> Claim:
-    taken = routes_here()
+def _ranges_of_old(file: Path, claimed: Collection[str]) -> list[str]:
+    """Floating ranges in the file that an older Kilonova kept, of clouds that have not come up with this one since.
+
+    The file goes with the last of them."""
+    old = file.with_name("public-ranges.json")
+    try:
+        owners = msgspec.json.decode(old.read_bytes(), type=dict[str, str])
+    except (FileNotFoundError, msgspec.DecodeError):
+        owners = {}
+    held = [cidr for cidr, owner in owners.items() if owner not in claimed and Path(owner).exists()]
+    if not held:
+        for stale in (old, old.with_suffix(".lock")):
+            stale.unlink(missing_ok=True)
+    return held
+
+
+def _free(directory: Path, others: list[Claim], older: list[str]) -> Claim:
+    taken = [*routes_here(), *older]
     return Claim(
         prefix=_free_prefix(directory, [other.prefix for other in others], names_here(), taken),
         vni_first=_free_vni(directory, {other.vni_first for other in others}),

@@ -6,6 +6,7 @@ It overrides CPython's private `_run_once` and `_ready`; tests/unit/sim pins tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import inspect
 import random
@@ -13,6 +14,8 @@ import selectors
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from kilonova.sim.world import is_buried
 
 T = TypeVar("T")
 
@@ -77,7 +80,8 @@ class SimLoop(asyncio.SelectorEventLoop):
 
 
 def run(main: Coroutine[Any, Any, T], seed: int, *, shuffle: bool = True) -> T:
-    """What `main` returns on a fresh SimLoop with `seed`. Tasks left behind are dropped, not cancelled."""
+    """What `main` returns on a fresh SimLoop with `seed`. Tasks left behind are dropped, not cancelled: while there is
+    still a loop, because a `finally` of theirs may need one."""
     loop = SimLoop(seed, shuffle=shuffle)
     loop.set_exception_handler(lambda _loop, _context: None)
     asyncio.set_event_loop(loop)
@@ -87,7 +91,8 @@ def run(main: Coroutine[Any, Any, T], seed: int, *, shuffle: bool = True) -> T:
         for task in asyncio.all_tasks(loop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
             work = task.get_coro()
-            if inspect.iscoroutine(work) and inspect.getcoroutinestate(work) == inspect.CORO_CREATED:
-                work.close()  # it never began: dropped as it is, Python would warn of it
+            if inspect.iscoroutine(work) and not is_buried(work):
+                with contextlib.suppress(RuntimeError):  # a `finally` that wanted to wait for something
+                    work.close()
         asyncio.set_event_loop(None)
         loop.close()

@@ -15,7 +15,12 @@ from kilonova.base.ids import Ids, SeededIds
 
 T = TypeVar("T")
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
-_graveyard: list[Any] = []  # dead tasks are kept from the garbage collector, which would run their `finally`
+_graveyard: set[Any] = set()  # dead tasks are kept from the garbage collector, which would run their `finally`
+
+
+def is_buried(work: Any) -> bool:
+    """Whether a coroutine was a crashed process's: it must never run again, not even to its `finally`."""
+    return work in _graveyard
 
 
 class SimClock:
@@ -83,8 +88,8 @@ class SimWorld:
             self._died.set_result(None)
         for task in self._tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-            _graveyard.append(task.get_coro())
-        _graveyard.extend(self._tasks)
+            _graveyard.add(task.get_coro())
+        _graveyard.update(self._tasks)
 
     async def close(self) -> None:
         """An orderly end."""

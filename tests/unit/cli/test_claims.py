@@ -84,3 +84,23 @@ Main:
 def test_two_clouds_wires_do_not_take_all_wires_there_are() -> None:
     """The kernel keeps two networks under a node that spans them and all between: that one is nobody's."""
     assert destinations_in(TRIE) == ["169.254.80.2/32", "169.254.80.2/31", "169.254.100.4/31", "172.24.9.1/32"]
+
+
+def test_the_file_of_an_older_kilonova_is_heeded_and_goes_with_its_last_cloud(tmp_path: Path, file: Path) -> None:
+    one, older = tmp_path / "one", tmp_path / "older"
+    one.mkdir()
+    older.mkdir()
+    file.parent.mkdir()
+    old = file.with_name("public-ranges.json")
+    free = claim(one, None, file).public_cidr
+    release(one, file)
+    file.parent.mkdir(exist_ok=True)
+    old.write_text(f'{{"{free}": "{older}", "172.24.9.0/24": "{tmp_path}/gone"}}')
+    old.with_suffix(".lock").touch()
+    assert claim(one, None, file).public_cidr != free
+    assert old.exists()
+    claim(older, None, file)  # it came up with this release
+    assert not old.exists()
+    release(one, file)
+    release(older, file)
+    assert not file.parent.exists()

@@ -12,8 +12,7 @@ from kilonova.base.faults import Fault, no_capacity
 from kilonova.saga.operation import Operation, Step
 from kilonova.saga.runner import Runner
 from kilonova.sim.loop import run
-from kilonova.sim.world import SimWorld
-from tests.unit.saga.test_runner import Bench, Diary, give_back, nothing, take
+from tests.unit.saga.test_runner import Bench, Diary, Heirs, give_back, nothing, take
 
 
 async def look(step: Step[Diary], what: str) -> str:
@@ -144,30 +143,24 @@ def test_a_write_with_the_next_step_is_committed_before_that_acts_and_undone_aft
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_a_crash_around_the_shared_commit_loses_nothing_and_doubles_nothing(place: str) -> None:
     register = Register()
-    worlds: list[SimWorld] = []
+    heirs = Heirs()
 
     async def taken(step: Step[Diary], what: str) -> str:
-        if place == "after" and len(worlds) == 1:
-            worlds[0].crash()
-            await worlds[0].seam()
+        if place == "after":
+            await heirs.first_dies()
         return await take(step, what)
 
     async def flow(op: Operation[Diary], diary: Diary) -> None:
         await op.write_with_next("put", register.put, "name")
-        if place == "before" and len(worlds) == 1:
-            worlds[0].crash()
-            await worlds[0].seam()
+        if place == "before":
+            await heirs.first_dies()
         await op.step("take", taken, "port", undo=give_back)
         await op.finish("the end", nothing)
 
     async def main() -> None:
         bench = Bench(flow)
         id_ = await bench.begin()
-        for _ in range(2):
-            world, runner = bench.runner()
-            worlds.append(world)
-            runner.start()
-            await bench.api.clock.sleep(60)
+        await heirs.run(bench)
         assert (await bench.row(id_)).state == "done"
         assert register.written == ["name"]
         assert bench.diary.lines == ["take port"]

@@ -98,29 +98,43 @@ class Bench:
         return await self.db.read(self.journal.steps_of, id_)
 
 
+class Heirs:
+    """Two runners, one after the other: the first dies where its flow says so, the second goes on."""
+
+    def __init__(self) -> None:
+        self.worlds: list[SimWorld] = []
+
+    async def first_dies(self) -> None:
+        """As by kill -9, and it never returns; to the second it is nothing."""
+        if len(self.worlds) == 1:
+            self.worlds[0].crash()
+            await self.worlds[0].seam()
+
+    async def run(self, bench: Bench) -> None:
+        """Each for a minute."""
+        for _ in range(2):
+            world, runner = bench.runner()
+            self.worlds.append(world)
+            runner.start()
+            await bench.api.clock.sleep(60)
+
+
 def test_a_resumed_flow_sees_what_its_steps_returned_and_does_them_once() -> None:
     seen: list[tuple[str, str]] = []
-    worlds: list[SimWorld] = []
+    heirs = Heirs()
 
     async def flow(op: Operation[Diary], diary: Diary) -> None:
         port = await op.step("a port", take, "port", undo=give_back)
         await op.write("noted", nothing)
-        if len(worlds) == 1:
-            worlds[0].crash()
-            await worlds[0].seam()
+        await heirs.first_dies()
         volume = await op.step("a volume", take, "volume", undo=give_back)
         seen.append((port, volume))
         await op.finish("done", nothing)
 
     async def main() -> None:
         bench = Bench(flow)
-        for _ in range(2):
-            world, runner = bench.runner()
-            worlds.append(world)
-            runner.start()
-            if len(worlds) == 1:
-                id_ = await bench.begin()
-            await bench.api.clock.sleep(60)
+        id_ = await bench.begin()
+        await heirs.run(bench)
         assert (await bench.row(id_)).state == "done"
         assert (await bench.row(id_)).sealed is None  # its secrets are erased
         assert bench.diary.lines == ["take port", "take volume"]
@@ -130,28 +144,21 @@ def test_a_resumed_flow_sees_what_its_steps_returned_and_does_them_once() -> Non
 
 
 def test_a_takeover_stands_in_the_trace_in_a_column_of_its_own() -> None:
-    worlds: list[SimWorld] = []
+    heirs = Heirs()
 
     async def flow(op: Operation[Diary], diary: Diary) -> None:
         await op.step("a port", take, "port", undo=give_back)
         await op.write("noted", nothing)
-        if len(worlds) == 1:
-            worlds[0].crash()
-            await worlds[0].seam()
+        await heirs.first_dies()
         with spans.span("placement", "claim"):
             await op.finish("done", nothing)
 
     async def main() -> None:
         bench = Bench(flow)
         context = spans.begin("api", request_id="req")
-        for _ in range(2):
-            world, runner = bench.runner()
-            worlds.append(world)
-            runner.start()
-            if len(worlds) == 1:
-                with spans.within(context):
-                    await bench.begin(traceparent=f"00-{context.trace_id}-{'1' * 16}-01")
-            await bench.api.clock.sleep(60)
+        with spans.within(context):
+            await bench.begin(traceparent=f"00-{context.trace_id}-{'1' * 16}-01")
+        await heirs.run(bench)
         mine = [span for span in spans.RING.spans if span.trace_id == context.trace_id]
         note = next(span for span in mine if span.kind == "note" and "takes over" in span.name)
         assert note.name == "runner2 takes over from runner1, whose lease ended, after 2 steps"
@@ -343,7 +350,7 @@ def test_a_database_that_is_away_is_no_refusal_by_a_host() -> None:
 
 def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_crash() -> None:
     """A flow that went on to the next host must not, resumed, believe that the first one did it."""
-    worlds: list[SimWorld] = []
+    heirs = Heirs()
     reached: list[str] = []
 
     async def silent(step: Step[Diary], host: str) -> str:
@@ -358,9 +365,7 @@ def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_cr
                 reached.append(await op.step("a start", silent, host, undo=give_back))
             except Fault:
                 await op.undo_since(mark)
-                if len(worlds) == 1:
-                    worlds[0].crash()
-                    await worlds[0].seam()
+                await heirs.first_dies()
                 continue
             break
         await op.finish("done", nothing)
@@ -368,11 +373,7 @@ def test_what_a_silent_host_was_asked_is_heard_as_failed_after_its_undo_and_a_cr
     async def main() -> None:
         bench = Bench(flow)
         id_ = await bench.begin()
-        for _ in range(2):
-            world, runner = bench.runner()
-            worlds.append(world)
-            runner.start()
-            await bench.api.clock.sleep(60)
+        await heirs.run(bench)
         assert (await bench.row(id_)).state == "done"
         assert reached == ["node2"]
 
