@@ -6,6 +6,9 @@ from enum import StrEnum
 from typing import Any
 
 
+_NOT_KNOWN = "The request you have made requires authentication."
+
+
 class Kind(StrEnum):
     """What went wrong, as the caller should understand it. HTTP status and log level hang on this."""
 
@@ -50,7 +53,7 @@ class Fault(Exception):
         self.data = data or {}
 
     def __repr__(self) -> str:
-        return f"Fault({self.kind.value}: {self.message}{' | ' + self.inside if self.inside else ''})"
+        return f"Fault({self.kind.value}: {self.told}{' | ' + self.inside if self.inside else ''})"
 
     @property
     def told(self) -> str:
@@ -116,9 +119,10 @@ def forbidden(message: str, *, hint: str = "", code: str = "") -> Fault:
     return Fault(Kind.FORBIDDEN, message, hint=hint, code=code)
 
 
-def unauthenticated(message: str = "The request you have made requires authentication.", *, inside: str = "") -> Fault:
-    """Nobody knows who the caller is."""
-    return Fault(Kind.UNAUTHENTICATED, message, inside=inside)
+def unauthenticated(message: str = _NOT_KNOWN, *, inside: str = "") -> Fault:
+    """Nobody knows who the caller is. What was wrong stands in `inside` only: the answer is the same for all of it."""
+    hint = "Log in again, with the right user, domain and password." if message == _NOT_KNOWN else ""
+    return Fault(Kind.UNAUTHENTICATED, message, hint=hint, inside=inside)
 
 
 def no_capacity(message: str, *, hint: str = "", inside: str = "", data: dict[str, Any] | None = None) -> Fault:
@@ -130,7 +134,8 @@ def over_quota(resource: str, *, wanted: int, used: int, limit: int) -> Fault:
     """The project's quota for `resource` would be passed."""
     return Fault(
         Kind.OVER_QUOTA,
-        f"Quota exceeded for {resource}: Requested {wanted}, but already used {used} of {limit} {resource}",
+        f"Quota exceeded for {resource}: Requested {wanted}, but already used {used} of {limit} {resource}.",
+        hint="Delete what you do not need, or ask the operator for a larger quota.",
         code="OverQuota",
         data={"resource": resource, "wanted": wanted, "used": used, "limit": limit},
     )

@@ -16,7 +16,7 @@ from kilonova.http.client import Client
 from kilonova.image.contract import NOT_ASKED, Certificates, DiskInspector, ImageRef, NewImage, Trust
 from kilonova.image.image import trust as proofs
 from kilonova.image.image.signature import NAMES, Verifier
-from kilonova.image.inspect.ends import Collector, refusal
+from kilonova.image.inspect.ends import Collector, refusal, remedy
 
 _KNOWN = {
     "id", "name", "status", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
@@ -206,8 +206,9 @@ class Arriving:
                 hint="The image is damaged: upload it again.",
                 inside=f"{self._digest.hexdigest()} != {image.hash_value}",
             )
-        if why := refusal(image.disk_format, await self._inspector.judge(self._collector.ends())):
-            raise invalid(f"Image {image.id} was refused: {why}", hint="Upload a disk that needs no other file.")
+        found = await self._inspector.judge(self._collector.ends())
+        if why := refusal(image.disk_format, found):
+            raise invalid(f"Image {image.id} was refused: {why}", hint=remedy(found))
         if self._verifier is not None:
             self._verifier.verify()
 

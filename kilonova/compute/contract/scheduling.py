@@ -39,6 +39,8 @@ class RequestSpec(msgspec.Struct):
     resources: dict[str, int]  # VCPU, MEMORY_MB, DISK_GB, … from flavor and whether it boots from a volume
     image_properties: dict[str, str] = {}
     image_id: str = ""  # "" when it boots from a volume
+    least_memory_mb: int = 0  # what the image asks of any flavor
+    least_disk_gb: int = 0
     availability_zone: str = ""
     requested_host: str = ""
     scheduler_hints: dict[str, Any] = {}

@@ -54,11 +54,12 @@ def room_words(short: Mapping[str, Short]) -> str:
 
 
 def smaller(spec: RequestSpec, flavors: Iterable[Flavor]) -> list[Flavor]:
-    """Flavors that ask for no more than the request's, the largest first, and not too many."""
+    """Flavors that ask for no more than the request's and fit its image, the largest first, and not too many."""
     mine = spec.flavor
     fewer = [
         one
         for one in flavors
+        if one.memory_mb >= spec.least_memory_mb and (one.root_gb >= spec.least_disk_gb or not one.root_gb)
         if (one.memory_mb, one.vcpus) != (mine.memory_mb, mine.vcpus) or one.root_gb < mine.root_gb
         if one.memory_mb <= mine.memory_mb and one.vcpus <= mine.vcpus
     ]

@@ -38,12 +38,14 @@ class Mapping(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class BootSource(msgspec.Struct):
-    """The checked answer: the devices, and the image's properties as the server keeps them."""
+    """The checked answer: the devices, the image's properties as the server keeps them, and the least it needs."""
 
     devices: list[BlockDevice]
     image_id: str
     image_properties: dict[str, str]
     from_volume: bool
+    least_memory_mb: int = 0
+    least_disk_gb: int = 0
 
 
 def devices_from(entries: list[Any], version: Version, new_id: Callable[[], str]) -> list[BlockDevice]:
@@ -149,11 +151,15 @@ async def choose(
     """Everything the server boots from and mounts exists, is ready and fits the flavor."""
     root = next(d for d in devices if d.boot_index == 0)
     properties: dict[str, str] = {}
+    least_memory_mb = least_disk_gb = 0
     for device in devices:
         if device.image_id:
             image = await found(show_image(device.image_id), f"Image {device.image_id}")
             room_gib = device.volume_size_gib if device.destination_type == "volume" else flavor.root_gb
             check_image(image, flavor, room_gib)
+            least_memory_mb = max(least_memory_mb, image.min_ram_mb)
+            if device.destination_type == "local":
+                least_disk_gb = least_gib(image)
             if device is root:
                 properties = dict(image.properties) | {"disk_format": image.disk_format}
         elif device.source_type == "volume":
@@ -171,7 +177,8 @@ async def choose(
             device.volume_size_gib = device.volume_size_gib or snapshot.size_gib
     _check_local(devices, flavor)
     from_volume = root.destination_type == "volume"
-    return BootSource(devices, "" if from_volume else root.image_id, properties, from_volume)
+    image_id = "" if from_volume else root.image_id
+    return BootSource(devices, image_id, properties, from_volume, least_memory_mb, least_disk_gb)
 
 
 async def found(asked: Awaitable[Any], noun: str) -> Any:
@@ -189,6 +196,11 @@ def check_image(image: ImageRef, flavor: Flavor, room_gib: int) -> None:
     if image.status != "active":
         raise invalid(f"Image {image.id} is not active.", hint=f"It is {image.status}.", code="ImageNotActive")
     check_fits(image, flavor, room_gib)
+
+
+def least_gib(image: ImageRef) -> int:
+    """The smallest root disk that the image fits on."""
+    return max(image.min_disk_gb, -(-max(image.size, image.virtual_size or 0) // GIB))
 
 
 def check_fits(image: ImageRef, flavor: Flavor, room_gib: int) -> None:

@@ -192,6 +192,8 @@ def _spec(plan: Plan, server: store.Server) -> RequestSpec:
         resources=resources_of(plan.flavor, plan.boot.image_properties, from_volume=plan.boot.from_volume),
         image_properties=plan.boot.image_properties,
         image_id=plan.boot.image_id,
+        least_memory_mb=plan.boot.least_memory_mb,
+        least_disk_gb=plan.boot.least_disk_gb,
         availability_zone=plan.zone,
         requested_host=plan.host,
         scheduler_hints=plan.hints,

@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
-from kilonova.base.faults import Fault, Kind, too_large
+from kilonova.base.faults import invalid, too_large
 from kilonova.base.pieces import in_pieces
 from kilonova.base.units import MIB
 from kilonova.base.world import World
 from kilonova.image.contract import DiskInspector
 from kilonova.image.image.signature import Verifier
 from kilonova.image.image.store import Image
-from kilonova.image.inspect.ends import Collector, refusal
+from kilonova.image.inspect.ends import Collector, refusal, remedy
 
 PIECE_BYTES = 4 * MIB
 HASH = "sha512"
@@ -122,9 +122,7 @@ class Reading:
         UNAVAILABLE when that could not be found out."""
         found = await inspector.judge(self._collector.ends())
         if why := refusal(image.disk_format or "", found, match=match):
-            raise Fault(
-                Kind.INVALID, f"Image {image.id} was refused: {why}", hint="Upload data of the declared format."
-            )
+            raise invalid(f"Image {image.id} was refused: {why}", hint=remedy(found))
         if self.verifier is not None:
             self.verifier.verify()
         return Facts(

@@ -54,3 +54,10 @@ def refusal(declared: str, found: Found, *, match: bool = True) -> str:
     if match and found.format not in ACCEPTED.get(declared, frozenset({"raw"})):
         return f"The image data is {found.format}, not {declared} as its disk_format says."
     return ""
+
+
+def remedy(found: Found) -> str:
+    """What whoever was refused can do about it."""
+    if found.unsafe:
+        return "Upload a disk that needs no other file: `qemu-img convert -O qcow2 IN OUT` makes one."
+    return f"Declare it as {found.format} (disk_format), or upload data of the declared format."

@@ -49,7 +49,7 @@ def test_a_wrong_password_and_an_unknown_user_look_the_same(cloud: FakeCloud) ->
         reply = password_login(cloud.url, cloud, **user)
         assert reply.status_code == 401
         told.append(reply.json()["error"]["message"])
-    assert told[0] == told[1] and "requires authentication" in told[0]
+    assert told[0] == told[1] and "requires authentication" in told[0] and "Log in again" in told[0]
     assert "canary-wrong-password" not in log_of(cloud)
 
 
@@ -64,16 +64,22 @@ def test_an_expired_token(cloud: FakeCloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("format_", "data", "reason"),
-    [("raw", BACKED, "qcow2"), ("qcow2", BACKED, "backing file"), ("vmdk", VMDK, "extents")],
+    ("format_", "data", "reason", "next_step"),
+    [
+        ("raw", BACKED, "qcow2", "qemu-img convert"),
+        ("qcow2", BACKED, "backing file", "qemu-img convert"),
+        ("vmdk", VMDK, "extents", "qemu-img convert"),
+        ("qcow2", b"no header at all", "is raw, not qcow2", "Declare it as raw"),
+    ],
 )
 def test_an_image_that_lies_or_points_at_the_hosts_files(
-    member: Client, tmp_path: Path, format_: str, data: bytes, reason: str
+    member: Client, cloud: FakeCloud, tmp_path: Path, format_: str, data: bytes, reason: str, next_step: str
 ) -> None:
     path = tmp_path / "lie"
     path.write_bytes(data)
     said = member.refused(f"image create --disk-format {format_} --container-format bare --file {path} lie")
-    assert "400" in said and "was refused" in said and reason in said
+    assert "400" in said and "was refused" in said and reason in said and next_step in said
+    assert next_step in log_of(cloud)
     assert not [row for row in member("image list") if row["Name"] == "lie" and row["Status"] == "active"]
 
 
@@ -103,7 +109,7 @@ def test_a_quota(member: Client, admin: Client) -> None:
     admin.do("quota set --instances 1 demo")
     member.do("server create --flavor m1.tiny --image cirros --nic none --wait one")
     said = member.refused("server create --flavor m1.tiny --image cirros --nic none two")
-    assert "403" in said and "Quota exceeded for instances" in said and "1 of 1" in said
+    assert "403" in said and "Quota exceeded for instances" in said and "1 of 1" in said and "larger quota" in said
     assert [row["Name"] for row in member("server list")] == ["one"]
     member.do("server delete --wait one")
     admin.do("quota set --instances 10 demo")

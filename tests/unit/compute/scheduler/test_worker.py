@@ -237,6 +237,8 @@ async def test_a_flavor_that_would_fit_fits_on_one_host(cloud: Cloud) -> None:
 
     cloud.flavors = flavors  # type: ignore[method-assign]
     assert (await cloud.refusal(spec)).hint == "Flavor b would fit."
+    spec.least_memory_mb = 4097  # the image's
+    assert "would fit" not in (await cloud.refusal(spec)).hint
 
 
 async def test_a_batch_is_claimed_together_and_keeps_groups_apart(cloud: Cloud) -> None:
