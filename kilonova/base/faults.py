@@ -57,8 +57,10 @@ class Fault(Exception):
 
     @property
     def told(self) -> str:
-        """The sentence and the hint, as a user reads them."""
-        return f"{self.message} {self.hint}".strip()
+        """The sentence and the hint, as a user reads them. Some sentences are the field's, to the letter, without a
+        full stop: they get one only where the hint follows."""
+        stop = "." if self.hint and self.message and self.message[-1] not in ".!?:" else ""
+        return f"{self.message}{stop} {self.hint}".strip()
 
     def to_wire(self) -> dict[str, Any]:
         """A JSON-ready form that crosses the bus and the journal; no pickles."""

@@ -63,6 +63,7 @@ class Action(msgspec.Struct, frozen=True):
     interrupts: frozenset[str] = frozenset()  # task_states during which it may start; {"*"}: any
     never_started: bool = False  # also for a server that never ran
     host_down: bool = False  # only while the server's host is down
+    later: bool = False  # decided, but not offered yet: nobody is told that it is allowed
 
 
 def _action(name: str, states: str, busy: str = "", ends: str = KEEPS, **more: bool | frozenset[str]) -> Action:
@@ -96,20 +97,20 @@ _ROWS = (
     _action("unrescue", "rescued", "unrescuing", ACTIVE),
     _action("rebuild", "active stopped error", "rebuilding"),
     _action("resize", "active stopped", "resize_prep", RESIZED),
-    _action("migrate", "active stopped", "resize_prep", RESIZED),
+    _action("migrate", "active stopped", "resize_prep", RESIZED, later=True),
     _action("confirmResize", "resized", "resize_confirming", ACTIVE),
     _action("revertResize", "resized", "resize_reverting", ACTIVE),
-    _action("live-migration", "active paused", "migrating"),
-    _action("evacuate", "active stopped error", "rebuilding", host_down=True),
-    _action("shelve", _SNAPSHOT_STATES, "shelving", SHELVED),
-    _action("shelveOffload", "shelved", "shelving_offloading", SHELVED_OFFLOADED),
-    _action("unshelve", "shelved shelved_offloaded", "unshelving", ACTIVE),
+    _action("live-migration", "active paused", "migrating", later=True),
+    _action("evacuate", "active stopped error", "rebuilding", host_down=True, later=True),
+    _action("shelve", _SNAPSHOT_STATES, "shelving", SHELVED, later=True),
+    _action("shelveOffload", "shelved", "shelving_offloading", SHELVED_OFFLOADED, later=True),
+    _action("unshelve", "shelved shelved_offloaded", "unshelving", ACTIVE, later=True),
     _action("restore", "soft_delete", "restoring", ACTIVE),
     _action("createImage", _SNAPSHOT_STATES, "image_snapshot"),
     _action("createBackup", _SNAPSHOT_STATES, "image_backup"),
     _action("attach_volume", "active stopped paused resized shelved shelved_offloaded soft_delete"),
     _action("detach_volume", "active stopped paused resized shelved shelved_offloaded soft_delete"),
-    _action("swap_volume", "active paused resized"),
+    _action("swap_volume", "active paused resized", later=True),
     _action("attach_interface", "active stopped paused"),
     _action("detach_interface", "active stopped paused"),
     _action("trigger_crash_dump", "active paused rescued resized error"),
@@ -141,7 +142,7 @@ class Now(msgspec.Struct, frozen=True):
 
 def allowed(now: Now) -> list[str]:
     """Names of the actions that may start now (evacuate: when the host is down)."""
-    return [row.name for row in ACTIONS.values() if _fits(row, now)]
+    return [row.name for row in ACTIONS.values() if _fits(row, now) and not row.later]
 
 
 def check(action: str, now: Now, *, admin: bool = False) -> Action:

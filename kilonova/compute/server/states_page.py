@@ -14,9 +14,13 @@ def page() -> str:
     always = ", ".join(f"`{row.name}`" for row in ACTIONS.values() if row.states == ANY)
     lines = ["# Server states", "", head, "", f"In every state, also for a server that never started: {always}.", ""]
     lines += ["| vm_state | status | allowed besides |", "| --- | --- | --- |"]
+    offered = [row for row in ACTIONS.values() if not row.later]
     for state in STATES:
-        mine = ", ".join(f"`{row.name}`" for row in ACTIONS.values() if state in row.states and row.states != ANY)
+        mine = ", ".join(f"`{row.name}`" for row in offered if state in row.states and row.states != ANY)
         lines.append(f"| {state} | {status_of(state, '')} | {mine or 'nothing more'} |")
+    later = ", ".join(f"`{row.name}`" for row in ACTIONS.values() if row.later)
+    if later:
+        lines += ["", f"Decided, but not offered yet: {later}. They stand in the table and the picture below."]
     lines += ["", "While a task runs, only the actions of the first line, and those that say so below, may begin.", ""]
     lines += ["| action | from | task_state | ends as | while a task runs |", "| --- | --- | --- | --- | --- |"]
     lines += [_row(row) for row in ACTIONS.values()]

@@ -37,7 +37,8 @@ def test_an_unexpected_exception_is_vague_to_users_and_plain_in_the_log() -> Non
 def test_a_fault_is_not_wrapped_again() -> None:
     fault = conflict("It is locked.", hint="Unlock it.")
     assert Fault.wrap(fault) is fault
-    assert fault.told == "It is locked. Unlock it."
+    assert fault.told == conflict("It is locked", hint="Unlock it.").told == "It is locked. Unlock it."
+    assert conflict("It is locked").told == "It is locked"
 
 
 def test_over_quota_tells_the_numbers() -> None:
