@@ -5,7 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
-
 _NOT_KNOWN = "The request you have made requires authentication."
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from kilonova.base.clock import iso_seconds
-from kilonova.base.faults import forbidden, not_found
+from kilonova.base.faults import forbidden, invalid, not_found
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.image.image import store
@@ -54,6 +54,8 @@ async def add(service: ImageService, request: Request[AddMember]) -> dict[str, A
     image = await _shared(service, request)
     request.enforce(target(image))
     owned(request, image)
+    if not request.body.member.strip():
+        raise invalid("Member can't be empty.", hint="Name the project that the image is shared with.")
     now = service.world.clock.now()
     return view(await service.db.write(store.add_member, Member(image.id, request.body.member, "pending", now, now)))
 

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.clock import iso_seconds
-from kilonova.base.faults import Fault, Kind, forbidden, invalid, not_found
+from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, not_found
 from kilonova.db.listing import Page
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATCH_TYPES = ("application/openstack-images-v2.1-json-patch", "application/openstack-images-v2.0-json-patch")
+PATCH_TRIES = 10
 SORTABLE = set(store.SORT_COLUMNS)
 EQUALS = ("name", "status", "owner", "disk_format", "container_format", "min_disk", "min_ram", "checksum",
           "os_hash_algo", "os_hash_value", "id", "size", "virtual_size")  # fmt: skip
@@ -198,20 +199,34 @@ def _moment(name: str, text: str) -> tuple[str, datetime]:
 async def update(service: ImageService, request: Request[Any]) -> dict[str, Any]:
     if request.headers.get("content-type", "").split(";")[0].strip() not in PATCH_TYPES:
         raise Fault(Kind.INVALID, "Unsupported Media Type", hint=f"Send {PATCH_TYPES[0]}.", data={"status": 415})
+    changes = decode_json(await request.read())  # before the image is looked at: a body may come as slowly as it likes
+    if not isinstance(changes, list):
+        raise invalid("Request body must be a JSON array of operation objects.")
+    for attempt in range(PATCH_TRIES):
+        if (changed := await _patched(service, request, changes, with_locations=attempt == 0)) is not None:
+            return view(service, changed)
+    raise conflict(f"Image {request.path['image_id']} is being changed by others.", hint="Try again.")
+
+
+async def _patched(
+    service: ImageService, request: Request[Any], changes: list[Any], *, with_locations: bool
+) -> Image | None:
+    """The image with the changes; None when it became another image meanwhile, so that they may mean something else."""
     image = await seen(service, request)
     request.enforce(target(image))
     owned(request, image)
-    changes = decode_json(await request.read())
-    if not isinstance(changes, list):
-        raise invalid("Request body must be a JSON array of operation objects.")
-    before = image.visibility
+    before = store.patchable(image)
+    visibility, owner = image.visibility, image.owner
     moved = [found for change in changes if (found := apply(image, change)) is not None]
-    if image.visibility != before:
+    if image.owner != owner and not request.allows("context_is_admin"):
+        raise forbidden("Owner can't be updated by non admin.", hint="Share the image, or ask an administrator.")
+    if image.visibility != visibility:
         _may_publish(request, image)
     image.updated_at = service.world.clock.now()
-    for change in moved:
+    for change in moved if with_locations else ():
         await change_locations(service, request, image, change)
-    return view(service, await service.db.write(store.update_image, image))
+        before["status"] = image.status
+    return await service.db.write(store.update_image, image, before)
 
 
 def owned(request: Request[Any], image: Image) -> None:

@@ -319,9 +319,21 @@ def _compare(column: sa.Column[datetime], operator: str, moment: datetime) -> sa
     return by_name[operator]
 
 
-def update_image(connection: Connection, image: Image) -> Image:
-    """Replace the image's metadata and tags; its status, data and what imports note on it stay."""
+def patchable(image: Image) -> dict[str, Any]:
+    """What a patch is judged by and may change: a copy, without what imports note on the image."""
+    own = {name: value for name, value in image.properties.items() if not name.startswith(RESERVED)}
+    fields = ("status", "name", "visibility", "owner", "protected", "os_hidden", "disk_format", "container_format",
+              "min_disk", "min_ram")  # fmt: skip
+    return {name: getattr(image, name) for name in fields} | {"properties": own, "tags": sorted(image.tags)}
+
+
+def update_image(connection: Connection, image: Image, before: dict[str, Any]) -> Image | None:
+    """Replace the image's metadata and tags; its status, data and what imports note on it stay.
+
+    None, and nothing is written, when the image is no longer what it was when the change was made to it (`before`)."""
     known = get_image(connection, image.id)
+    if patchable(known) != before:
+        return None
     kept = {"status", "size", "virtual_size", "checksum", "os_hash_algo", "os_hash_value", "created_at", "id",
             "locations"}  # fmt: skip
     values = {name: value for name, value in _row(image).items() if name not in kept}

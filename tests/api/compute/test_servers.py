@@ -202,7 +202,7 @@ def test_a_state_that_forbids_is_named_with_what_is_allowed() -> None:
         assert "vm_state active. Allowed now:" in refused and "stop" in refused
         for later in ("migrate", "os-migrateLive", "evacuate", "shelve", "shelveOffload", "unshelve"):
             assert later.removeprefix("os-") not in refused
-            assert "no such action" in str(await door.act(server_id, later, 400))  # who offers it says that it is allowed
+            assert "no such action" in str(await door.act(server_id, later, 400))  # once offered, it is named
 
     in_cloud(main)
 

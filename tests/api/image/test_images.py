@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
+from kilonova.image.image import store
 from kilonova.image.service import RULES, ImageService, image_app
 from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.policy.rules import Policy
@@ -119,6 +121,7 @@ async def test_who_sees_what(api: ApiClient) -> None:
     await other.get(f"/v2/images/{private['id']}", 404)
     await other.get(f"/v2/images/{community['id']}")
     await other.get(f"/v2/images/{shared['id']}", 404)
+    assert "empty" in str(await api.post(f"/v2/images/{shared['id']}/members", {"member": " "}, 400))
     await api.post(f"/v2/images/{shared['id']}/members", {"member": OTHER_PROJECT}, 200)
     await other.get(f"/v2/images/{shared['id']}")
     assert len((await other.get("/v2/images"))["images"]) == 1
@@ -154,6 +157,33 @@ async def test_patch(api: ApiClient) -> None:
     shown = (await api.send("PATCH", path, older, content_type=kind)).json()
     assert (shown["name"], shown["shape"], "size_class" in shown) == ("old", "round", False)
     assert (await api.send("PATCH", path, [{"add": "/a", "remove": "/b"}], content_type=kind)).status == 400
+
+
+async def test_an_image_is_given_away_by_admins_only(api: ApiClient) -> None:
+    kind, image = "application/openstack-images-v2.1-json-patch", await create(api)
+    path, change = f"/v2/images/{image['id']}", [{"op": "replace", "path": "/owner", "value": OTHER_PROJECT}]
+    refused = await api.send("PATCH", path, change, content_type=kind)
+    assert refused.status == 403 and "Owner" in refused.json()["message"]
+    assert (await api.get(path))["owner"] == PROJECT
+    assert (await api.as_("admin").send("PATCH", path, change, content_type=kind)).json()["owner"] == OTHER_PROJECT
+
+
+async def test_patches_that_race_lose_nothing_of_each_other(api: ApiClient, service: ImageService) -> None:
+    kind, image = "application/openstack-images-v2.1-json-patch", await create(api)
+    path, data = f"/v2/images/{image['id']}", b"raw bytes" * 100
+
+    def patch(name: str, value: str) -> Any:
+        return api.send("PATCH", path, [{"op": "add", "path": f"/{name}", "value": value}], content_type=kind)
+
+    replies = await asyncio.gather(*(patch(f"color{number}", "red") for number in range(6)))
+    assert {reply.status for reply in replies} == {200}
+    assert {f"color{number}" for number in range(6)} <= set(await api.get(path))
+    read = await service.db.read(store.get_image, image["id"])
+    was = store.patchable(read)
+    read.disk_format = "qcow2"
+    await upload(api, image["id"], data)  # checked as raw while the patch was on its way
+    assert await service.db.write(store.update_image, read, was) is None
+    assert (await api.get(path))["disk_format"] == "raw"
 
 
 async def test_lists_filter_sort_and_page(api: ApiClient) -> None:
