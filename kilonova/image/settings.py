@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from kilonova.image.contract import WebRules
 
@@ -25,6 +26,9 @@ class StoreSettings:
     secret: str = ""
     region: str = ""
     project: str = ""  # of a Swift user
+
+
+HashName = Literal["sha512", "sha384", "sha256", "sha3_512", "sha3_256", "blake2b"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class ImageSettings:
     inject_ignore_roles: tuple[str, ...] = ("admin",)  # not on those of users with such a role
     show_multiple_locations: bool = False  # users see and add locations (OSSN-0065: think first)
     show_image_direct_url: bool = False
+    hashing_algorithm: HashName = "sha512"  # of what is uploaded and imported, beside md5
     do_secure_hash: bool = True  # data of an added location is read and hashed
     key_manager: str = "directory"  # keeps the certificates of signed images: directory | barbican
     certificates: str = ""  # the directory of UUID.pem files; "" is `certificates` in the state directory

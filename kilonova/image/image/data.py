@@ -1,4 +1,4 @@
-"""An image's bytes: upload and staging (hashed while they stream, then inspected), download (with ranges)."""
+"""An image's bytes: upload (hashed while they stream, then inspected), staging, and download (with ranges)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, too_
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.image.image import upload_store
-from kilonova.image.image.reading import Reading
+from kilonova.image.image.reading import Passing, Reading
 from kilonova.image.image.resource import DOWNLOAD, OWNER, owned, seen, target
 from kilonova.image.image.store import Image, Location, get_image
 from kilonova.image.image.upload import Upload
@@ -57,19 +57,20 @@ async def stage(service: ImageService, request: Request[Any]) -> None:
     """PUT /v2/images/{id}/stage: keep the bytes beside the images until they are imported."""
     image = await _incoming(service, request)
     await _room(service, request, service.stores.default)
-    reading = Reading(service.world, request.stream(), service.settings.image_size_cap_bytes)
+    passing = Passing(request.stream(), service.settings.image_size_cap_bytes)
     limits = await service.limits_of(request, image.owner)
-    await _bring(service, image, reading, (service.stores.default, STAGED + image.id), limits)
+    await _bring(service, image, passing, (service.stores.default, STAGED + image.id), limits)
 
 
 async def _reading(service: ImageService, request: Request[Any], image: Image) -> Reading:
-    reading = Reading(service.world, request.stream(), service.settings.image_size_cap_bytes)
+    chunks, limit_bytes = request.stream(), service.settings.image_size_cap_bytes
+    reading = Reading(service.world, chunks, limit_bytes, service.settings.hashing_algorithm)
     reading.verifier = await service.verifier(image, request.caller.token)
     return reading
 
 
 async def _bring(
-    service: ImageService, image: Image, reading: Reading, to: tuple[Store, str], limits: dict[str, int]
+    service: ImageService, image: Image, coming: Reading | Passing, to: tuple[Store, str], limits: dict[str, int]
 ) -> None:
     store, key = to
     wanted = {"image_stage_total" if key.startswith(STAGED) else "image_size_total": 0, "image_count_uploading": 1}
@@ -78,7 +79,7 @@ async def _bring(
     holding = service.world.spawn(upload.hold_on(), "upload")
     ended: dict[str, Any] = {"status": "queued"}
     try:
-        ended = await _save(service, image, reading, to, upload)
+        ended = await _save(service, image, coming, to, upload)
     finally:
         holding.cancel()
         if not await service.db.write(upload_store.end_upload, image.id, upload.id, ended, now()):
@@ -88,16 +89,16 @@ async def _bring(
 
 
 async def _save(
-    service: ImageService, image: Image, reading: Reading, to: tuple[Store, str], upload: Upload
+    service: ImageService, image: Image, coming: Reading | Passing, to: tuple[Store, str], upload: Upload
 ) -> dict[str, Any]:
     store, key = to
     data = service.stores.data(store.id)
     try:
-        await data.save(key, upload.only_while_held(reading.pieces()))
-        if key.startswith(STAGED):  # judged when it is imported, perhaps after a conversion
-            return {"status": "uploading", "size": reading.size_bytes}
+        await data.save(key, upload.only_while_held(coming.pieces()))
+        if isinstance(coming, Passing):  # hashed and judged when it is imported, perhaps after a conversion
+            return {"status": "uploading", "size": coming.size_bytes}
         match = service.settings.require_image_format_match
-        facts = await reading.facts(service.inspector(), image, match=match)
+        facts = await coming.facts(service.inspector(), image, match=match)
         place = {"store": store.id, "url": "", "metadata": {}}
         return {"status": "active", "locations": [place], **facts.columns()}
     except BaseException:  # edge: nothing half-written stays, whatever ended it

@@ -18,7 +18,6 @@ from kilonova.image.image.store import Image
 from kilonova.image.inspect.ends import Collector, refusal, remedy
 
 PIECE_BYTES = 4 * MIB
-HASH = "sha512"
 TOLD_EVERY_BYTES = 64 * MIB
 
 Progress = Callable[[int], Awaitable[None]]
@@ -49,7 +48,7 @@ class Facts(msgspec.Struct, frozen=True):
 class Passing:
     """Counts what passes, for data that is judged afterwards."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], limit_bytes: int, progress: Progress) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], limit_bytes: int, progress: Progress | None = None) -> None:
         self._chunks = chunks
         self._limit = limit_bytes
         self._progress = progress
@@ -61,7 +60,7 @@ class Passing:
             self.size_bytes += len(chunk)
             if self.size_bytes > self._limit:
                 raise too_large(f"The image data is larger than the limit of {self._limit} bytes.")
-            if self.size_bytes % TOLD_EVERY_BYTES < len(chunk):
+            if self._progress is not None and self.size_bytes % TOLD_EVERY_BYTES < len(chunk):
                 await self._progress(self.size_bytes)
             yield chunk
 
@@ -69,7 +68,7 @@ class Passing:
 class Reading:
     """Hashes what passes, a piece at a time, and keeps its ends."""
 
-    def __init__(self, world: World, chunks: AsyncIterator[bytes], limit_bytes: int, algorithm: str = HASH) -> None:
+    def __init__(self, world: World, chunks: AsyncIterator[bytes], limit_bytes: int, algorithm: str) -> None:
         self._world = world
         self._chunks = chunks
         self._limit = limit_bytes

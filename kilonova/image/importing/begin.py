@@ -13,7 +13,6 @@ from kilonova.image.image import data_store
 from kilonova.image.image import store as image_store
 from kilonova.image.image.locations import WEB_STORE, Validation, may_be_added
 from kilonova.image.image.patch import assign
-from kilonova.image.image.reading import HASH
 from kilonova.image.image.store import Image, Location
 from kilonova.image.importing.plan import STATUS, WEB, LocationPlan, Plan
 from kilonova.image.schema import journal
@@ -139,7 +138,7 @@ async def import_location(
     else:
         values["size"] = await service.web().size(url)
         if service.settings.do_secure_hash:
-            values["os_hash_algo"] = HASH
+            values["os_hash_algo"] = service.settings.hashing_algorithm
     args = {"image_id": image.id, "plan": msgspec.to_builtins(plan)}
     row = operation(service, request, "location", image.id, args)
     await service.db.write(_record_location, image, Location(WEB_STORE, url), values, (task, row))

@@ -11,7 +11,7 @@ from kilonova.base.faults import Fault, invalid
 from kilonova.base.faults import Kind as FaultKind
 from kilonova.image.image import data_store
 from kilonova.image.image import store as image_store
-from kilonova.image.image.reading import HASH, Facts, Reading
+from kilonova.image.image.reading import Facts, Reading
 from kilonova.image.importing.plan import LocationPlan
 from kilonova.image.importing.tasks import end_task, failed_task, tell
 from kilonova.image.service import ImageService
@@ -39,7 +39,7 @@ async def read_location(step: Step[ImageService], image_id: str, plan: LocationP
     """What the data is; INVALID when it is not what was said of it. Stops when the image is deleted."""
     service = step.services
     image = await service.db.read(image_store.get_image, image_id)
-    algorithm = plan.hash_algo or HASH
+    algorithm = plan.hash_algo or service.settings.hashing_algorithm
     chunks = service.web().read(plan.url)
     reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes, algorithm)
 

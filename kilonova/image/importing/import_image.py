@@ -128,7 +128,7 @@ async def judge(step: Step[ImageService], image_id: str, brought: Brought | None
     if brought and brought.disk_format:
         image.disk_format = brought.disk_format
     chunks = service.data.read(STAGED + image_id, 0, size)
-    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes)
+    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes, service.settings.hashing_algorithm)
     reading.verifier = await service.verifier(image, str(step.secrets().get("token", "")))
     await reading.drain()
     match = service.settings.require_image_format_match
@@ -146,7 +146,7 @@ async def _convert(service: ImageService, image: Image, facts: Facts, wanted: st
         service.data.read(key, 0, facts.size), facts.disk_format, wanted, facts.virtual_size or 0
     )
     image.disk_format = wanted
-    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes)
+    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes, service.settings.hashing_algorithm)
     try:
         await service.data.save(key + "-converted", reading.pieces())
         facts = await reading.facts(service.inspector(), image)
@@ -169,7 +169,8 @@ async def keep(step: Step[ImageService], image_id: str, store: str, plan: Plan, 
     else:
         size, wanted = facts.size, facts.hash_value
         chunks = service.data.read(_staged(image_id, facts), 0, size)
-    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes)
+    algorithm = facts.hash_algo if facts else image.os_hash_algo
+    reading = Reading(service.world, chunks, service.settings.image_size_cap_bytes, algorithm or "sha512")
     reading.progress = _progress(step, plan)
     await service.stores.data(store).save(image_id, reading.pieces())
     if reading.size_bytes != size or (wanted and reading.hash_value() != wanted):

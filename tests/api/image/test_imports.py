@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,25 @@ async def test_staged_data_is_imported_into_all_stores(image: WholeImage) -> Non
     assert await image.api.get(f"/v2/images/{image_id}/file") == data
     assert image.kept() == {"first": [image_id], "second": [image_id]}
     await image.import_(image_id, "glance-direct", 409)
+
+
+async def test_images_keep_the_hash_that_the_operator_chose_when_they_came(tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    async with whole_image(tmp_path, hashing_algorithm="sha256") as image:
+        there, staged = await image.create(), await image.create()
+        await image.put(there, data)
+        await image.put(staged, data, "stage")
+        await image.import_(staged, "glance-direct", stores=["first"])
+        await image.ended(staged)
+        wanted = ("sha256", hashlib.sha256(data).hexdigest())
+        for image_id in (there, staged):
+            shown = await image.show(image_id)
+            assert (shown["os_hash_algo"], shown["os_hash_value"]) == wanted
+        image.service.settings = replace(image.service.settings, hashing_algorithm="sha512")  # a restart with another
+        await image.import_(there, "copy-image", stores=["second"])
+        assert (await image.ended(there))["status"] == "success"
+        shown = await image.show(there)
+        assert (shown["os_hash_algo"], shown["os_hash_value"]) == wanted and shown["stores"] == "first,second"
 
 
 async def test_an_image_comes_from_the_web(image: WholeImage) -> None:
