@@ -163,7 +163,7 @@ def _request(
 def _shown(url: str) -> str:
     """The URL without what may be secret in it."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{parts.path}"[:200]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"[:200]
 
 
 def _refused(url: str, why: str) -> Fault:

@@ -101,7 +101,9 @@ async def test_added_locations_are_hashed_or_verified_by_a_task(image: WholeImag
     await image.api.post(path.format(lying), {"url": url, "validation_data": bad}, 202)
     assert "does not have the hash" in (await image.ended(lying))["message"]
     shown = await image.show(lying)
-    assert (shown["status"], shown["os_hash_algo"], shown["stores"]) == ("queued", None, "web")
+    assert (shown["status"], shown["os_hash_algo"], shown["locations"]) == ("queued", None, [])
+    await image.put(lying, DATA)  # other data may come, and nothing of the first is beside it
+    assert [place["metadata"]["store"] for place in (await image.show(lying))["locations"]] == ["first"]
 
     unsaid = await image.create()
     await image.api.post(path.format(unsaid), {"url": url}, 202)
@@ -117,7 +119,12 @@ async def test_data_at_a_location_that_lies_takes_the_image_out_of_use(image: Wh
     image_id = await image.create()
     await image.api.post(f"/v2/images/{image_id}/locations", {"url": image.web.url("/q", QCOW2)}, 202)
     assert "is qcow2, not raw" in (await image.ended(image_id))["message"]
-    assert (await image.show(image_id))["status"] == "queued"
+    shown = await image.show(image_id)
+    assert (shown["status"], shown["locations"]) == ("queued", [])
+    await image.put(image_id, DATA, "stage")
+    await image.import_(image_id, "glance-direct")
+    assert (await image.ended(image_id))["status"] == "success"
+    assert len((await image.show(image_id))["locations"]) == 1, "the refused place must not be read for the new data"
 
 
 async def test_locations_that_users_do_not_see_are_not_changed(tmp_path: Path) -> None:
