@@ -23,6 +23,7 @@ from kilonova.bus.signing import kept_seconds
 from kilonova.trace import metrics
 
 RETRY_SECONDS = 0.05
+CALLER_SECONDS = 0.25  # between looks for the queue of a caller
 
 
 def always() -> bool:
@@ -72,9 +73,10 @@ class Post:
                 metrics.bus_message(letter.message.type, letter.message.kind, "sent")
                 return
             except Returned:
-                if letter.message.kind == "reply":
-                    return  # the caller is gone, its queue with it
-                await self._make_queue(session, letter)
+                if letter.message.kind != "reply":
+                    await self._make_queue(session, letter)
+                elif not await self._caller_is_back(letter):
+                    return
             except Nacked as error:
                 raise busy(
                     f"The queue of {letter.message.type} is full.",
@@ -98,7 +100,7 @@ class Post:
     def _settled(self, letter: Letter, failed: Callable[[Fault], None], error: Exception | None) -> None:
         if error is None:
             metrics.bus_message(letter.message.type, letter.message.kind, "sent")
-        elif letter.is_wanted() and not (letter.message.kind == "reply" and isinstance(error, Returned)):
+        elif letter.is_wanted():
             self._try_again(letter, failed)
 
     def _try_again(self, letter: Letter, failed: Callable[[Fault], None]) -> None:
@@ -126,6 +128,15 @@ class Post:
         publish(session, letter, settle)
         async with asyncio.timeout(max(letter.until - self._world.clock.monotonic(), 0.01)):
             await settled
+
+    async def _caller_is_back(self, letter: Letter) -> bool:
+        """Whether to look again for the queue of who waits for this reply; False when nobody waits any more.
+
+        A broker that was killed forgets a queue that was new, and the worker may be back before the caller, which makes
+        it again.
+        """
+        await self._world.clock.sleep(CALLER_SECONDS)
+        return self._world.clock.monotonic() < letter.until
 
     async def _make_queue(self, session: Session, letter: Letter) -> None:
         """The worker has not been here yet: make its queue, so that the message waits for it."""

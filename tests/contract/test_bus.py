@@ -440,6 +440,26 @@ async def test_a_worker_whose_queue_was_deleted_serves_again(rabbitmq: RabbitMQ)
 
 
 @pytest.mark.cluster
+async def test_an_answer_finds_its_caller_though_the_callers_queue_was_away(rabbitmq: RabbitMQ) -> None:
+    """A broker that is killed forgets queues that are younger than a moment; the caller makes its own again, later
+    perhaps than the worker answers."""
+    async with AsyncExitStack() as stack:
+        cloud = Cloud(stack, LiveWorld("t").ids.hex32()[:8], rabbitmq.url)
+        sender = f"nova-api-{cloud.suffix}"
+        connection = await aio_pika.connect(rabbitmq.url)
+        channel = await connection.channel()
+
+        async def forget(message: Message) -> str:
+            mine = [one for one in await asyncio.to_thread(rabbitmq.queues) if one.startswith(f"reply_{sender}_")]
+            await channel.queue_delete(mine[0])
+            return "here"
+
+        await cloud.worker({"forget": forget})
+        assert await cloud.bus(sender).call(cloud.to(), "forget", {}, timeout_seconds=30) == "here"
+        await connection.close()
+
+
+@pytest.mark.cluster
 async def test_a_full_queue_is_told_as_busy(rabbitmq: RabbitMQ) -> None:
     async with AsyncExitStack() as stack:
         cloud = Cloud(stack, LiveWorld("t").ids.hex32()[:8], rabbitmq.url)
