@@ -8,16 +8,27 @@ and what is missing of a long one comes by a way of its own (long_body.py).
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from kilonova.cli.long_body import PIECE_BYTES, LongBody
 
 # a line that a header's value brought along would be a header, or an answer, of whoever chose the value
 _CONTROLS = bytes({*range(32), 127} - {ord("\t")})
+
+
+class Server(uvicorn.Server):
+    """Leaves signals to the program."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 class Protocol(HttpToolsProtocol):

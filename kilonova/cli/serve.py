@@ -1,58 +1,51 @@
-"""Serving ASGI applications inside our own event loop, and the admin port of a process."""
+"""Serving ASGI applications inside our own event loop, and what a process watches of itself."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
-
-import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from kilonova.base import memory
 from kilonova.base.clock import Clock
-from kilonova.base.faults import conflict
 from kilonova.base.world import World
-from kilonova.cli.http_protocol import Protocol
-from kilonova.cli.state import port_is_free
+from kilonova.cli.admin_port import Problems
+from kilonova.cli.state import refuse_port_in_use
 from kilonova.trace import metrics
-
-Describe = Callable[[], Awaitable[dict[str, Any]]]
-Problems = Callable[[], Awaitable[list[str]]]
-
 
 LOOK_SECONDS = 0.3
 LAG_SECONDS = 1.0
 TRIM_SECONDS = 20.0  # between gifts of freed memory to the machine
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the program."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Listener:
     """One listening address; with `tls` it speaks nothing else."""
 
     def __init__(
-        self, app: Any, host: str, port: int, tls: ssl.SSLContext | None = None, *, leave_seconds: int = 5
+        self,
+        app: Any,
+        place: tuple[str, int],
+        tls: ssl.SSLContext | None = None,
+        *,
+        leave_seconds: int = 5,
+        websockets: bool = False,
     ) -> None:
-        """`leave_seconds`: how long requests under way may take when it closes."""
-        self._host, self._port = host, port
+        """`place`: host and port. `leave_seconds`: how long requests under way may take when it closes.
+
+        `websockets`: whether `app` has any; without them what speaks them is not loaded.
+        """
+        import uvicorn  # processes that serve no API do without it, and the 2 MiB that it loads
+
+        from kilonova.cli.http_protocol import Protocol, Server
+
+        self._host, self._port = host, port = place
         config = uvicorn.Config(
             app,
             host=host,
             port=port,
             http=Protocol,
+            ws="auto" if websockets else "none",
             log_config=None,
             access_log=False,  # URLs may carry console tokens; requests are spans and metrics instead
             lifespan="off",
@@ -63,16 +56,12 @@ class Listener:
             ws_max_size=1 << 20,
             ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
         )
-        self._server = _Server(config)
+        self._server = Server(config)
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Listening when it returns; a port in use is a CONFLICT that says so."""
-        if not port_is_free(self._host, self._port):
-            raise conflict(
-                f"Port {self._port} on {self._host} is in use by another program.",
-                hint=f"Stop it (`ss -ltnp sport = :{self._port}` shows it), or choose another with --listen.",
-            )
+        refuse_port_in_use(self._host, self._port)
         self._task = asyncio.get_running_loop().create_task(self._server.serve())
         while not self._server.started:
             if self._task.done():
@@ -84,33 +73,6 @@ class Listener:
         self._server.should_exit = True
         if self._task is not None:
             await self._task
-
-
-def admin_app(describe: Describe, problems: Problems) -> Starlette:
-    """/healthz, /readyz, /metrics and /status, for loopback only."""
-
-    async def healthz(_: Request) -> Response:
-        return Response("ok\n")
-
-    async def readyz(_: Request) -> Response:
-        wrong = await problems()
-        return JSONResponse({"ready": not wrong, "problems": wrong}, 503 if wrong else 200)
-
-    async def status(_: Request) -> Response:
-        return JSONResponse(await describe())
-
-    async def exposition(_: Request) -> Response:
-        return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)
-
-    metrics.watch("descriptors", lambda: len(os.listdir("/proc/self/fd")))
-    return Starlette(
-        routes=[
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/status", status),
-            Route("/metrics", exposition),
-        ]
-    )
 
 
 def memory_mb() -> int:
@@ -158,8 +120,10 @@ class Healthcheck:
         if self._clock.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = self._clock.monotonic()
             self._ready = not await self._problems()
-        answer = Response("OK\n", 200) if self._ready else Response("UNAVAILABLE\n", 503)
-        await answer(scope, receive, send)
+        status, body = (200, b"OK\n") if self._ready else (503, b"UNAVAILABLE\n")
+        headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
 
 async def give_memory_back(world: World) -> None:

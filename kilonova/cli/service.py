@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from kilonova.base import memory
 from kilonova.base.faults import Fault, conflict, invalid
 from kilonova.cli import serve
+from kilonova.cli.admin_port import AdminPort, Describe, Problems
 from kilonova.cli.compose.cluster import parts_of, start
 from kilonova.cli.compose.cluster_ground import ClusterGround
 from kilonova.cli.encryption import encryption_of, listens_encrypted, refuse_plain
@@ -105,16 +106,16 @@ async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
 
 async def _listen(ground: ClusterGround, asked: str) -> None:
     """The admin port, and the APIs' port when the process has any API: that one closes first."""
-    listeners = []
+    listeners: list[AdminPort | serve.Listener] = []
     if ground.cluster.admin_port:
         problems = _problems(ground)
-        admin = serve.admin_app(_describe(ground, problems), problems)
-        listeners.append(serve.Listener(admin, "127.0.0.1", ground.cluster.admin_port))
+        listeners.append(AdminPort(ground.cluster.admin_port, _describe(ground, problems), problems))
     if ground.mounts:
         (host, port), url = _address(ground, asked)
         tls = ground.tls.server if listens_encrypted(ground.cluster, host, url, ground.tls) else None
         app = serve.Healthcheck(Mounts(ground.mounts), ground.problems, ground.world.clock)
-        listeners.append(serve.Listener(app, host, port, tls, leave_seconds=REQUESTS_SECONDS))
+        place, screens = (host, port), "/console" in ground.mounts
+        listeners.append(serve.Listener(app, place, tls, leave_seconds=REQUESTS_SECONDS, websockets=screens))
     for listener in listeners:
         await listener.start()
         ground.closing.insert(0, listener.close)
@@ -137,7 +138,7 @@ def _address(ground: ClusterGround, asked: str) -> tuple[tuple[str, int], str]:
     return (parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)), url
 
 
-def _problems(ground: ClusterGround) -> serve.Problems:
+def _problems(ground: ClusterGround) -> Problems:
     """What operators should look at: what keeps balancers away, and a process that is too busy."""
     lag = serve.LoopLag(ground.world)
 
@@ -147,7 +148,7 @@ def _problems(ground: ClusterGround) -> serve.Problems:
     return problems
 
 
-def _describe(ground: ClusterGround, problems_of: serve.Problems) -> serve.Describe:
+def _describe(ground: ClusterGround, problems_of: Problems) -> Describe:
     async def describe() -> dict[str, Any]:
         problems = await problems_of()
         return {

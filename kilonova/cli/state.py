@@ -217,6 +217,15 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
+def refuse_port_in_use(host: str, port: int) -> None:
+    """CONFLICT, with what to do, when another program listens there."""
+    if not port_is_free(host, port):
+        raise conflict(
+            f"Port {port} on {host} is in use by another program.",
+            hint=f"Stop it (`ss -ltnp 'sport = :{port}'` shows it), or choose another with --listen.",
+        )
+
+
 def free_port(host: str, first: int) -> int:
     """The first free port from `first` on."""
     for port in range(first, min(first + 500, 65536)):

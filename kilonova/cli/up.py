@@ -31,6 +31,7 @@ from kilonova.cli.state import (
     is_loopback,
     listen_address,
     port_is_free,
+    refuse_port_in_use,
 )
 
 READY_SECONDS = 600
@@ -111,11 +112,7 @@ def _listen(asked: str | None, known: Choices | None) -> str:
         host, port = listen_address(asked or (known.listen if known else ""))
     else:
         host, port = "127.0.0.1", free_port("127.0.0.1", DEFAULT_PORT)
-    if not port_is_free(host, port):
-        raise conflict(
-            f"Port {port} on {host} is in use by another program.",
-            hint=f"Stop it (`ss -ltnp 'sport = :{port}'` shows it), or choose another with --listen.",
-        )
+    refuse_port_in_use(host, port)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

@@ -6,11 +6,12 @@ Both pass token, policy and types on the other side; error answers come back as 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
-import httpx
+import httpcore
 import msgspec
 
 from kilonova.base.faults import Fault, Kind, unavailable
@@ -28,6 +29,9 @@ _KINDS = {
     429: Kind.BUSY,
     500: Kind.BUG,
 }
+KEPT_SECONDS = 5.0  # how long a connection that nobody uses stays open
+_AS_IS = "/?%:=&~#+!$,;'@()*[]|"  # in a request's target, beside letters and digits; what else it holds is quoted
+_SILENCES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.UnsupportedProtocol)
 
 
 class Reply(msgspec.Struct):
@@ -253,48 +257,77 @@ class AsgiTransport:
 
 
 class HttpTransport:
-    """Speaks HTTP to a service elsewhere."""
+    """Speaks HTTP to a service elsewhere. `verify`: an SSL context; True is the machine's usual authorities."""
 
-    def __init__(self, base_url: str, *, timeout_seconds: float = 60.0, verify: Any = True) -> None:
-        limits = httpx.Limits(max_connections=100, max_keepalive_connections=20)
-        plain = urlsplit(base_url).scheme == "http"  # nothing to check; what would check it takes 2 MB for each client
-        self._http = httpx.AsyncClient(
-            base_url=base_url.rstrip("/"),
-            timeout=timeout_seconds,
-            limits=limits,
-            verify=False if plain else verify,
-            trust_env=False,
+    def __init__(self, base_url: str, *, timeout_seconds: float = 60.0, verify: ssl.SSLContext | bool = True) -> None:
+        self._base_url = base_url.rstrip("/")
+        parts = urlsplit(self._base_url)
+        self._path = parts.path
+        self._origin = (parts.scheme.encode(), (parts.hostname or "").encode(), parts.port)
+        self._host = parts.netloc.rpartition("@")[2].encode()
+        self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=verify if isinstance(verify, ssl.SSLContext) else None,
+            max_connections=100,
+            max_keepalive_connections=20,
+            keepalive_expiry=KEPT_SECONDS,
         )
-        self._base_url = base_url
 
     async def send(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        try:
-            answer = await self._http.request(method, target, headers=dict(headers), content=body)
-        except httpx.HTTPError as error:
-            raise self._silent(error) from error
-        return Reply(answer.status_code, dict(answer.headers), answer.content)
+        sized = body or method in ("POST", "PUT", "PATCH")  # with a length, be it 0
+        return await self._send(method, target, headers, body if sized else None, self._timeout)
 
     async def upload(self, method: str, target: str, headers: Mapping[str, str], chunks: AsyncIterator[bytes]) -> Reply:
+        return await self._send(method, target, headers, chunks, {})
+
+    async def _send(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterator[bytes] | None,
+        timeout: dict[str, float],
+    ) -> Reply:
+        about: Any = {"timeout": timeout}
+        sent = self._headers(headers)
         try:
-            answer = await self._http.request(method, target, headers=dict(headers), content=chunks, timeout=None)
-        except httpx.HTTPError as error:
+            answer = await self._pool.request(method, self._url(target), headers=sent, content=body, extensions=about)
+        except _SILENCES as error:
             raise self._silent(error) from error
-        return Reply(answer.status_code, dict(answer.headers), answer.content)
+        return Reply(answer.status, _named(answer.headers), answer.content)
 
     async def stream(self, method: str, target: str, headers: Mapping[str, str]) -> AsyncIterator[Reply | bytes]:
+        about: Any = {"timeout": self._timeout}
+        asked = self._pool.stream(method, self._url(target), headers=self._headers(headers), extensions=about)
         try:
-            async with self._http.stream(method, target, headers=dict(headers)) as answer:
-                if answer.status_code > 300:
-                    yield Reply(answer.status_code, dict(answer.headers), await answer.aread())
+            async with asked as answer:
+                if answer.status > 300:
+                    yield Reply(answer.status, _named(answer.headers), await answer.aread())
                     return
-                yield Reply(answer.status_code, dict(answer.headers), b"")
-                async for chunk in answer.aiter_bytes():
+                yield Reply(answer.status, _named(answer.headers), b"")
+                async for chunk in answer.aiter_stream():
                     yield chunk
-        except httpx.HTTPError as error:
+        except _SILENCES as error:
             raise self._silent(error) from error
+
+    def _url(self, target: str) -> httpcore.URL:
+        scheme, host, port = self._origin
+        return httpcore.URL(scheme=scheme, host=host, port=port, target=quote(self._path + target, _AS_IS).encode())
+
+    def _headers(self, headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+        return [(b"host", self._host), *((k.encode(), v.encode("latin-1")) for k, v in headers.items())]
 
     def _silent(self, error: Exception) -> Fault:
         return unavailable("A service that this request needs does not answer.", inside=f"{self._base_url}: {error!r}")
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._pool.aclose()
+
+
+def _named(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By lower-case name; what came several times is one line, as HTTP lets it."""
+    named: dict[str, str] = {}
+    for key, value in headers:
+        name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+        named[name] = f"{named[name]}, {text}" if name in named else text
+    return named

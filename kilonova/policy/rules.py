@@ -6,7 +6,6 @@ policy.enforce("os_compute_api:servers:create", caller, {"project_id": caller.pr
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +149,7 @@ class Policy:
         for name in overrides:
             if name in known or name in used:
                 continue
-            near = difflib.get_close_matches(name, known, n=3)
+            near = _close_to(name, known)
             yield f"Rule {name} is not known." + (f" Did you mean {' or '.join(near)}?" if near else "")
 
 
@@ -176,11 +175,18 @@ class _Linker:
 
     def _resolve(self, reference: RuleReference) -> Closure:
         if reference.name not in self._trees:
-            near = difflib.get_close_matches(reference.name, self._trees, n=3)
+            near = _close_to(reference.name, self._trees)
             hint = f", did you mean {' or '.join(near)}?" if near else ""
             why = f"column {reference.position}: there is no rule called {reference.name!r}{hint}"
             raise _broken(self._open[-1], why)
         return self.closure(reference.name)
+
+
+def _close_to(name: str, known: Iterable[str]) -> list[str]:
+    """What somebody may have meant."""
+    import difflib  # loaded for mistakes only
+
+    return difflib.get_close_matches(name, list(known), n=3)
 
 
 def _broken(name: str, why: str, among: Iterable[str] = ()) -> Fault:

@@ -64,7 +64,7 @@ class IdentityBench:
         self.forgetful = IdentityService(self._world, self.db, sealer, IdentitySettings(token_cache_size=1))
         app = identity_app(self.service)
         self._door, self._port = AsgiTransport(app), free_port()
-        self._listener = Listener(Mounts({"/identity": app}), "127.0.0.1", self._port)
+        self._listener = Listener(Mounts({"/identity": app}), ("127.0.0.1", self._port))
         plan = Plan("secret", endpoint_plans(dict.fromkeys(SERVICES, "http://localhost/$(project_id)s")), ())
         self._made = await bootstrap(self.service, plan)
         self.user_ids = [self._world.ids.hex32() for _ in range(USERS)]

@@ -60,7 +60,7 @@ async def _serve(directory: Path, url: str, port: int, config: str) -> None:
     services.image_api(ground, service)
     worker = ImageWorker(service, ground.bus("image-worker"))
     await worker.start()
-    listener = serve.Listener(Mounts(ground.mounts), "127.0.0.1", port)
+    listener = serve.Listener(Mounts(ground.mounts), ("127.0.0.1", port))
     await listener.start()
     await stop.wait()
     await listener.close()

@@ -173,7 +173,7 @@ async def api(tls: Tls | None) -> AsyncIterator[str]:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         await send({"type": "http.response.body", "body": b"hello"})
 
-    listener = Listener(hello, "127.0.0.1", port := free_port(), tls.server if tls else None)
+    listener = Listener(hello, ("127.0.0.1", port := free_port()), tls.server if tls else None)
     await listener.start()
     try:
         yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"

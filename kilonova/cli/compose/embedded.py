@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kilonova.base.faults import Fault, not_found
 from kilonova.cli import serve
+from kilonova.cli.admin_port import AdminPort
 from kilonova.cli.compose.consoles import console_proxy
 from kilonova.cli.compose.embedded_ground import EmbeddedGround
 from kilonova.cli.compose.embedded_services import Services, build
@@ -60,16 +61,15 @@ class EmbeddedCloud:
     async def _listen(self, ground: EmbeddedGround) -> None:
         host, port = listen_address(self.choices.listen)
         ground.mounts["/console"] = console_proxy(ground, self._connect)
-        api = serve.Listener(Mounts(ground.mounts), host, port)
+        api = serve.Listener(Mounts(ground.mounts), (host, port), websockets=True)
         await api.start()
         self._closing.insert(0, api.close)
         await self._listen_for_admin()
 
     async def _listen_for_admin(self) -> None:
         """On the port that `up` chose, or on the next one when another program was quicker."""
-        app = serve.admin_app(self.describe, self.problems)
         while True:
-            admin = serve.Listener(app, "127.0.0.1", self.choices.admin_port)
+            admin = AdminPort(self.choices.admin_port, self.describe, self.problems)
             try:
                 await admin.start()
                 break

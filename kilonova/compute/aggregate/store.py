@@ -41,7 +41,6 @@ aggregates = sa.Table(
     sa.Column("name", Name(), nullable=False, unique=True),
     sa.Column("created_at", Timestamp(), nullable=False),
     sa.Column("updated_at", Timestamp()),
-    sqlite_autoincrement=True,
 )
 hosts = sa.Table(
     "aggregate_host",

@@ -67,7 +67,6 @@ services = sa.Table(
     sa.Column("disabled_reason", Name()),
     sa.Column("forced_down", sa.Boolean, nullable=False),
     sa.Column("updated_at", Timestamp()),
-    sqlite_autoincrement=True,
 )
 
 

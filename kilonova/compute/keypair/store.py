@@ -38,7 +38,6 @@ keypairs = sa.Table(
     sa.Column("public_key", Text(), nullable=False),
     sa.Column("created_at", Timestamp(), nullable=False),
     sa.UniqueConstraint("user_id", "name"),
-    sqlite_autoincrement=True,
 )
 
 

@@ -26,7 +26,6 @@ decisions = sa.Table(
     sa.Column("snapshot", sa.Integer, nullable=False),
     sa.Column("message", Text(), nullable=False),
     sa.Column("told", Text(), nullable=False),
-    sqlite_autoincrement=True,
 )
 
 

@@ -77,7 +77,6 @@ migrations = sa.Table(
     sa.Column("project_id", Id(), nullable=False),
     sa.Column("created_at", Timestamp(), nullable=False, index=True),
     sa.Column("updated_at", Timestamp(), nullable=False, index=True),
-    sqlite_autoincrement=True,
 )
 M = migrations.c
 

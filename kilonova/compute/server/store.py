@@ -146,7 +146,6 @@ servers = sa.Table(
     sa.Column("changes", sa.Integer, nullable=False, server_default="0", onupdate=sa.text("changes + 1")),
     sa.Index("ix_server_task_state", "task_state", "host"),
     sa.Index("ix_server_project_created", "project_id", "created_at", "id"),  # in lists' order
-    sqlite_autoincrement=True,
 )
 devices = sa.Table(
     "block_device",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse
+from typing import Any
 
 from kilonova.cli.serve import LOOK_SECONDS, Healthcheck
 from kilonova.http.client import AsgiTransport
@@ -18,7 +18,11 @@ def test_it_tells_that_the_process_is_ready_and_no_reason_why_it_is_not() -> Non
             looks.append(1)
             return wrong
 
-        door = AsgiTransport(Healthcheck(PlainTextResponse("the API"), problems, world.clock))
+        async def api(_scope: Any, _receive: Any, send: Any) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"the API"})
+
+        door = AsgiTransport(Healthcheck(api, problems, world.clock))
         assert (await door.send("GET", "/healthcheck", {}, b"")).status == 200
         assert (await door.send("GET", "/v3", {}, b"")).content == b"the API"
         wrong.append("database compute: password refused for kilonova")

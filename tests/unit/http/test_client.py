@@ -90,3 +90,26 @@ async def test_a_service_that_is_not_there_is_unavailable() -> None:
     assert caught.value.kind is Kind.UNAVAILABLE
     assert str(port) not in caught.value.told
     assert str(port) in caught.value.inside
+
+
+async def test_what_goes_over_the_wire() -> None:
+    """A target that no request line could hold is quoted, what is quoted stays; an empty body has a length too."""
+    heads = list[str]()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        writer.write(b"HTTP/1.1 204 No Content\r\nX-Seen: 1\r\nx-seen: 2\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    transport = HttpTransport(f"http://127.0.0.1:{port}/volume/v3/")
+    reply = await transport.send("POST", "/a b/Tür/c%2Fd?name=x%20y&z=[1]", {"x-auth-token": "t"}, b"")
+    assert reply.headers["x-seen"] == "1, 2"
+    await transport.send("GET", "/", {}, b"")
+    await transport.close()
+    server.close()
+    post, get = heads
+    assert post.startswith("POST /volume/v3/a%20b/T%C3%BCr/c%2Fd?name=x%20y&z=[1] HTTP/1.1\r\n")
+    assert f"host: 127.0.0.1:{port}\r\n" in post and "Content-Length: 0\r\n" in post and "x-auth-token: t" in post
+    assert get.startswith("GET /volume/v3/ HTTP/1.1\r\n") and "ontent-" not in get
