@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import Any, ParamSpec, TypeVar
 
@@ -11,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import StaticPool
 
 from kilonova.base.clock import Clock
-from kilonova.db.database import Unit, label
+from kilonova.db.database import Unit, is_redone, label
 from kilonova.db.sqlite import sqlite_engine
 from kilonova.trace.spans import current, span
 
@@ -21,6 +22,31 @@ T = TypeVar("T")
 
 async def _no_seam() -> None:
     """Outside simulation nothing happens between a unit and its caller."""
+
+
+class Disk:
+    """What of a database would be there after a power cut, if it were a file: all but the last commits that did not
+    wait for the disk, once it is `watched`. `committed` is called after each commit; the units of these names do not
+    wait, marked or not."""
+
+    def __init__(self, committed: Callable[[], None], hasty: Collection[str] = ()) -> None:
+        self.committed = committed
+        self.watched = False
+        self.images: list[bytes] = []  # before each commit that is not on the disk yet
+        self._hasty = hasty
+
+    def begins(self, raw: Any, unit: Callable[..., Any]) -> bool:
+        """A transaction begins; whether its commit waits for the disk."""
+        waits = not is_redone(unit) and getattr(unit, "__name__", "") not in self._hasty
+        if self.watched and not waits:
+            self.images.append(bytes(raw.serialize()))
+        return waits
+
+    def ended(self, waits: bool) -> None:
+        """It is committed."""
+        if waits:
+            self.images.clear()
+        self.committed()
 
 
 class InlineDatabase:
@@ -36,8 +62,10 @@ class InlineDatabase:
         image: bytes = b"",
         before: Callable[[], Awaitable[None]] = _no_seam,
         after: Callable[[], Awaitable[None]] = _no_seam,
+        disk: Disk | None = None,
     ) -> None:
         self.name = name
+        self.disk = disk
         self._clock = clock
         self._before = before
         self._after = after
@@ -58,6 +86,14 @@ class InlineDatabase:
         """The whole database as bytes, for templates."""
         return bytes(self._raw.serialize())
 
+    def power_cut(self, chance: random.Random) -> None:
+        """It is as a disk has it after a power cut: some of the last commits that did not wait for it may be gone."""
+        if self.disk is not None and self.disk.images:
+            kept = chance.randrange(len(self.disk.images) + 1)
+            if kept < len(self.disk.images):
+                self._raw.deserialize(self.disk.images[kept])
+            self.disk.images.clear()
+
     def now(self, connection: Connection) -> datetime:
         return self._clock.now()
 
@@ -71,6 +107,7 @@ class InlineDatabase:
     async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         await self._before()
         with span("database", label(unit, args)):
+            waits = self.disk is None or self.disk.begins(self._raw, unit)
             self._raw.execute("BEGIN IMMEDIATE")
             try:
                 result = unit(self._connection, *args, **named)
@@ -78,6 +115,8 @@ class InlineDatabase:
                 self._raw.execute("ROLLBACK")
                 raise
             self._raw.execute("COMMIT")
+            if self.disk is not None:
+                self.disk.ended(waits)
         await self._after()
         return result
 

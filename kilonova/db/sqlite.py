@@ -2,14 +2,17 @@
 
 A unit takes less than handing it to a thread and back would; what waits for the disk is the commit. So the loop runs
 every unit that waits, each in a savepoint, and the committer thread commits them with one fsync while the loop goes on.
-A unit that raises is rolled back alone; a commit that fails fails every unit in it. Reads that are marked `bulky` run
-in a thread of their own.
+A unit that raises is rolled back alone; a commit that fails fails every unit in it. Units that are marked `redone` are
+committed on the loop, without a wait for the disk: the next commit that waits takes them there, or a flush soon after.
+Reads that are marked `bulky` run in a thread of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import os
 import queue
 import sqlite3
 import threading
@@ -29,21 +32,26 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, is_unhurried, label
+from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, is_redone, is_unhurried, label
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BATCH_MAXIMUM = 64
 CHECKPOINT_COMMITS = 256  # of a file whose commits do not wait for the disk
+CHECKPOINT_PAGES = 4000  # of the log, in any other file
+FLUSH_SECONDS = 0.5  # how long a commit that did not wait for the disk may be missing there
 # A batch stays in memory until it is committed, and most pages of the log are written anew before they are copied
 # out of it: a batch of claims among 100,000 costs a tenth less than with SQLite's 2 MB and 1000 pages.
-WRITER_PRAGMAS = ("cache_size=-8000", "wal_autocheckpoint=4000")
+WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0")
 UNHURRIED_SECONDS = 0.25  # how long an unhurried unit waits for another to share its commit
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
-_Work = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+# what to run, who is told, and whether that waits for the disk
+_Work = tuple[Callable[[], Any], "asyncio.Future[Any]", bool]
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 _Order = tuple[Callable[[], None], Callable[[BaseException | None], None]]
 
@@ -79,7 +87,9 @@ class SqliteDatabase:
     def __init__(self, name: str, path: Path, clock: Clock, *, survives_power_cut: bool = True) -> None:
         self.name = name
         self._waits_for_disk = survives_power_cut
+        self._waits = True  # the commits of the writer's connection, as it stands
         self._commits = 0
+        self._flush: asyncio.TimerHandle | None = None  # at which what was not waited for is brought to the disk
         self.path = path
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -153,15 +163,19 @@ class SqliteDatabase:
             if self._closed:
                 raise unavailable("The database is closed.", inside=str(self.path))
             done: asyncio.Future[T] = self._loop.create_future()
-            context = contextvars.copy_context()
-            self._waiting.append((lambda: context.run(unit, self._writer, *args, **named), done))  # type: ignore[arg-type]
+            context, waits = contextvars.copy_context(), self._waits_for_disk and not is_redone(unit)
+            self._waiting.append(
+                (lambda: context.run(unit, self._writer, *args, **named), done, waits)  # type: ignore[arg-type]
+            )
+            began = time.perf_counter()
             if self._idle.is_set():
                 if is_unhurried(unit):
                     self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
-                else:
+                elif waits:
                     self._idle.clear()
-                    self._loop.call_soon(self._begin)
-            began = time.perf_counter()
+                    self._loop.call_soon(self._begin)  # with what comes meanwhile
+                else:
+                    self._begin_if_any()
             try:
                 return await done
             finally:
@@ -180,13 +194,15 @@ class SqliteDatabase:
             self._moment = None
         if self._writer is None:
             self._writer = self._engine.connect()
-            _raw(self._writer).execute("PRAGMA busy_timeout=0")
-            for pragma in WRITER_PRAGMAS:
+            for pragma in (*WRITER_PRAGMAS, f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
                 _raw(self._writer).execute(f"PRAGMA {pragma}").close()
-            if not self._waits_for_disk:
-                _raw(self._writer).execute("PRAGMA synchronous=NORMAL")
-                _raw(self._writer).execute("PRAGMA wal_autocheckpoint=0")  # that does wait: see _commit
         self._batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAXIMUM))]
+        waits = any(waits for _, _, waits in self._batch)
+        if waits is not self._waits:
+            self._waits = waits
+            _raw(self._writer).execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}").close()
+            # what copies pages out of the log waits for the disk as well: it is left to a commit that does, and _commit
+            _raw(self._writer).execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if waits else 0}").close()
         try:
             _raw(self._writer).execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
@@ -205,12 +221,12 @@ class SqliteDatabase:
     def _run_batch(self, refused: BaseException | None) -> None:
         """Run the batch's units in the open transaction and have it committed."""
         if refused is not None:
-            self._settle([(done, None, _operational(refused, self.path)) for _, done in self._batch])
+            self._settle([(done, None, _operational(refused, self.path)) for _, done, _ in self._batch])
             return
         raw = _raw(self._writer)
         alone = len(self._batch) == 1  # what fails alone takes the transaction with it: it needs no savepoint
         outcomes: list[_Outcome] = []
-        for work, done in self._batch:
+        for work, done, _ in self._batch:
             try:
                 if not alone:
                     raw.execute("SAVEPOINT unit")
@@ -222,14 +238,14 @@ class SqliteDatabase:
                 if alone and raw.in_transaction:
                     raw.execute("ROLLBACK")
                 if not raw.in_transaction:  # SQLite itself rolls back when the disk is full: nothing is kept
-                    self._settle([(one, None, told) for _, one in self._batch])
+                    self._settle([(one, None, told) for _, one, _ in self._batch])
                     return
                 outcomes.append((done, None, told))
                 raw.execute("ROLLBACK TO unit")
                 raw.execute("RELEASE unit")
         self._commits += 1
         committed = partial(self._committed, outcomes)
-        if self._waits_for_disk or self._commits % CHECKPOINT_COMMITS == 0:
+        if self._waits or self._checkpoints():
             self._orders.put((self._commit, committed))
         else:
             committed(_failure_of(self._commit))
@@ -242,14 +258,47 @@ class SqliteDatabase:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
-        if not self._waits_for_disk and self._commits % CHECKPOINT_COMMITS == 0:
+        if self._checkpoints():
             raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def _checkpoints(self) -> bool:
+        return not self._waits_for_disk and self._commits % CHECKPOINT_COMMITS == 0
+
     def _committed(self, outcomes: list[_Outcome], failed: BaseException | None) -> None:
+        if failed is None and self._waits_for_disk:
+            self._flush_later()
         if failed is not None:
             told = _operational(failed, self.path)
             outcomes = [(done, None, told) for done, _, _ in outcomes]
         self._settle(outcomes)
+
+    # ── what was committed without a wait for the disk comes there all the same
+
+    def _flush_later(self) -> None:
+        """Unless the commit that has just been made waited for the disk: then all before it is there."""
+        if self._waits:
+            if self._flush is not None:
+                self._flush.cancel()
+                self._flush = None
+        elif self._flush is None:
+            self._flush = self._loop.call_later(FLUSH_SECONDS, self._order_flush)
+
+    def _order_flush(self) -> None:
+        self._flush = None
+        self._orders.put((self._flush_log, self._flushed))
+
+    def _flush_log(self) -> None:
+        """Bring the log to the disk. SQLite locks another file of the three, so that this descriptor takes no lock
+        away when it is closed."""
+        log_file = os.open(f"{self.path}-wal", os.O_RDONLY)
+        try:
+            os.fdatasync(log_file)
+        finally:
+            os.close(log_file)
+
+    def _flushed(self, failed: BaseException | None) -> None:
+        if failed is not None:
+            log.error("the log of %s did not come to the disk; a power cut now may lose it: %r", self.path, failed)
 
     def _settle(self, outcomes: list[_Outcome]) -> None:
         """Tell the waiting callers, then go on with what came meanwhile."""
@@ -278,6 +327,8 @@ class SqliteDatabase:
         if self._closed:
             return
         self._closed = True
+        if self._flush is not None:
+            self._flush.cancel()
         self._begin_if_any()
         await self._idle.wait()
         self._orders.put(None)

@@ -16,7 +16,7 @@ from kilonova.base.faults import Fault
 from kilonova.base.signatures import parameters_of, result_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Target
-from kilonova.db.database import DatabaseAway
+from kilonova.db.database import DatabaseAway, is_redone
 from kilonova.saga.journal import OperationRow, Parked, StepRow
 from kilonova.trace import spans
 
@@ -121,6 +121,7 @@ class Operation(Generic[S]):
         when there is nothing to undo or to show, after (saga/owed.py).
 
         `undo` is a host's verb or one of the kind's undos; it gets (args…, result) as far as it has parameters.
+        An act is marked `redone` when what it makes is found, and done away with, without its line in the journal.
         `shows` is what users see from now on. `patience_seconds`: how long a silent host is waited for.
         """
         name = act.verb if isinstance(act, HostVerb) else act.__name__
@@ -133,7 +134,7 @@ class Operation(Generic[S]):
             row.host = act.target.host
         if known is None:
             with _parking():
-                await self._runner.begin_step(self.row, self._kind, row, shows)
+                await self._runner.begin_step(self.row, self._kind, row, shows, found=is_redone(act))
         spans.note(title, where=_where(act))
         self._seen.append(row)
         with _parking():

@@ -9,17 +9,23 @@ A commit waits for the disk, so a step's lines share one wherever nothing is los
   there. What lasts is written with the leases.
 - `write_with_next` changes our own database in the next step's commit, before that step acts.
 - The lease of an operation that nobody has had is taken in its run's first commit, before anything acts.
+
+A commit that only goes straight on waits for no disk (`redone`): when a power cut takes it, it is as if the runner had
+died that much earlier. It is the beginning of a step that has no undo, or whose act is marked `redone` because a delete
+finds what it made without the line; and the end of the operation. Whatever leads back (a failure, an undo) waits, as
+what was undone elsewhere must not stand here as done. docs/decisions/0037 has the argument.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from kilonova.db.database import Database
+from kilonova.db.database import Database, is_redone, redone
 from kilonova.saga.journal import Journal, OperationRow, StepRow, Superseded
 
 T = TypeVar("T")
@@ -96,7 +102,8 @@ class Owed:
         """The step that acts now stands in the journal: it has lasted so long that others want to see it."""
         async with self._turn:
             if (step := self._acts) is not None and id(step) not in self._written:
-                await self._commit(f"journal: {step.title}", lambda c: self._journal.put_step(c, step), (step,))
+                line = redone(partial(self._journal.put_step, step=step))
+                await self._commit(f"journal: {step.title}", line, (step,))
 
     async def _commit(
         self, words: str, unit: Callable[[Connection], T], steps: tuple[StepRow, ...]
@@ -112,6 +119,8 @@ class Owed:
 
         said = [line.step.title for line in lines if line.unit is not None]
         whole.says = "; ".join([*said, words])  # type: ignore[attr-defined]
+        if is_redone(unit):
+            redone(whole)
         try:
             result = await self._db.write(whole)
         except Exception:  # edge: of whatever a unit raises; it goes on

@@ -19,7 +19,7 @@ from kilonova.base.signatures import hints_of, parameters_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
 from kilonova.bus.steps import DoStep, StepDone
-from kilonova.db.database import Database, DatabaseAway, says
+from kilonova.db.database import Database, DatabaseAway, redone, says
 from kilonova.saga.hosts import HostSteps, only_drivers_or
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
 from kilonova.saga.operation import HostVerb, Kind, Operation, Step
@@ -158,6 +158,7 @@ class Runner(Generic[S]):
             except Exception as error:  # as above
                 log.warning("saga renew failed: %r", error)
 
+    @redone
     def _renew(self, connection: Connection, held: dict[str, int]) -> list[str]:
         return self.journal.renew(connection, held, self.db.now(connection))
 
@@ -317,8 +318,11 @@ class Runner(Generic[S]):
 
     # ── what an Operation asks of its runner
 
-    async def begin_step(self, row: OperationRow, kind: Kind[S], step: StepRow, shows: str | None) -> None:
-        """Journal that the step is about to act, or only look whether it still may, when that can wait."""
+    async def begin_step(
+        self, row: OperationRow, kind: Kind[S], step: StepRow, shows: str | None, *, found: bool
+    ) -> None:  # fmt: skip
+        """Journal that the step is about to act, or only look whether it still may, when that can wait. `found`: what
+        it makes is found without its line."""
         if shows is None and self._owed[row.id].begun(step):
             await self.db.read(self.journal.check, row.id, row.epoch)
             return
@@ -328,7 +332,8 @@ class Runner(Generic[S]):
             if shows is not None and kind.show is not None:
                 kind.show(connection, row, shows)
 
-        await self._commit(row, f"journal: {step.title}" + _showing(shows), begin, step)
+        unit = redone(begin) if found or not step.undo else begin
+        await self._commit(row, f"journal: {step.title}" + _showing(shows), unit, step)
 
     async def write_step(
         self, row: OperationRow, kind: Kind[S], step: StepRow, unit: Callable[..., Any], args: tuple[Any, ...],
@@ -387,6 +392,7 @@ class Runner(Generic[S]):
     async def finish(self, row: OperationRow, title: str, unit: Callable[..., Any], args: tuple[Any, ...]) -> None:
         """The resource's end state and the operation's, together."""
 
+        @redone
         def end(connection: Connection) -> None:
             unit(connection, *args)
             self.journal.move(connection, row, "done", self.db.now(connection), None)

@@ -7,7 +7,7 @@ their real agents on fake machines. Only identity is simpler (`wire.Tokens`). Da
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from kilonova.block_storage import service as block_storage
@@ -25,7 +25,7 @@ from kilonova.compute.scheduler.kept import DatabaseRecorder
 from kilonova.compute.scheduler.view import DatabaseHosts
 from kilonova.compute.scheduler.worker import SchedulerWorker
 from kilonova.compute.settings import ComputeSettings
-from kilonova.db.inline import InlineDatabase
+from kilonova.db.inline import Disk, InlineDatabase
 from kilonova.http.client import Client
 from kilonova.image import service as image
 from kilonova.image.client import ImageClient
@@ -74,14 +74,26 @@ class WholeCloud:
     """Make one per run with the databases' contents; `await start()`, then act through `client`."""
 
     def __init__(
-        self, seed: int, images: Images, *, hosts: int = 2, faulty: bool = False, seams: Seams | None = None
+        self,
+        seed: int,
+        images: Images,
+        *,
+        hosts: int = 2,
+        faulty: bool = False,
+        seams: Seams | None = None,
+        hasty: Collection[str] = (),
     ) -> None:
+        """`hasty`: names of units that do not wait for the disk although somebody was answered with them."""
         self.seed = seed
         self.seams = seams
-        faults = SeededFaults(random.Random(seed), loss=0.05, delay=0.3, double=0.1) if faulty else None
-        self.broker = MemoryBroker(faults=faults)
+        self._faults = SeededFaults(random.Random(seed), loss=0.05, delay=0.3, double=0.1) if faulty else None
+        self.broker = MemoryBroker(faults=self._faults)
         self.user = SimWorld("user", seed)
-        self.databases = {name: InlineDatabase(name, self.user.clock, image=images.get(name, b"")) for name in SCHEMAS}
+        self._commits_left: int | None = None  # until the power is cut
+        self.databases = {
+            name: InlineDatabase(name, self.user.clock, image=images.get(name, b""), disk=Disk(self._committed, hasty))
+            for name in SCHEMAS
+        }
         self.hosts = {f"node{number}": WholeHost(f"node{number}", self.user) for number in range(1, hosts + 1)}
         self.store = MemoryStore()
         self.tokens = Tokens()
@@ -135,6 +147,37 @@ class WholeCloud:
         if self.alive(name):
             self.processes[name].crash()
             self.broker.lose(self.processes[name])
+
+    # ── electricity
+
+    def cut_power_after(self, commits: int) -> None:
+        """The machine that all run on loses its power at the end of that commit, counted over all databases."""
+        self._commits_left = commits
+        self._watch(True)
+
+    def _watch(self, watched: bool) -> None:
+        for database in self.databases.values():
+            if database.disk is not None:
+                database.disk.watched = watched
+
+    def _committed(self) -> None:
+        if self._commits_left is not None:
+            self._commits_left -= 1
+            if not self._commits_left:
+                self.cut_power()
+
+    def cut_power(self) -> None:
+        """Every process, guest and message is gone, and what was on no disk yet."""
+        self._commits_left = None
+        self._watch(False)
+        for name in self.names():
+            self.crash(name)
+        chance = self.user.random
+        self.broker = MemoryBroker(faults=self._faults)
+        for database in self.databases.values():
+            database.power_cut(chance)
+        for host in self.hosts.values():
+            host.lose_power(self.user, chance)
 
     # ── what a process stands on
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 
 from kilonova.base.world import World
@@ -26,13 +27,26 @@ class WholeHost:
         self.machine = FakeMachine(name, vcpus=64, memory_mb=256 << 10, disk_gb=10_000)
         self.machine.verb_seconds = 0.2
         self.part = HostPart()
-        self.switch = FakeVirtualSwitch(host=name)
-        self.dhcp = FakeDhcpServers()
-        self.routers = FakeRouters()
         self.pool = FakePool("files", total_gib=500)
         self.pool.verb_seconds = 0.2
-        self.ledger = InlineDatabase(f"ledger {name}", world.clock)
-        self.volume_ledger = InlineDatabase(f"ledger volume {name}", world.clock)
+        self._wire()
+        self._empty_ledgers(world)
+
+    def _wire(self) -> None:
+        self.switch = FakeVirtualSwitch(host=self.name)
+        self.dhcp = FakeDhcpServers()
+        self.routers = FakeRouters()
+
+    def _empty_ledgers(self, world: World) -> None:
+        self.ledger = InlineDatabase(f"ledger {self.name}", world.clock)
+        self.volume_ledger = InlineDatabase(f"ledger volume {self.name}", world.clock)
+
+    def lose_power(self, world: World, chance: random.Random) -> None:
+        """Its guests are off, its wires gone; what the ledgers say may have been on no disk yet."""
+        self.machine.lose_power()
+        self._wire()
+        if chance.random() < 0.5:
+            self._empty_ledgers(world)
 
 
 class SimImages(ImageClient):

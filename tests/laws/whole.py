@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from typing import Any
 
 from kilonova.base.faults import Fault
@@ -32,10 +33,12 @@ ACTIONS: tuple[tuple[str, Any], ...] = (
 class Whole:
     """One run: a cloud, what a user made in it, and chance."""
 
-    def __init__(self, seed: int, *, faulty: bool = False, seams: Seams | None = None) -> None:
+    def __init__(
+        self, seed: int, *, faulty: bool = False, seams: Seams | None = None, hasty: Collection[str] = ()
+    ) -> None:
         first = first_cloud()
         self.first = first
-        self.cloud = WholeCloud(seed, first.databases, faulty=faulty, seams=seams)
+        self.cloud = WholeCloud(seed, first.databases, faulty=faulty, seams=seams, hasty=hasty)
         self.cloud.store.images.update(first.files)
         self.chance = random.Random(f"work {seed}")
         self.servers: list[str] = []

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.compute.contract import Rejection
 from kilonova.compute.scheduler import kept_store
-from kilonova.db.database import Database, says, unhurried
+from kilonova.db.database import Database, redone, says, unhurried
 
 
 class Kept(msgspec.Struct):
@@ -72,6 +72,7 @@ def _insert(connection: Connection, decisions: Sequence[Kept]) -> None:
 
 
 @unhurried
+@redone  # the operation that it was made for goes on
 @says(lambda decisions: f"scheduler_decision: {len(decisions)} kept")
 def _insert_unhurried(connection: Connection, decisions: Sequence[Kept]) -> None:
     _insert(connection, decisions)

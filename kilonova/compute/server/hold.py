@@ -8,6 +8,7 @@ from kilonova.base.faults import Fault, Kind
 from kilonova.compute.contract import BlockDevice, Destination, RequestSpec
 from kilonova.compute.core import Compute
 from kilonova.compute.server import migration_store, store
+from kilonova.db.database import redone
 from kilonova.placement.contract import ClaimRequest
 from kilonova.saga.operation import Step
 from kilonova.trace import spans
@@ -15,6 +16,7 @@ from kilonova.trace import spans
 SCHEDULER_TRIES = 3
 
 
+@redone  # a claim is found by the server's id
 async def select_destinations(step: Step[Compute], spec: RequestSpec) -> list[Destination]:
     """The host claimed in placement, then alternates. A scheduler that died with the question has others beside it.
 

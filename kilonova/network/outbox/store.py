@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.db.database import unhurried
+from kilonova.db.database import redone, unhurried
 from kilonova.db.statements import Statement, insert
 from kilonova.network import schema
 from kilonova.network.work import Work
@@ -63,6 +63,7 @@ def due(connection: Connection, now: datetime, limit: int) -> list[Event]:
 
 
 @unhurried  # whoever reads them is the loop that sent them; after a crash they are sent once more
+@redone
 def sent(work: Work, ids: Sequence[str]) -> None:
     """Compute has them."""
     _SENT.change(work.connection, ids=list(ids))

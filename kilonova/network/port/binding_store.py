@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import sqlalchemy as sa
 
+from kilonova.db.database import redone
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema, told_store
 from kilonova.network.agent import store as agents
@@ -116,6 +117,7 @@ _SET_STATUS = Statement(
 )
 
 
+@redone  # agents that begin anew report all that they find built
 def reported(work: Work, host: str, up: Collection[str], down: Collection[str]) -> None:
     """The host says which of its ports are built; servers' ports are told to compute when that is news."""
     for ids, status, event in ((up, "ACTIVE", "network-vif-plugged"), (down, "DOWN", "network-vif-unplugged")):

@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from kilonova.base.clock import SystemClock
 from kilonova.base.faults import Fault, Kind, conflict
-from kilonova.db.database import DatabaseAway, unhurried
-from kilonova.db.sqlite import CHECKPOINT_COMMITS, SqliteDatabase
+from kilonova.db.database import DatabaseAway, redone, unhurried
+from kilonova.db.sqlite import CHECKPOINT_COMMITS, FLUSH_SECONDS, SqliteDatabase
 
 metadata = sa.MetaData()
 parent = sa.Table("parent", metadata, sa.Column("id", sa.Integer, primary_key=True))
@@ -181,6 +181,63 @@ async def test_what_nobody_waits_for_is_kept_all_the_same(tmp_path: Path) -> Non
     again = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
     assert await again.read(everything) == [1, 2, 4]
     await again.close()
+
+
+@redone
+def add_again(connection: Connection, number: int) -> int:
+    return add(connection, number)
+
+
+async def test_what_is_done_again_after_a_power_cut_does_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """It is committed while the disk is busy; beside what waits, it waits with it."""
+    db = SqliteDatabase("test", tmp_path / "test.sqlite", SystemClock())
+    await db.write(metadata.create_all)
+    disk = threading.Event()
+    db._orders.put((lambda: disk.wait(20) and None, lambda _: None))
+    assert await db.write(add_again, 1) == 1
+    both = asyncio.gather(db.write(add, 2), db.write(add_again, 3))
+    await asyncio.sleep(0.05)
+    assert await db.read(everything) == [1]
+    assert not both.done()
+    disk.set()
+    assert await both == [2, 3]
+    with pytest.raises(sqlite3.IntegrityError):
+        await db.write(redone(orphan_again))
+    assert await db.write(add_again, 4) == 4
+    await db.close()
+
+
+def orphan_again(connection: Connection) -> None:
+    orphan(connection)
+
+
+class Flushed(SqliteDatabase):
+    """Counts how often its log is brought to the disk by itself."""
+
+    flushes = 0
+
+    def _flush_log(self) -> None:
+        super()._flush_log()
+        self.flushes += 1
+
+
+async def test_what_did_not_wait_comes_to_the_disk_soon(tmp_path: Path) -> None:
+    """By itself, or with a commit that waits: then not once more."""
+    db = Flushed("test", tmp_path / "test.sqlite", SystemClock())
+    await db.write(metadata.create_all)
+    await db.write(add_again, 1)
+    await db.write(add, 2)
+    await asyncio.sleep(FLUSH_SECONDS * 1.5)
+    assert db.flushes == 0
+    for number in range(3, 6):
+        await db.write(add_again, number)
+    for _ in range(100):
+        await asyncio.sleep(FLUSH_SECONDS / 5)
+        if db.flushes:
+            break
+    await asyncio.sleep(FLUSH_SECONDS * 1.5)
+    assert db.flushes == 1
+    await db.close()
 
 
 async def test_what_a_reader_writes_is_thrown_away(db: SqliteDatabase) -> None:
