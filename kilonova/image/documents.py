@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.http.request import Request
 from kilonova.http.route import Route
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
+from kilonova.image.core import ImageService
 
 Json = dict[str, Any]
 

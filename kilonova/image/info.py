@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import not_found
 from kilonova.http.request import Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store
 from kilonova.image.stores import Store
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 UNLIMITED = -1
 

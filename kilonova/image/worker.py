@@ -12,12 +12,12 @@ from kilonova.db import idempotency as keys
 from kilonova.image.cache.resource import fill_queued
 from kilonova.image.contract import EXCHANGE, WORKER_TOPIC
 from kilonova.image.contract import ImageWorker as ImageWorkerContract
+from kilonova.image.core import ImageService
 from kilonova.image.image.drop_data import drop_left_over
 from kilonova.image.image.upload import give_up_abandoned
 from kilonova.image.importing.hash_location import LOCATION
 from kilonova.image.importing.import_image import IMPORT
 from kilonova.image.schema import idempotency, journal
-from kilonova.image.service import ImageService
 from kilonova.image.task import store as task_store
 from kilonova.saga.loops import Loop, Loops
 from kilonova.saga.runner import Parts, Runner

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.network import addresses, bootstrap_store
+from kilonova.network.core import NetworkService
 from kilonova.network.network.store import Network
 from kilonova.network.subnet.store import Subnet
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 
 class Outside(msgspec.Struct, frozen=True):

@@ -1,25 +1,12 @@
-"""The network service: what handlers and the worker stand on, its routes, its rules, its app."""
+"""The network service's API: its routes, its rules, its app."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Concatenate, ParamSpec, TypeVar
-
-from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError
-
-from kilonova.base.world import World
-from kilonova.bus import rpc
-from kilonova.bus.contract import Bus, Target
-from kilonova.db.database import Database
 from kilonova.http.app import App
 from kilonova.http.contract import Authenticator, Enforcer
 from kilonova.http.faults import NETWORK
-from kilonova.network import contract
 from kilonova.network.agent import resource as agent
-from kilonova.network.contract import ServerEvents
+from kilonova.network.core import NetworkService
 from kilonova.network.extension import resource as extension
 from kilonova.network.floating_ip import resource as floating_ip
 from kilonova.network.network import resource as network
@@ -27,74 +14,15 @@ from kilonova.network.port import resource as port
 from kilonova.network.quota import resource as quota
 from kilonova.network.router import resource as router
 from kilonova.network.security_group import resource as security_group
-from kilonova.network.settings import NetworkSettings
 from kilonova.network.subnet import resource as subnet
 from kilonova.network.tag import resource as tag
-from kilonova.network.work import Changes, Draw, Work
 
-P = ParamSpec("P")
-T = TypeVar("T")
-COLLISIONS = 4
+__all__ = ["MIGRATIONS", "ROUTES", "RULES", "NetworkService", "network_app"]
+
 MIGRATIONS = "kilonova.network.migrations"
 _NOUNS = (network, subnet, port, router, floating_ip, security_group, agent, quota, tag, extension)
 ROUTES = tuple(route for noun in _NOUNS for route in noun.ROUTES)
 RULES = tuple(rule for noun in _NOUNS for rule in noun.RULES)
-
-
-def _nobody_waits() -> None:
-    """Until a worker of this process says that it wants to know."""
-
-
-@dataclass
-class NetworkService:
-    """Handed to every handler and loop. `server_events` is how compute hears; None when nobody listens."""
-
-    world: World
-    db: Database
-    bus: Bus
-    settings: NetworkSettings = field(default_factory=NetworkSettings)
-    server_events: ServerEvents | None = None
-    on_events: Callable[[], None] = _nobody_waits
-
-    def __post_init__(self) -> None:
-        self.draw = Draw(self.world)
-
-    async def change(self, unit: Callable[Concatenate[Work, P], T], *args: P.args, **named: P.kwargs) -> T:
-        """What `unit` returns, once committed and told to the agents whom it concerns."""
-
-        @functools.wraps(unit)
-        def whole(connection: Connection) -> tuple[T, Changes]:
-            work = Work(connection, self.draw, self.settings)
-            return unit(work, *args, **named), work.changes
-
-        for _ in range(COLLISIONS):
-            try:
-                result, changes = await self.db.write(whole)
-                break
-            except IntegrityError:
-                continue  # another process wrote the same key first: the unit looks again and chooses, or says so
-        else:
-            result, changes = await self.db.write(whole)
-        await self._tell(changes)
-        return result
-
-    async def _tell(self, changes: Changes) -> None:
-        """Cast to the agents. A message that is lost with this process is mended by the agents' own resync."""
-        for host in sorted(changes.ports.keys() | changes.members.keys()):
-            to = Target(contract.EXCHANGE, contract.L2_TOPIC, host)
-            l2: contract.L2Agent = rpc.client(contract.L2Agent, self.bus, to)
-            ports, networks = changes.ports.get(host, ()), changes.members.get(host, ())
-            await l2.l2_changed(sorted(ports), sorted(networks))
-        for host in sorted(changes.dhcp.keys() | changes.leases.keys()):
-            to = Target(contract.EXCHANGE, contract.DHCP_TOPIC, host)
-            whole = changes.dhcp.get(host, set())
-            leases = {one: sorted(ids) for one, ids in sorted(changes.leases[host].items()) if one not in whole}
-            await rpc.client(contract.DhcpAgent, self.bus, to).dhcp_changed(sorted(whole | leases.keys()), leases)
-        for host, router_ids in sorted(changes.routers.items()):
-            to = Target(contract.EXCHANGE, contract.L3_TOPIC, host)
-            await rpc.client(contract.L3Agent, self.bus, to).routers_changed(sorted(router_ids))
-        if changes.events:
-            self.on_events()
 
 
 def network_app(service: NetworkService, authenticator: Authenticator, enforcer: Enforcer) -> App:

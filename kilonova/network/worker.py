@@ -5,9 +5,9 @@ from __future__ import annotations
 from kilonova.bus import rpc
 from kilonova.bus.contract import Subscription
 from kilonova.network.contract import EXCHANGE, PLUGIN_TOPIC, Plugin
+from kilonova.network.core import NetworkService
 from kilonova.network.plugin import PluginService
 from kilonova.network.reconcile import LOOPS
-from kilonova.network.service import NetworkService
 from kilonova.saga.loops import Loops
 
 

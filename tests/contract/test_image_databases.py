@@ -12,7 +12,9 @@ from kilonova.db.database import Database
 from kilonova.db.migrations import ensure_current
 from kilonova.db.server import server_database
 from kilonova.db.sqlite import SqliteDatabase
-from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, image_app
+from kilonova.image.core import ImageParts, ImageService
+from kilonova.image.service import MIGRATIONS, RULES, image_app
+from kilonova.image.settings import ImageSettings
 from kilonova.node.images.inspector import InlineInspector
 from kilonova.node.images.store import MemoryStore
 from kilonova.policy.rules import Policy

@@ -11,9 +11,11 @@ from kilonova.base.faults import not_found
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import upgrade
+from kilonova.image.core import ImageParts, ImageService, Workers
 from kilonova.image.image.store import images
 from kilonova.image.schema import journal
-from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, Workers, image_app
+from kilonova.image.service import MIGRATIONS, RULES, image_app
+from kilonova.image.settings import ImageSettings
 from kilonova.image.stores import Store
 from kilonova.image.task.store import tasks
 from kilonova.image.worker import ImageWorker

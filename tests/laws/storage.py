@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.scheduler import Scheduler
 from kilonova.block_storage.schema import journal
-from kilonova.block_storage.service import MIGRATIONS, RULES, BlockStorage, block_storage_app
+from kilonova.block_storage.service import MIGRATIONS, RULES, block_storage_app
 from kilonova.block_storage.snapshot.store import snapshots
 from kilonova.block_storage.volume.store import volumes
 from kilonova.bus.memory import MemoryBroker, MemoryBus, SeededFaults

@@ -25,7 +25,9 @@ from kilonova.db.migrations import upgrade
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
 from kilonova.image.contract import NOT_ASKED, NewImage
-from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, image_app
+from kilonova.image.core import ImageParts, ImageService
+from kilonova.image.service import MIGRATIONS, RULES, image_app
+from kilonova.image.settings import ImageSettings
 from kilonova.image.stores import Store
 from kilonova.node.ceph.library import library
 from kilonova.node.ceph.pool import RbdPool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,6 +13,7 @@ from kilonova.base.ids import is_uuid
 from kilonova.block_storage.attachment import steps, store
 from kilonova.block_storage.attachment.store import Attachment, Filters
 from kilonova.block_storage.contract import Connector
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.volume import store as volume_store
 from kilonova.block_storage.volume.resource import target, visible
 from kilonova.http.listing import next_links, page_from
@@ -21,9 +22,6 @@ from kilonova.http.route import Route
 from kilonova.http.schema import since
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -10,13 +10,11 @@ from kilonova.base.clock import iso_micros
 from kilonova.base.faults import invalid
 from kilonova.block_storage.backend import store
 from kilonova.block_storage.backend.store import SCHEDULER_BINARY, VOLUME_BINARY, Service
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.volume import store as volume_store
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 
 class ServiceBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.clock import iso_micros
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.message import store
 from kilonova.block_storage.message.store import Message
 from kilonova.http.listing import next_links, page_from
@@ -12,9 +13,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 FILTERS = {"resource_uuid": "resource_id", "resource_type": "resource_type", "event_id": "event_id",
            "request_id": "request_id", "id": "id"}  # fmt: skip

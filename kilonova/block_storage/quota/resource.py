@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import forbidden, invalid
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.quota import store
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 
 class QuotaBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import invalid, not_found
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.snapshot import store
 from kilonova.block_storage.snapshot.resource import owned
 from kilonova.block_storage.volume.metadata import ItemBody, MetadataBody, checked_metadata
@@ -12,9 +13,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 
 async def show(service: BlockStorage, request: Request[Any]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import invalid
 from kilonova.block_storage.contract import STILL_HEADER
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_flag, checked_text
 from kilonova.block_storage.snapshot import operation, store, view
 from kilonova.block_storage.snapshot.store import Filters, Snapshot
@@ -18,9 +19,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 ADMIN = "context_is_admin"
 PAGING = {"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "with_count", "all_tenants"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,6 +13,7 @@ from kilonova.block_storage.attachment import connection_store
 from kilonova.block_storage.attachment import resource as attachments
 from kilonova.block_storage.attachment import store as attachment_store
 from kilonova.block_storage.attachment.store import Attachment
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_flag, checked_pairs, checked_size
 from kilonova.block_storage.volume import extend as extension
 from kilonova.block_storage.volume import store
@@ -22,9 +23,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Handler, Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 STATUSES = (
     "creating", "available", "deleting", "error", "error_deleting", "error_managing", "managing", "attaching",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import invalid, not_found
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_pairs
 from kilonova.block_storage.volume import store
 from kilonova.block_storage.volume.store import Volume
@@ -14,9 +15,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 
 class MetadataBody(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,6 +11,7 @@ from kilonova.base.units import gib_up
 from kilonova.block_storage.backend import store as backend_store
 from kilonova.block_storage.backend.choose import Wanted
 from kilonova.block_storage.contract import VolumeSpec
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_flag, checked_size, checked_text
 from kilonova.block_storage.snapshot import resource as snapshots
 from kilonova.block_storage.volume import create as creation
@@ -25,9 +26,6 @@ from kilonova.http.schema import since
 from kilonova.image.contract import ImageRef
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 
 class NewVolume(msgspec.Struct, forbid_unknown_fields=True):

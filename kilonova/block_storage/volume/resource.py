@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import invalid, not_found
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_text
 from kilonova.block_storage.volume import delete as deletion
 from kilonova.block_storage.volume import store, view
@@ -20,9 +21,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 PAGING = {"limit", "marker", "offset", "sort", "sort_key", "sort_dir", "with_count", "all_tenants"}
 USER_FILTERS = {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
 from kilonova.base.faults import invalid, not_found
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.names import checked_flag, checked_pairs, checked_text
 from kilonova.block_storage.volume import store as volume_store
 from kilonova.block_storage.volume_type import store
@@ -17,9 +18,6 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_READER
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.block_storage.service import BlockStorage
 
 ADMIN = "context_is_admin"
 # Extra specs that a user may see: what a type offers, not where it is.

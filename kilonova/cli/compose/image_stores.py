@@ -10,9 +10,9 @@ from kilonova.cli.compose.ground import Ground
 from kilonova.image.cache.copies import Copies
 from kilonova.image.certificates import BarbicanCertificates, DirectoryCertificates
 from kilonova.image.contract import Certificates, ImageStore, Trust
+from kilonova.image.core import ImageParts, Workers
 from kilonova.image.limits import UnifiedLimits
 from kilonova.image.regions import CatalogRegions
-from kilonova.image.service import ImageParts, Workers
 from kilonova.image.settings import StoreSettings
 from kilonova.image.stores import Store
 from kilonova.node.ceph.cluster import CephCluster

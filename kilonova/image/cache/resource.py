@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import Fault, Kind, invalid, not_found
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.image.cache.copies import Copies
+from kilonova.image.core import ImageService
 from kilonova.image.image import store as image_store
 from kilonova.image.image.data import read
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 TARGETS = {"": ("queued", "cached"), "cache": ("cached",), "queue": ("queued",)}
 

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import conflict, forbidden, invalid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store, store
-from kilonova.image.image.locations import may_be_added, read_validation, require_plausible, told
+from kilonova.image.image.locations import may_be_added, read_validation, require_plausible
 from kilonova.image.image.resource import OWNER, owned, seen, target
 from kilonova.image.image.store import Image
 from kilonova.image.importing.begin import import_location
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 
 async def deactivate(service: ImageService, request: Request[Any]) -> None:
@@ -90,7 +88,7 @@ async def list_locations(service: ImageService, request: Request[Any]) -> list[d
     """For services that clone data where it lies."""
     image: Image = await seen(service, request)
     request.enforce(target(image))
-    return [told(service, image.id, place) for place in image.places]
+    return [service.look.told(image.id, place) for place in image.places]
 
 
 _ONE = "/v2/images/{image_id}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, too_large
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image import upload_store
 from kilonova.image.image.reading import Passing, Reading
 from kilonova.image.image.resource import DOWNLOAD, OWNER, owned, seen, target
@@ -17,9 +18,6 @@ from kilonova.image.image.store import Image, Location, get_image
 from kilonova.image.image.upload import Upload
 from kilonova.image.stores import STAGED, Store
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 log = logging.getLogger(__name__)
 

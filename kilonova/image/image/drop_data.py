@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault
+from kilonova.image.core import ImageService
 from kilonova.image.image import deleted_store
 from kilonova.image.stores import STAGED
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 log = logging.getLogger(__name__)
 

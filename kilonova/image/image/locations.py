@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from kilonova.base.faults import conflict, forbidden, invalid
 from kilonova.http.request import Request
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store
 from kilonova.image.image.patch import LocationChange
 from kilonova.image.image.store import Image, Location
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 WEB_STORE = "web"
 HASH_DIGITS = {"md5": 32, "sha1": 40, "sha224": 56, "sha256": 64, "sha384": 96, "sha512": 128}
@@ -27,27 +25,6 @@ class Validation(msgspec.Struct, forbid_unknown_fields=True):
     os_hash_algo: str
     os_hash_value: str
     checksum: str | None = None
-
-
-def shown_locations(service: ImageService, image: Image) -> dict[str, Any]:
-    """`stores`, `locations` and `direct_url`, as far as the operator lets users see them."""
-    made: dict[str, Any] = {}
-    places = image.places
-    stores = service.stores
-    if stores.several and places:
-        made["stores"] = ",".join(stores.in_order(place.store for place in places))
-    if service.settings.show_multiple_locations:
-        made["locations"] = [told(service, image.id, place) for place in places]
-    if service.settings.show_image_direct_url and places:
-        made["direct_url"] = told(service, image.id, places[0])["url"]
-    return made
-
-
-def told(service: ImageService, image_id: str, place: Location) -> dict[str, Any]:
-    """A location as clients see it."""
-    store = place.store or service.stores.default.id
-    url = place.url or service.stores.data(store).location(image_id)
-    return {"url": url, "metadata": {**place.metadata, "store": store} if service.stores.several else place.metadata}
 
 
 async def change_locations(service: ImageService, request: Request[Any], image: Image, change: LocationChange) -> None:
@@ -161,7 +138,7 @@ async def _replace(service: ImageService, image: Image, value: Any) -> None:
         raise invalid("Locations must be a list of objects.")
     if not value and image.places:
         raise forbidden("Cannot delete the last location of an image.", hint="Delete the image instead.")
-    known = {told(service, image.id, place)["url"]: place for place in image.places}
+    known = {service.look.told(image.id, place)["url"]: place for place in image.places}
     if [one.get("url") for one in value] != list(known):
         raise invalid("Original locations is not empty: only the metadata of locations can be replaced.")
     places = []

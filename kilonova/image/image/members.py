@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -10,13 +10,11 @@ from kilonova.base.clock import iso_seconds
 from kilonova.base.faults import forbidden, invalid, not_found
 from kilonova.http.request import Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image import store
 from kilonova.image.image.resource import OWNER, READ, owned, seen, target
 from kilonova.image.image.store import Image, Member
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 
 class AddMember(msgspec.Struct, forbid_unknown_fields=True):

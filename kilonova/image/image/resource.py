@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
-from kilonova.base.clock import iso_seconds
 from kilonova.base.faults import Fault, Kind, conflict, forbidden, invalid, not_found
 from kilonova.db.listing import Page
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import decode_json
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store, deleted_store, store
 from kilonova.image.image.drop_data import drop_data
-from kilonova.image.image.locations import change_locations, shown_locations
+from kilonova.image.image.locations import change_locations
 from kilonova.image.image.patch import VISIBILITIES, apply, assign
 from kilonova.image.image.store import Filters, Found, Image
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 log = logging.getLogger(__name__)
 
@@ -33,38 +30,7 @@ PATCH_TRIES = 10
 SORTABLE = set(store.SORT_COLUMNS)
 EQUALS = ("name", "status", "owner", "disk_format", "container_format", "min_disk", "min_ram", "checksum",
           "os_hash_algo", "os_hash_value", "id", "size", "virtual_size")  # fmt: skip
-_encode = msgspec.json.Encoder().encode
 LISTED = ("id", "name", "status", "disk_format", "container_format")
-
-
-def view(service: ImageService, image: Image) -> dict[str, Any]:
-    """An image as clients see it; its own properties stand beside the known ones."""
-    shown = image.properties | {
-        "id": image.id,
-        "name": image.name,
-        "status": image.status,
-        "visibility": image.visibility,
-        "owner": image.owner,
-        "protected": image.protected,
-        "os_hidden": image.os_hidden,
-        "disk_format": image.disk_format,
-        "container_format": image.container_format,
-        "min_disk": image.min_disk,
-        "min_ram": image.min_ram,
-        "size": image.size,
-        "virtual_size": image.virtual_size,
-        "checksum": image.checksum,
-        "os_hash_algo": image.os_hash_algo,
-        "os_hash_value": image.os_hash_value,
-        "tags": image.tags,
-        "created_at": iso_seconds(image.created_at),
-        "updated_at": iso_seconds(image.updated_at),
-        "self": f"/v2/images/{image.id}",
-        "file": f"/v2/images/{image.id}/file",
-        "schema": "/v2/schemas/image",
-    }
-    shown.pop(data_store.TASK, None)
-    return shown | shown_locations(service, image) if service.tells_locations else shown
 
 
 def target(image: Image | Found) -> dict[str, Any]:
@@ -117,19 +83,14 @@ async def create(service: ImageService, request: Request[Any]) -> Answer:
     headers["OpenStack-image-import-methods"] = ",".join(service.settings.import_methods)
     if service.stores.several:
         headers["OpenStack-image-store-ids"] = ",".join(one.id for one in service.stores.writable)
-    return Answer(view(service, made), 201, headers)
+    return Answer(service.look.view(made), 201, headers)
 
 
 async def show(service: ImageService, request: Request[Any]) -> msgspec.Raw:
     found = await service.db.read(store.find_image, request.path["image_id"], _view_of(request))
     _may_know(request, found)
     request.enforce(target(found))
-    return service.drawn(found)
-
-
-def drawn(service: ImageService, found: Found) -> msgspec.Raw:
-    """The image as bytes of an answer. The service remembers them by all that they are made of."""
-    return msgspec.Raw(_encode(view(service, found.image())))
+    return service.look.drawn(found)
 
 
 async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
@@ -139,7 +100,7 @@ async def list_(service: ImageService, request: Request[Any]) -> dict[str, Any]:
         page = Page(25 if page.limit is None else min(page.limit, 25), page.marker, page.sorts)
     filters = _filters(request)
     found = await service.db.read(store.list_images, filters, page)
-    answer: dict[str, Any] = {"images": [service.drawn(one) for one in found], "schema": "/v2/schemas/images"}
+    answer: dict[str, Any] = {"images": [service.look.drawn(one) for one in found], "schema": "/v2/schemas/images"}
     kept = "&".join(f"{name}={value}" for name, value in request.query.pairs if name != "marker")
     answer["first"] = "/v2/images" + (f"?{kept}" if kept else "")
     if page.limit and len(found) == page.limit:
@@ -204,7 +165,7 @@ async def update(service: ImageService, request: Request[Any]) -> dict[str, Any]
         raise invalid("Request body must be a JSON array of operation objects.")
     for attempt in range(PATCH_TRIES):
         if (changed := await _patched(service, request, changes, with_locations=attempt == 0)) is not None:
-            return view(service, changed)
+            return service.look.view(changed)
     raise conflict(f"Image {request.path['image_id']} is being changed by others.", hint="Try again.")
 
 

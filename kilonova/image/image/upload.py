@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind
+from kilonova.image.core import ImageService
 from kilonova.image.image import upload_store
 from kilonova.image.stores import STAGED
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 log = logging.getLogger(__name__)
 EVERY_SECONDS = upload_store.HELD.total_seconds() / 4

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.http.request import Request
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store
 from kilonova.image.image import store as image_store
 from kilonova.image.image.locations import WEB_STORE, Validation, may_be_added
@@ -20,9 +21,6 @@ from kilonova.image.task import store as task_store
 from kilonova.image.task.store import Task
 from kilonova.saga.journal import OperationRow
 from kilonova.trace import spans
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 
 def new_task(service: ImageService, request: Request[Any], type_: str, image: Image, input_: dict[str, Any]) -> Task:

@@ -9,12 +9,12 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, invalid
 from kilonova.base.faults import Kind as FaultKind
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store
 from kilonova.image.image import store as image_store
 from kilonova.image.image.reading import Facts, Reading
 from kilonova.image.importing.plan import LocationPlan
 from kilonova.image.importing.tasks import end_task, failed_task, tell
-from kilonova.image.service import ImageService
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.operation import Kind, Operation, Step
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, unavailable
 from kilonova.base.units import MIB
 from kilonova.http.client import Client, HttpTransport
+from kilonova.image.core import ImageService
 from kilonova.image.image import data_store
 from kilonova.image.image import store as image_store
 from kilonova.image.image.data import read
@@ -19,7 +20,6 @@ from kilonova.image.image.reading import Facts, Passing, Progress, Reading
 from kilonova.image.image.store import Image
 from kilonova.image.importing.plan import COPY, REGION, WEB, Plan
 from kilonova.image.importing.tasks import end_task, failed_task, tell
-from kilonova.image.service import ImageService
 from kilonova.image.stores import STAGED
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.operation import Kind, Operation, Step

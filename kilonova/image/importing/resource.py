@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import msgspec
 
 from kilonova.base.faults import conflict, forbidden, invalid
 from kilonova.base.ids import is_uuid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image.locations import may_be_added
 from kilonova.image.image.resource import owned, seen, target
 from kilonova.image.image.store import Image
 from kilonova.image.importing.begin import import_image, new_task
 from kilonova.image.importing.plan import COPY, DIRECT, REGION, STATUS, WEB, Plan
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 
 class Method(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -10,15 +10,13 @@ from kilonova.base.faults import invalid
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Handler, Route
+from kilonova.image.core import ImageService
 from kilonova.image.metadef import store
 from kilonova.image.metadef.body import NewObject, NewProperty, NewTag, NewTags, refuse_read_only, told
 from kilonova.image.metadef.namespace import ADMIN, SEEN, prefix_for, seen
 from kilonova.image.metadef.store import Item
 from kilonova.image.metadef.view import NAMESPACES, object_view, page_links, property_view, tag_view
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 SORTABLE = ("name", "created_at", "updated_at")
 

@@ -26,7 +26,7 @@ from kilonova.policy.rules import Rule
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kilonova.image.service import ImageService
+    from kilonova.image.core import ImageService
 
 DEFAULT_LIMIT = 25
 

@@ -19,7 +19,7 @@ from kilonova.image.metadef.well_known_software import SOFTWARE
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from kilonova.image.service import ImageService
+    from kilonova.image.core import ImageService
 
 WELL_KNOWN = (
     Known(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -12,14 +12,12 @@ from kilonova.base.faults import invalid, not_found
 from kilonova.http.listing import page_from
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.image.core import ImageService
 from kilonova.image.image.resource import seen, target
 from kilonova.image.importing.begin import import_into_new_image
 from kilonova.image.task import store
 from kilonova.image.task.store import Task
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.image.service import ImageService
 
 
 class ImportInput(msgspec.Struct):

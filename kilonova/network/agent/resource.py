@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -14,10 +14,8 @@ from kilonova.http.route import Route
 from kilonova.network import door
 from kilonova.network.agent import store
 from kilonova.network.agent.store import Agent
+from kilonova.network.core import NetworkService
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 
 class AgentChange(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import not_found
 from kilonova.http.request import Request
 from kilonova.http.route import Route
+from kilonova.network.core import NetworkService
 from kilonova.policy.rules import Rule
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 # alias: (name, description)
 EXTENSIONS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -13,13 +13,11 @@ from kilonova.http.route import Route
 from kilonova.network import door
 from kilonova.network.addresses import wrong
 from kilonova.network.contract import BESIDE_HEADER, BESIDE_NETWORK
+from kilonova.network.core import NetworkService
 from kilonova.network.network import store
 from kilonova.network.network.store import Network
 from kilonova.network.quota import store as quota
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Name = Annotated[str, Meta(max_length=255)]
 _RENAMED = {

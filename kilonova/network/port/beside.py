@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 
 from kilonova.http.request import Request
 from kilonova.network.contract import BESIDE_HEADER, BESIDE_PORTS
+from kilonova.network.core import NetworkService
 from kilonova.network.network import resource as network_resource
 from kilonova.network.network import store as networks
 from kilonova.network.network.store import Network
@@ -15,9 +16,6 @@ from kilonova.network.port.store import Port
 from kilonova.network.subnet import resource as subnet_resource
 from kilonova.network.subnet import store as subnets
 from kilonova.network.subnet.store import Subnet
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 
 async def of_ports(service: NetworkService, request: Request[Any], ports: list[Port]) -> dict[str, Any]:

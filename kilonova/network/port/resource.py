@@ -24,8 +24,8 @@ from kilonova.network.work import Work
 from kilonova.policy import personas
 
 if TYPE_CHECKING:
+    from kilonova.network.core import NetworkService
     from kilonova.network.network.store import Network
-    from kilonova.network.service import NetworkService
 
 _BINDING = {
     "host": ("binding:host_id", ""),

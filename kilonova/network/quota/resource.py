@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -12,11 +12,9 @@ from kilonova.base.faults import not_found
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.network import door
+from kilonova.network.core import NetworkService
 from kilonova.network.quota import store
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Limit = Annotated[int, Meta(ge=-1, le=2147483647)]
 

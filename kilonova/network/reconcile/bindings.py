@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kilonova.network.core import NetworkService
 from kilonova.network.reconcile import waiting_store
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 
 async def run(service: NetworkService) -> int:

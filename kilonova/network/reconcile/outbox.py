@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 from kilonova.base.faults import Fault, Kind
+from kilonova.network.core import NetworkService
 from kilonova.network.outbox import store
 from kilonova.trace import spans
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 log = logging.getLogger(__name__)
 MOST = 100

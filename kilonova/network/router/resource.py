@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -12,6 +12,7 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.network import addresses, door
 from kilonova.network.allocation_store import Ask
+from kilonova.network.core import NetworkService
 from kilonova.network.network import resource as networks
 from kilonova.network.port import resource as ports
 from kilonova.network.port.body import FixedIp, asks
@@ -19,9 +20,6 @@ from kilonova.network.router import store
 from kilonova.network.router.store import Gateway, Leg, Router
 from kilonova.network.subnet import resource as subnets
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Name = Annotated[str, Meta(max_length=255)]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,13 +11,11 @@ from kilonova.base.faults import forbidden
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.network import door
+from kilonova.network.core import NetworkService
 from kilonova.network.security_group import store
 from kilonova.network.security_group.rules import RuleWanted, checked
 from kilonova.network.security_group.store import Group, Rule
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Name = Annotated[str, Meta(max_length=255)]
 

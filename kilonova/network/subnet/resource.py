@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -12,13 +12,11 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.network import addresses, door
 from kilonova.network.addresses import wrong
+from kilonova.network.core import NetworkService
 from kilonova.network.network import store as networks
 from kilonova.network.subnet import store
 from kilonova.network.subnet.store import Subnet
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Name = Annotated[str, Meta(max_length=255)]
 MODES = ("slaac", "dhcpv6-stateful", "dhcpv6-stateless")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -12,11 +12,9 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.network import door
 from kilonova.network.addresses import wrong
+from kilonova.network.core import NetworkService
 from kilonova.network.tag import store
 from kilonova.policy import personas
-
-if TYPE_CHECKING:
-    from kilonova.network.service import NetworkService
 
 Tag = Annotated[str, Meta(max_length=255)]
 TAGS_MAXIMUM = 50

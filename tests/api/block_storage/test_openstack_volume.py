@@ -14,8 +14,9 @@ import pytest
 import uvicorn
 
 from kilonova.base.world import LiveWorld
+from kilonova.block_storage.core import BlockStorage
 from kilonova.block_storage.scheduler import Scheduler
-from kilonova.block_storage.service import MIGRATIONS, RULES, BlockStorage, block_storage_app
+from kilonova.block_storage.service import MIGRATIONS, RULES, block_storage_app
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import ensure_current

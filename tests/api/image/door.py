@@ -19,7 +19,9 @@ from kilonova.db.migrations import upgrade
 from kilonova.image.cache.copies import Copies
 from kilonova.image.certificates import DirectoryCertificates
 from kilonova.image.contract import WebRules
-from kilonova.image.service import MIGRATIONS, RULES, ImageParts, ImageService, ImageSettings, Workers, image_app
+from kilonova.image.core import ImageParts, ImageService, Workers
+from kilonova.image.service import MIGRATIONS, RULES, image_app
+from kilonova.image.settings import ImageSettings
 from kilonova.image.stores import Store
 from kilonova.image.worker import ImageWorker
 from kilonova.node.images.convert import FileConverter

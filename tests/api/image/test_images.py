@@ -12,8 +12,9 @@ import pytest
 
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.image.client import ImageClient
+from kilonova.image.core import ImageService
 from kilonova.image.image import store
-from kilonova.image.service import RULES, ImageService, image_app
+from kilonova.image.service import RULES, image_app
 from kilonova.node.images.inspector import ConfinedInspector
 from kilonova.policy.rules import Policy
 from tests.api.image.door import image_service

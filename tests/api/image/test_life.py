@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kilonova.image.service import ImageService
+from kilonova.image.core import ImageService
 from tests.api.image.door import WholeImage, door, image_service, whole_image
 from tests.api.support import PROJECT
 

@@ -9,8 +9,8 @@ import jsonschema_rs
 import msgspec
 import pytest
 
+from kilonova.image.core import ImageService
 from kilonova.image.metadef.well_known import WELL_KNOWN, register_well_known
-from kilonova.image.service import ImageService
 from tests.api.image.door import door, image_service
 from tests.api.support import ADMIN_PROJECT, OTHER_PROJECT, PROJECT, ApiClient
 

@@ -12,7 +12,8 @@ from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.database import Database
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import ensure_current
-from kilonova.network.service import MIGRATIONS, RULES, NetworkService, network_app
+from kilonova.network.core import NetworkService
+from kilonova.network.service import MIGRATIONS, RULES, network_app
 from kilonova.network.settings import NetworkSettings
 from kilonova.network.worker import NetworkWorker
 from kilonova.node.agents.dhcp import DhcpAgent
