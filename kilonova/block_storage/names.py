@@ -55,3 +55,8 @@ def checked_flag(value: Any, field: str) -> bool:
     if text in ("0", "f", "false", "off", "n", "no"):
         return False
     raise invalid(f"Invalid input for field {field}: {str(value)[:40]!r} is not a boolean.")
+
+
+def checked_metadata(values: Any) -> dict[str, str]:
+    """Metadata as it may be stored. Else INVALID."""
+    return checked_pairs(values, "metadata")

@@ -24,8 +24,9 @@ from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.placement.client import PlacementClient
 from kilonova.placement.contract import ClaimRequest
+from kilonova.placement.core import PlacementService
 from kilonova.placement.schema import inventory, provider, provider_trait
-from kilonova.placement.service import MIGRATIONS, RULES, PlacementService, placement_app
+from kilonova.placement.service import MIGRATIONS, RULES, placement_app
 from kilonova.policy.rules import Policy
 from tests.api.support import FakeAuthenticator
 from tests.bench.phases import Result

@@ -6,9 +6,10 @@ from typing import Any
 
 from kilonova.base.faults import invalid, not_found
 from kilonova.block_storage.core import BlockStorage
+from kilonova.block_storage.names import checked_metadata
 from kilonova.block_storage.snapshot import store
 from kilonova.block_storage.snapshot.resource import owned
-from kilonova.block_storage.volume.metadata import ItemBody, MetadataBody, checked_metadata
+from kilonova.block_storage.volume.metadata import ItemBody, MetadataBody
 from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import VOLUME_ADMIN_OR_MEMBER, VOLUME_ADMIN_OR_READER

@@ -9,10 +9,9 @@ import msgspec
 from kilonova.base.faults import invalid
 from kilonova.block_storage.contract import STILL_HEADER
 from kilonova.block_storage.core import BlockStorage
-from kilonova.block_storage.names import checked_flag, checked_text
+from kilonova.block_storage.names import checked_flag, checked_metadata, checked_text
 from kilonova.block_storage.snapshot import operation, store, view
 from kilonova.block_storage.snapshot.store import Filters, Snapshot
-from kilonova.block_storage.volume.metadata import checked_metadata
 from kilonova.block_storage.volume.resource import pairs_of, visible
 from kilonova.http.listing import next_links, page_from
 from kilonova.http.request import Request

@@ -8,8 +8,9 @@ import msgspec
 
 from kilonova.base.faults import invalid, not_found
 from kilonova.block_storage.core import BlockStorage
-from kilonova.block_storage.names import checked_pairs
+from kilonova.block_storage.names import checked_metadata
 from kilonova.block_storage.volume import store
+from kilonova.block_storage.volume.resource import seen, target
 from kilonova.block_storage.volume.store import Volume
 from kilonova.http.request import Request
 from kilonova.http.route import Route
@@ -29,14 +30,7 @@ class ItemBody(msgspec.Struct, forbid_unknown_fields=True):
     meta: dict[str, Any]
 
 
-def checked_metadata(values: Any) -> dict[str, str]:
-    """Metadata as it may be stored. Else INVALID."""
-    return checked_pairs(values, "metadata")
-
-
 async def _volume(service: BlockStorage, request: Request[Any]) -> Volume:
-    from kilonova.block_storage.volume.resource import seen, target
-
     volume = await seen(service, request)
     request.enforce(target(volume))
     return volume

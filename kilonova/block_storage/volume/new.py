@@ -12,12 +12,11 @@ from kilonova.block_storage.backend import store as backend_store
 from kilonova.block_storage.backend.choose import Wanted
 from kilonova.block_storage.contract import VolumeSpec
 from kilonova.block_storage.core import BlockStorage
-from kilonova.block_storage.names import checked_flag, checked_size, checked_text
+from kilonova.block_storage.names import checked_flag, checked_metadata, checked_size, checked_text
 from kilonova.block_storage.snapshot import resource as snapshots
 from kilonova.block_storage.volume import create as creation
 from kilonova.block_storage.volume import store as volume_store
 from kilonova.block_storage.volume import view
-from kilonova.block_storage.volume.metadata import checked_metadata
 from kilonova.block_storage.volume.resource import target, type_seen, visible
 from kilonova.block_storage.volume.store import Volume
 from kilonova.http.request import Request

@@ -10,10 +10,9 @@ import msgspec
 
 from kilonova.base.faults import invalid, not_found
 from kilonova.block_storage.core import BlockStorage
-from kilonova.block_storage.names import checked_text
+from kilonova.block_storage.names import checked_metadata, checked_text
 from kilonova.block_storage.volume import delete as deletion
 from kilonova.block_storage.volume import store, view
-from kilonova.block_storage.volume.metadata import checked_metadata
 from kilonova.block_storage.volume.store import Filters, Volume
 from kilonova.block_storage.volume_type import store as type_store
 from kilonova.http.listing import next_links, page_from

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -11,11 +11,9 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.schema import convert, decode_json
 from kilonova.placement.aggregate import store
+from kilonova.placement.core import PlacementService
 from kilonova.placement.provider import store as providers
 from kilonova.placement.words import Generation, dated, rule, uuid_of
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 class Replace(msgspec.Struct, forbid_unknown_fields=True):

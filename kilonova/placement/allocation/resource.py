@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -12,10 +12,8 @@ from kilonova.http.route import Route
 from kilonova.http.schema import convert, decode_json, since
 from kilonova.placement.allocation import store
 from kilonova.placement.allocation.store import Claim
+from kilonova.placement.core import PlacementService
 from kilonova.placement.words import Amount, ClassName, dated, rule, uuid_of
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 NOBODY = "00000000-0000-0000-0000-000000000000"  # holds what was claimed before projects were told (1.8)
 Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]

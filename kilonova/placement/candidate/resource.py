@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -10,12 +10,10 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.placement.candidate.query import asked_from
 from kilonova.placement.candidate.wanted import Asked
+from kilonova.placement.core import PlacementService
 from kilonova.placement.resource_class import store as classes
 from kilonova.placement.trait import store as traits
 from kilonova.placement.words import STANDARD_CLASSES, STANDARD_TRAITS, dated, rule
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 async def index(service: PlacementService, request: Request[Any]) -> Answer:

@@ -6,7 +6,7 @@ to those who keep a provider up to date, all that is said of it at once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -17,12 +17,10 @@ from kilonova.http.route import Route
 from kilonova.placement.allocation import batch
 from kilonova.placement.allocation.resource import Owner, Resources
 from kilonova.placement.contract import Changes, ClaimRequest, ClaimResult, HeldBooks
+from kilonova.placement.core import PlacementService
 from kilonova.placement.inventory import store as inventory_store
 from kilonova.placement.trait import store as trait_store
 from kilonova.placement.words import ClassName, once, only, rule, uuid_of
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 MOST_AT_ONCE = 1000
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -11,11 +11,9 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.http.versions import Version
 from kilonova.placement.contract import Inventory
+from kilonova.placement.core import PlacementService
 from kilonova.placement.inventory import store
 from kilonova.placement.words import MAXIMUM, Amount, ClassName, Generation, dated, rule
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True):

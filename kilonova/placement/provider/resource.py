@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -12,14 +12,12 @@ from kilonova.http.route import Route
 from kilonova.http.schema import since
 from kilonova.http.versions import Version, within
 from kilonova.placement.candidate.query import wanted_from
+from kilonova.placement.core import PlacementService
 from kilonova.placement.provider import store
 from kilonova.placement.provider.store import Provider
 from kilonova.placement.resource_class.store import refuse_unknown as refuse_unknown_classes
 from kilonova.placement.trait.store import refuse_unknown as refuse_unknown_traits
 from kilonova.placement.words import dated, once, only, rule, uuid_of
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 _LINKS = (("aggregates", "1.1"), ("inventories", ""), ("usages", ""), ("traits", "1.6"), ("allocations", "1.11"))
 _FILTERS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -10,12 +10,10 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.http.schema import convert
 from kilonova.placement.allocation.resource import Body, claim_from
+from kilonova.placement.core import PlacementService
 from kilonova.placement.inventory.resource import Record
 from kilonova.placement.reshaper import store
 from kilonova.placement.words import ClassName, Generation, rule, uuid_of
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 class Shape(msgspec.Struct, forbid_unknown_fields=True):

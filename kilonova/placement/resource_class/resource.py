@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -10,11 +10,9 @@ import msgspec
 from kilonova.base.faults import invalid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.placement.core import PlacementService
 from kilonova.placement.resource_class import store
 from kilonova.placement.words import CustomName, dated, is_custom, rule
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 class Create(msgspec.Struct, forbid_unknown_fields=True):

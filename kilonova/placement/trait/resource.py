@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from kilonova.base.faults import invalid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.placement.core import PlacementService
 from kilonova.placement.provider.store import Provider
 from kilonova.placement.trait import store
 from kilonova.placement.words import BAD_QUERY_VALUE, ClassName, Generation, dated, is_custom, once, only, rule
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 class Replace(msgspec.Struct, forbid_unknown_fields=True):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kilonova.base.faults import invalid
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.placement.core import PlacementService
 from kilonova.placement.usage import store
 from kilonova.placement.words import MISSING_QUERY_VALUE, dated, once, only, rule
-
-if TYPE_CHECKING:
-    from kilonova.placement.service import PlacementService
 
 
 async def of_provider(service: PlacementService, request: Request[Any]) -> Answer:

@@ -8,7 +8,8 @@ from kilonova.db.migrations import ensure_current
 from kilonova.http.app import App
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.placement.client import PlacementClient
-from kilonova.placement.service import MIGRATIONS, RULES, PlacementService, placement_app
+from kilonova.placement.core import PlacementService
+from kilonova.placement.service import MIGRATIONS, RULES, placement_app
 from kilonova.policy.rules import Policy
 from tests.api.support import FakeAuthenticator
 
