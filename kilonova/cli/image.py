@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from kilonova.base.faults import invalid, unavailable
+from kilonova.base.faults import Fault, Kind, invalid, unavailable
 from kilonova.base.units import MIB
 from kilonova.cli.environment import base_url, program
 from kilonova.cli.state import State
@@ -75,7 +75,7 @@ class _Fetch:
         except httpx.HTTPError as error:
             raise unavailable("The cloud does not answer.", hint=f"{program()} status", inside=repr(error)) from error
         if answer.is_error:
-            raise unavailable(f"{method} {path} answered {answer.status_code}.", inside=answer.text[:300])
+            raise _refusal(answer)
         return answer
 
     def _expected(self) -> str:
@@ -87,7 +87,7 @@ class _Fetch:
         try:
             text = self.web.get(self.source.checksums_url).raise_for_status().text
         except httpx.HTTPError as error:
-            raise unavailable(f"{self.source.checksums_url} could not be read.", inside=repr(error)) from error
+            raise unavailable(f"{self.source.checksums_url} could not be read: {_why(error)}.") from error
         digest = digest_in(text, basename(urlsplit(self.source.url).path))
         if not digest:
             raise unavailable(f"{self.source.checksums_url} names no checksum for the image.")
@@ -95,7 +95,10 @@ class _Fetch:
 
     def _download(self, part: Path, digest: str) -> None:
         if len(digest) not in ALGORITHMS:
-            raise invalid(f"{digest[:20]}… is no known kind of checksum.")
+            raise invalid(
+                f"{digest[:20]}… is no known kind of checksum.",
+                hint=f"Give the hexadecimal digits of one of {', '.join(ALGORITHMS.values())}, and nothing else.",
+            )
         found = hashlib.new(ALGORITHMS[len(digest)], usedforsecurity=False)
         try:
             with self.web.stream("GET", self.source.url) as answer, part.open("wb") as file:
@@ -107,7 +110,7 @@ class _Fetch:
                     bar.add(len(chunk))
                 bar.end()
         except httpx.HTTPError as error:
-            raise unavailable(f"{self.source.url} could not be downloaded.", inside=repr(error)) from error
+            raise unavailable(f"{self.source.url} could not be downloaded: {_why(error)}.") from error
         if found.hexdigest() != digest:
             raise unavailable(
                 f"{self.source.url} does not have the checksum that its publisher says.",
@@ -133,6 +136,22 @@ class _Fetch:
             self.cloud.delete(f"/image/v2/images/{image_id}")
             raise
         return image_id
+
+
+def _refusal(answer: httpx.Response) -> Fault:
+    """What the cloud said, in its own words where it said any."""
+    asked = f"{answer.request.method} {answer.request.url.path} answered {answer.status_code}"
+    try:
+        told = str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return unavailable(f"{asked}.", inside=answer.text[:300])
+    return Fault(Kind.INVALID, told, inside=asked)
+
+
+def _why(error: httpx.HTTPError) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"the server answered {error.response.status_code}"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
