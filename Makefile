@@ -14,8 +14,7 @@ setup: ## install what running and testing need (Debian packages, .venv); quick 
 
 run: ## install what running needs, start a whole cloud, boot a first server; options of `kilonova up` in ARGS
 	@SETUP=run scripts/setup
-	@$(BIN)/kilonova up --detach $(ARGS)
-	@$(BIN)/kilonova first-server
+	@scripts/run $(ARGS)
 
 stop: ## stop it: guests shut down cleanly, data stays (ARGS=--purge leaves nothing)
 	@$(BIN)/kilonova down $(ARGS)
