@@ -32,6 +32,7 @@ class DoStep(msgspec.Struct):
     reply_exchange: str  # where step_done goes
     reply_type: str
     request_id: str = ""
+    away_seconds: float = 0.0  # how long the verb waits for a service that is away
 
 
 class StepDone(msgspec.Struct):

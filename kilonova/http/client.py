@@ -14,7 +14,8 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpcore
 import msgspec
 
-from kilonova.base.faults import Fault, Kind, unavailable
+from kilonova.base.faults import Fault, Kind
+from kilonova.base.patience import AWAY, away
 from kilonova.trace import spans
 
 Asgi = Callable[[Any, Any, Any], Awaitable[None]]
@@ -148,6 +149,8 @@ def fault_from(reply: Reply, asked: str) -> Fault:
     if isinstance(body, dict):
         message, code = _sentence(body, message)
     kind = _KINDS.get(reply.status, Kind.UNAVAILABLE if reply.status in (502, 503, 504) else Kind.BUG)
+    if kind is Kind.UNAVAILABLE:
+        code = AWAY
     if kind is Kind.FORBIDDEN and message.startswith("Quota exceeded"):
         kind = Kind.OVER_QUOTA
     return Fault(
@@ -318,7 +321,7 @@ class HttpTransport:
         return [(b"host", self._host), *((k.encode(), v.encode("latin-1")) for k, v in headers.items())]
 
     def _silent(self, error: Exception) -> Fault:
-        return unavailable("A service that this request needs does not answer.", inside=f"{self._base_url}: {error!r}")
+        return away("A service that this request needs does not answer.", inside=f"{self._base_url}: {error!r}")
 
     async def close(self) -> None:
         await self._pool.aclose()

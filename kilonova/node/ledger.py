@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.patience import patiently
 from kilonova.base.signatures import hints_of
 from kilonova.base.world import World
 from kilonova.bus import rpc
@@ -183,6 +184,10 @@ def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
     return [_entry(row) for row in _UNTOLD.all(connection)]
 
 
+async def _asked_again(fault: Fault) -> None:
+    spans.note(f"asked again: {fault.message}")
+
+
 class StepServer:
     """Does the journalled verbs of `contract` on `served`, for messages to `type.host`."""
 
@@ -278,7 +283,8 @@ class StepServer:
         progress = self._world.spawn(self._progress(step), "ledger progress")
         entry = _Entry(step, "finished")
         try:
-            entry.result = msgspec.to_builtins(await self._verb(step))
+            done = await patiently(self._world.clock, step.away_seconds, partial(self._verb, step), _asked_again)
+            entry.result = msgspec.to_builtins(done)
         except asyncio.CancelledError:
             await self._write(_update, key, {"state": "lost", "updated_at": self._world.clock.now()})
             raise

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
+from kilonova.base.patience import AWAY_SECONDS, is_away
 from kilonova.base.signatures import parameters_of, result_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Target
@@ -79,6 +80,13 @@ def host(contract: type[H], target: Target) -> H:
     return cast(H, _Host(target, contract))
 
 
+class Patience(NamedTuple):
+    """How long a step waits, in seconds: for a silent host (0: as long as is usual), for a service that is away."""
+
+    host_seconds: float
+    away_seconds: float
+
+
 class Step(Generic[S]):
     """What a local step or undo gets first: the services, and the key that makes repeats harmless."""
 
@@ -106,6 +114,7 @@ class Operation(Generic[S]):
         self._counts: dict[str, int] = {}
         self._position = len(journalled)
         self._seen: list[StepRow] = []
+        self.away_seconds = AWAY_SECONDS  # 0 for a flow that has other ways to wait
         self.finished = False
 
     async def step(
@@ -122,13 +131,15 @@ class Operation(Generic[S]):
 
         `undo` is a host's verb or one of the kind's undos; it gets (args…, result) as far as it has parameters.
         An act is marked `redone` when what it makes is found, and done away with, without its line in the journal.
-        `shows` is what users see from now on. `patience_seconds`: how long a silent host is waited for.
+        `shows` is what users see from now on. `patience_seconds`: how long a silent host is waited for. A service that
+        is away is waited for `away_seconds`; once that was in vain the operation waits no more.
         """
         name = act.verb if isinstance(act, HostVerb) else act.__name__
         known, index = self._next(name)
         result_type = act.result if isinstance(act, HostVerb) else result_of(act)
         if known is not None and known.state != "running":
-            return cast(T, self._remembered(known, result_type))
+            with self._noticing():
+                return cast(T, self._remembered(known, result_type))
         row = known or self._new_row(title, name, index, args, undo)
         if isinstance(act, HostVerb):
             row.host = act.target.host
@@ -137,9 +148,9 @@ class Operation(Generic[S]):
                 await self._runner.begin_step(self.row, self._kind, row, shows, found=is_redone(act))
         spans.note(title, where=_where(act))
         self._seen.append(row)
-        with _parking():
-            await self._runner.perform(self.row, row, act, args, patience_seconds)
-        return cast(T, self._remembered(row, result_type))
+        with _parking(), self._noticing():
+            await self._runner.perform(self.row, row, act, args, Patience(patience_seconds, self.away_seconds))
+            return cast(T, self._remembered(row, result_type))
 
     async def write(
         self,
@@ -207,6 +218,16 @@ class Operation(Generic[S]):
         """Undo all of an operation that this one took the resource from."""
         with _parking():
             await self._runner.undo_superseded(self.row, operation_id)
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """A service that was waited for in vain is not waited for again, at the next host or in the next step."""
+        try:
+            yield
+        except Fault as fault:
+            if is_away(fault):
+                self.away_seconds = 0.0
+            raise
 
     def _next(self, name: str) -> tuple[StepRow | None, int]:
         index = self._counts.get(name, 0)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, unavailable
 from kilonova.base.faults import Kind as FaultKind
+from kilonova.base.patience import patiently
 from kilonova.base.signatures import hints_of, parameters_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Bus, Target
@@ -22,7 +23,7 @@ from kilonova.bus.steps import DoStep, StepDone
 from kilonova.db.database import Database, DatabaseAway, redone, says
 from kilonova.saga.hosts import HostSteps, only_drivers_or
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
-from kilonova.saga.operation import HostVerb, Kind, Operation, Step
+from kilonova.saga.operation import HostVerb, Kind, Operation, Patience, Step
 from kilonova.saga.owed import Owed
 from kilonova.saga.pace import Pace
 from kilonova.saga.seal import Sealer
@@ -32,6 +33,7 @@ from kilonova.trace import spans
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
+Act = Callable[..., Awaitable[Any]]
 UNDO_TRIES = 3
 RENEWED_TOGETHER = 25  # leases in one transaction: it must not meet the steps of hundreds of operations
 UNDOABLE = ("finished", "running", "failed")
@@ -361,17 +363,16 @@ class Runner(Generic[S]):
         self._owed[row.id].later(step, unit, args)
 
     async def perform(
-        self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
-        patience_seconds: float,
-    ) -> None:  # fmt: skip
+        self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], patience: Patience
+    ) -> None:
         """Do the step; a failure is journalled at once, success with the operation's next write.
 
-        A silent host leaves it running: its outcome is unknown.
+        A silent host leaves it running, its outcome unknown. While a service is away it is done again, as on a resume.
         """
         try:
             await self._seams.before(row, step, "do")
             for _ in range(self._seams.times(step, "do")):
-                step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience_seconds))
+                step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience))
             await self._seams.after(row, step, "do")
             step.state, step.finished_at = "finished", self.world.clock.now()
             self._owed[row.id].ended(step)
@@ -432,15 +433,19 @@ class Runner(Generic[S]):
 
     # ── acting
 
-    async def _act(
-        self, row: OperationRow, step: StepRow, act: Callable[..., Awaitable[Any]], args: tuple[Any, ...],
-        patience_seconds: float,
-    ) -> Any:  # fmt: skip
+    async def _act(self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], patience: Patience) -> Any:
         if isinstance(act, HostVerb):
             values = dict(zip(act.parameters, msgspec.to_builtins(list(args)), strict=False))
             do = DoStep(row.id, step.step, step.index, row.epoch, act.verb, values, "", "", row.request_id)
-            return await self._hosts.run(do, act.target, patience_seconds)
-        return await act(Step(self, row, f"{row.id}/{step.step}/{step.index}"), *args)
+            do.away_seconds = patience.away_seconds
+            return await self._hosts.run(do, act.target, patience.host_seconds)
+
+        async def again(fault: Fault) -> None:
+            spans.note(f"asked again: {fault.message}")
+            await self.db.read(self.journal.check, row.id, row.epoch)  # it may be another's meanwhile
+
+        here = partial(act, Step(self, row, f"{row.id}/{step.step}/{step.index}"), *args)
+        return await patiently(self.world.clock, patience.away_seconds, here, again)
 
     async def _undo(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, operation_id: str) -> None:
         spans.note(f"undo: {step.title}")

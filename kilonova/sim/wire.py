@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kilonova.base.caller import Caller
-from kilonova.base.faults import Fault, unauthenticated, unavailable
+from kilonova.base.faults import Fault, unauthenticated
+from kilonova.base.patience import away
 from kilonova.http.client import AsgiTransport, Reply
 from kilonova.sim.world import SimWorld
 
@@ -64,7 +65,7 @@ class Wire:
 
 
 def _down() -> Fault:
-    return unavailable("A service that this request needs does not answer.", inside="its process is down")
+    return away("A service that this request needs does not answer.", inside="its process is down")
 
 
 class Tokens:

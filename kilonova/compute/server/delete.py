@@ -107,6 +107,7 @@ async def flow(
 ) -> None:
     """Read down: the end of a server. Who is silent, a host or a service, does not hold the user up, and does not make
     of it a server that could be started without what it has lost already: the rest is done when they are back."""
+    op.away_seconds = 0.0
     try:
         for operation_id in over:
             await op.undo_superseded(operation_id)
