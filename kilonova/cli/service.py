@@ -22,6 +22,7 @@ from kilonova.cli.compose.cluster_ground import ClusterGround
 from kilonova.cli.encryption import encryption_of, listens_encrypted, refuse_plain
 from kilonova.cli.settings import read_settings
 from kilonova.cli.state import HOST_NAME, State, listen_address, secrets_of
+from kilonova.cli.supervisor import Supervisor
 from kilonova.http.app import Mounts
 from kilonova.trace.logs import configure_logging
 
@@ -88,7 +89,7 @@ def become(user: str) -> None:
 
 async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
     configure_logging(ground.settings.log.level)
-    stop = asyncio.Event()
+    stop, supervisor = asyncio.Event(), Supervisor()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -98,7 +99,9 @@ async def _serve(options: argparse.Namespace, ground: ClusterGround) -> None:
         await _listen(ground, options.listen)
         ground.world.spawn(serve.give_memory_back(ground.world), "memory")
         print(f"kilonova service {options.name}: ready on {ground.host}", flush=True)
+        supervisor.ready()
         await stop.wait()
+        supervisor.leaving()
         await _leave(ground)
     finally:
         await ground.close()
