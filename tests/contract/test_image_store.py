@@ -65,6 +65,17 @@ async def read(store: ImageStore, image_id: str, start: int, end: int) -> bytes:
     return b"".join([chunk async for chunk in store.read(image_id, start, end)])
 
 
+async def test_the_first_byte_is_read_again_and_goes_with_the_image(store: ImageStore) -> None:
+    await store.save("one", chunks(DATA))
+    assert [await read(store, "one", 0, 1) for _ in range(2)] == [DATA[:1]] * 2
+    await store.drop("one")
+    with pytest.raises(Fault) as gone:
+        await read(store, "one", 0, 1)
+    assert gone.value.kind is Kind.NOT_FOUND
+    await store.save("one", chunks(DATA[1:]))
+    assert await read(store, "one", 0, 1) == DATA[1:2]
+
+
 @pytest.mark.parametrize("size", [0, 1, PART - 1, PART, len(DATA)])
 async def test_what_is_saved_is_read(store: ImageStore, size: int) -> None:
     await store.save("one", chunks(DATA[:size]))

@@ -57,6 +57,11 @@ def put(work: Work, event: str, server_id: str, port_id: str) -> None:
     work.changes.events = True
 
 
+def forget(work: Work, server_id: str, port_id: str) -> None:
+    """Compute hears nothing any more of this port: it knows what there is to know."""
+    _ALL.change(work.connection, port=port_id, server=server_id)
+
+
 def due(connection: Connection, now: datetime, limit: int) -> list[Event]:
     """Events whose time has come, oldest first."""
     return [Event(*row) for row in _DUE.all(connection, now=now, most=limit)]

@@ -260,10 +260,10 @@ def _update(
 
 
 async def delete(service: NetworkService, request: Request[Any]) -> None:
-    """DELETE /ports/{id}"""
+    """DELETE /ports/{id}. Compute hears of a server's port that is gone, unless a service let go of it: that knows."""
     port = await seen(service, request, request.path["id"])
     request.enforce(target(port))
-    await service.change(store.delete_port, port.id)
+    await service.change(store.delete_port, port.id, news=not request.caller.is_service)
 
 
 _MEMBER = personas.ADMIN_OR_PROJECT_MEMBER

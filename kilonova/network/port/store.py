@@ -266,8 +266,11 @@ def _check_addresses_free(work: Work, port: Port, gone: Sequence[Held]) -> None:
 PROTECTED = ("network:router_interface", "network:router_gateway", "network:floatingip")
 
 
-def delete_port(work: Work, id_: str, *, even_protected: bool = False) -> None:
-    """Delete a port and give back its addresses; a router's or floating IP's port goes only with its owner (409)."""
+def delete_port(work: Work, id_: str, *, even_protected: bool = False, news: bool = True) -> None:
+    """Delete a port and give back its addresses; a router's or floating IP's port goes only with its owner (409).
+
+    Without `news` compute is not told that a server's port is gone.
+    """
     row = rows_store.need(work.connection, _ports, Port, id_, no_port, lock=True)
     if not even_protected and row.device_owner in PROTECTED:
         raise conflict(
@@ -282,7 +285,10 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False) -> None:
     rows_store.remove(work, _ports, id_)
     host, row.host = row.host, ""
     binding_store.tell(work, row, host, row.security_groups)
-    binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
+    if news:
+        binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
+    else:
+        outbox.forget(work, row.device_id, id_)
 
 
 def delete_dhcp_ports(work: Work, network_id: str) -> None:

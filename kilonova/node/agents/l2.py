@@ -43,8 +43,10 @@ class L2Agent(Agent):
             networks = sorted(id_ for kind, id_ in changed if kind == "network")
         wanted = await self.plugin.wanted_l2(self.host, ports, networks)
         up, gone = await self.switch.apply(wanted)
-        if up or gone:
-            await self.plugin.ports_up(self.host, up, gone)
+        # Of ports that are not here any more network knows, and of those that only speak for their network's tunnels.
+        news = {port.id for port in wanted.ports if ports is None or port.id in ports}
+        if told := news.intersection((*up, *gone)):
+            await self.plugin.ports_up(self.host, sorted(told.intersection(up)), sorted(told.intersection(gone)))
         missing = {port.id for port in wanted.ports if port.admin_state_up} - set(up)
         if missing:
             raise Unbuilt({("port", port_id) for port_id in missing})

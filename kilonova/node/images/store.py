@@ -19,6 +19,7 @@ PIECE_BYTES = 4 * MIB  # written in one hop to a thread
 ALLOCATED_BYTES = 64 * MIB  # asked of the file system at once: to find room page by page costs it twice as much
 KEPT_FREE_BYTES = 256 * MIB
 ABANDONED_SECONDS = 3600
+FIRST_BYTES = 1000
 
 
 class FileStore:
@@ -28,6 +29,7 @@ class FileStore:
         self._world = world
         self._directory = directory
         self._partial = directory / "partial"
+        self._first: dict[str, bytes] = {}  # image → its first byte: see `read`
         self._partial.mkdir(parents=True, exist_ok=True)
         long_ago = world.clock.now().timestamp() - ABANDONED_SECONDS
         for left in self._partial.iterdir():  # of a process that died during an upload; others may share the directory
@@ -36,6 +38,7 @@ class FileStore:
                     left.unlink()
 
     async def save(self, image_id: str, chunks: AsyncIterator[bytes]) -> None:
+        self._first.pop(image_id, None)
         partial = self._partial / f"{image_id}.{self._world.ids.uuid()[:8]}"
         try:
             file: Any = await self._world.blocking(open, partial, "wb", 0)
@@ -57,11 +60,19 @@ class FileStore:
                 await self._world.blocking(os.unlink, partial)
 
     async def read(self, image_id: str, start: int, end: int) -> AsyncIterator[bytes]:
+        """The first byte, for which hosts ask when they want to know whether somebody may have the image, is kept in
+        memory: an image's data never changes."""
+        only_first = (start, end) == (0, 1)
+        if only_first and image_id in self._first:
+            yield self._first[image_id]
+            return
         try:
             file, chunk = await self._world.blocking(_opened_at, self._directory / image_id, start, end)
         except FileNotFoundError:
             raise not_found("The data of image", image_id) from None
         if file is None:
+            if only_first:
+                self._keep_first(image_id, chunk)
             yield chunk
             return
         try:
@@ -73,6 +84,11 @@ class FileStore:
         finally:
             await self._world.blocking(file.close)
 
+    def _keep_first(self, image_id: str, byte: bytes) -> None:
+        if len(self._first) >= FIRST_BYTES:
+            self._first.clear()
+        self._first[image_id] = byte
+
     def _put_in_place(self, partial: Path, image_id: str) -> None:
         try:
             os.replace(partial, self._directory / image_id)
@@ -80,6 +96,7 @@ class FileStore:
             raise not_found("Image", image_id) from None
 
     async def drop(self, image_id: str) -> None:
+        self._first.pop(image_id, None)
         await self._world.blocking(self._drop, image_id)
 
     def _drop(self, image_id: str) -> None:
@@ -98,7 +115,7 @@ class FileStore:
 
 
 def _opened_at(path: Path, start: int, end: int) -> tuple[Any, bytes]:
-    """(the file after its first piece, that piece); no file when that is all: hosts ask for the first byte often."""
+    """(the file after its first piece, that piece); no file when that is all."""
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(path.open("rb"))
         file.seek(start)

@@ -240,6 +240,20 @@ async def test_compute_checks_binds_and_unbinds(hosted: Cloud) -> None:
     await client.unbind("served", "server-1", [made, kept])
 
 
+async def test_compute_hears_of_a_port_that_a_user_deletes_and_not_of_one_that_a_service_lets_go(
+    hosted: Cloud,
+) -> None:
+    network = await hosted.network()
+    await hosted.subnet(network["id"])
+    request = PortRequest(network_id=network["id"])
+    mine, theirs = await peer(hosted).bind("served", "op/bind", nics(request, request))
+    await until(lambda: len(hosted.compute.events) == 2)
+    await peer(hosted).release("served", "server-1", mine)
+    await hosted.admin.delete(f"/v2.0/ports/{theirs.id}", 204)
+    await until(lambda: len(hosted.compute.events) == 3)
+    assert hosted.compute.events[2] == ("network-vif-deleted", "server-1", theirs.id)
+
+
 async def test_a_bind_that_fails_leaves_nothing(hosted: Cloud) -> None:
     network = await hosted.network()
     await hosted.subnet(network["id"])

@@ -99,6 +99,7 @@ class Network:
 
     async def ports_up(self, host: str, up: list[str], down: list[str]) -> None:
         self._fail("ports_up")
+        assert set(down) <= self.ports.keys(), "what went because network has it here no more is no news to network"
         self.up = (self.up | set(up)) - set(down)
 
     async def find_device(self, network_id: str, router_id: str, ip: str) -> tuple[str, str] | None:
@@ -154,7 +155,7 @@ async def test_l2_builds_everything_first_then_what_changed_and_tells_which_are_
     await casts.l2_changed(["p2"], [])
     await casts.l2_changed(["p3"], ["net"])
     await until(lambda: network.up == {"p1", "p3"})
-    assert set(switch.ports) == {"p1", "p3"}
+    assert set(switch.ports) == {"p1", "p3"}, "p2 is gone, and network is not told of what it had told itself"
     assert network.asked == [(None, None), (["p2", "p3"], ["net"])], "a burst is one fetch"
     await agent.close()
 
