@@ -130,7 +130,7 @@ class Bench:
 
     async def create(self) -> Result:
         """POST /servers to ACTIVE with one port; a poll every 50 ms is in it."""
-        return await self.cost("create", 40, lambda number: self.driver.boot(f"one-{number}"), eight=False)
+        return await self.cost("create", 200, lambda number: self.driver.boot(f"one-{number}"), eight=False)
 
     async def get(self) -> Result:
         """GET /servers/{id}."""
@@ -140,8 +140,8 @@ class Bench:
 
     async def delete(self) -> Result:
         """DELETE /servers/{id} until it is gone; a poll every 50 ms is in it."""
-        ids = [await self.driver.boot(f"gone-{number}") for number in range(31)]
-        return await self.cost("delete", 30, lambda _: self.driver.delete(ids.pop()), eight=False)
+        ids = [await self.driver.boot(f"gone-{number}") for number in range(151)]
+        return await self.cost("delete", 150, lambda _: self.driver.delete(ids.pop()), eight=False)
 
     async def burst(self) -> Result:
         """100 boots asked for by 16 at a time: servers per second until the last is ACTIVE."""

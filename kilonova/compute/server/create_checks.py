@@ -75,10 +75,9 @@ def checked_tags(tags: list[str]) -> list[str]:
     for tag in tags:
         if not 1 <= len(tag) <= 60 or "/" in tag or "," in tag:
             raise invalid(f"Invalid input for field tags: {tag[:80]!r} must be 1 to 60 characters without '/' and ','.")
-    found = list(dict.fromkeys(tags))
-    if len(found) > TAGS_MOST:
+    if len(tags) > TAGS_MOST:
         raise invalid(f"The number of tags exceeded the per-server limit {TAGS_MOST}.")
-    return found
+    return list(dict.fromkeys(tags))
 
 
 def checked_personality(files: list[dict[str, Any]], limits: Limits) -> list[tuple[str, str]]:

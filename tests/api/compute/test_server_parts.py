@@ -51,6 +51,7 @@ def test_tags() -> None:
         await door.client.get(f"{path}/blue", 404)
         assert await door.client.put(path, {"tags": ["x", "y", "x"]}) == {"tags": ["x", "y"]}
         await door.client.put(path, {"tags": [str(number) for number in range(51)]}, 400)
+        await door.client.put(path, {"tags": ["x"] * 51}, 400)
         await door.client.delete(f"{path}/x")
         await door.client.delete(path)
         assert await door.client.get(path) == {"tags": []}
