@@ -16,6 +16,9 @@ from kilonova.trace import metrics
 
 LOOK_SECONDS = 0.3
 LAG_SECONDS = 1.0
+# Longer than any client keeps a connection that it does not use (aiohttp 15 s, ours 5): whoever asks just when the
+# connection is closed on him gets a reset, and does not know whether he was heard.
+IDLE_SECONDS = 75
 TRIM_SECONDS = 20.0  # between gifts of freed memory to the machine
 
 
@@ -52,6 +55,7 @@ class Listener:
             server_header=False,
             date_header=False,
             proxy_headers=False,  # the API kit reads X-Forwarded-* itself
+            timeout_keep_alive=IDLE_SECONDS,
             timeout_graceful_shutdown=leave_seconds,
             ws_max_size=1 << 20,
             ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,

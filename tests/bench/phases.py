@@ -98,7 +98,7 @@ class Bench:
         return await self.cost("image_show", 1500, lambda _: self.driver.ask("GET", path))
 
     async def image_upload(self) -> Result:
-        """PUT /v2/images/{id}/file: 1 GiB, two hashes, inspection, fsync; the middle one of three.
+        """PUT /v2/images/{id}/file: 1 GB, two hashes, inspection, fsync; the middle one of three.
 
         Memory that a virtual machine has never used costs it a second for each gigabyte that comes into its file
         system's cache, and nobody chooses which memory that is."""
@@ -119,7 +119,7 @@ class Bench:
         return Result("image_memory", self.image_peak)
 
     async def image_download(self) -> Result:
-        """GET /v2/images/{id}/file: 1 GiB."""
+        """GET /v2/images/{id}/file: 1 GB."""
         cpu, wall = await images.download(self.driver, self.pid, self.image_id)
         return Result("image_download", cpu, 1, wall)
 
