@@ -110,8 +110,8 @@ def give_up_import(connection: Connection, image_id: str, operation_id: str, now
 
 
 def give_up_location(connection: Connection, image_id: str, operation_id: str, refused: bool, now: datetime) -> None:
-    """The location could not be hashed: an image that waited for that is queued without it, and so is one whose data
-    was `refused`; one that is in use already only loses the promise of a hash."""
+    """The location could not be hashed: an image that waited for that is queued, and so is one whose data was
+    `refused`; one that is in use already only loses the promise of a hash."""
     if connection.scalar(sa.select(images.c.id).where(images.c.id == image_id)) is None:
         return
     image = get_image(connection, image_id)
@@ -120,7 +120,7 @@ def give_up_location(connection: Connection, image_id: str, operation_id: str, r
     properties = {name: value for name, value in image.properties.items() if name != TASK}
     values: dict[str, Any] = {"properties": properties, "updated_at": now, "os_hash_algo": None}
     if image.status == "importing" or refused:
-        values |= {"status": "queued", "size": None, "locations": []}
+        values |= {"status": "queued", "size": None}
     _change(connection, image, values)
 
 
