@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.world import World
@@ -17,9 +16,9 @@ from kilonova.bus.contract import Bus, Target
 from kilonova.db.database import Database
 from kilonova.http.request import Request
 from kilonova.image.contract import Images
+from kilonova.saga.begin import Wanted, asked
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.seal import Sealer
-from kilonova.trace import spans
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,7 @@ class BlockStorage:
 
     def operation(self, request: Request[Any], kind: str, resource_id: str, args: dict[str, Any]) -> OperationRow:
         """A row for the journal; `start` records and announces it."""
-        caller, context = request.caller, spans.current()
-        return OperationRow(
-            id=self.world.ids.uuid(),
-            kind=kind,
-            version=1,
-            resource_id=resource_id,
-            args=args,
-            user_id=caller.user_id,
-            project_id=caller.project_id,
-            request_id=request.request_id,
-            created_at=self.world.clock.now(),
-            sealed=self.sealer.seal(msgspec.to_builtins({"token": caller.token})),
-            traceparent=context.traceparent if context else "",
-        )
+        return asked(self.world, self.sealer, request, Wanted(kind, resource_id, args))
 
     async def start(self, row: OperationRow, unit: Callable[..., Any], *args: Any) -> Any:
         """What `unit(connection, *args)` returns; it records the operation, then a scheduler is told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from kilonova.base.faults import invalid, unavailable
 from kilonova.base.world import World
@@ -33,6 +33,8 @@ from kilonova.image.image.store import Image
 from kilonova.image.settings import ImageSettings
 from kilonova.image.stores import Store, Stores
 from kilonova.saga.seal import Sealer
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -82,33 +84,23 @@ class ImageService:
 
     def workers(self) -> Workers:
         """Who runs imports."""
-        if self.parts.workers is None:
-            raise unavailable("This image service has no workers.")
-        return self.parts.workers
+        return _offered(self.parts.workers, "This image service has no workers.")
 
     def web(self) -> WebSource:
         """Data from the web."""
-        if self.parts.web is None:
-            raise unavailable("This image service does not reach the web.")
-        return self.parts.web
+        return _offered(self.parts.web, "This image service does not reach the web.")
 
     def inspector(self) -> DiskInspector:
         """Who reads the headers of disks."""
-        if self.parts.inspector is None:
-            raise unavailable("This image service cannot inspect data.")
-        return self.parts.inspector
+        return _offered(self.parts.inspector, "This image service cannot inspect data.")
 
     def converter(self) -> DiskConverter:
         """Who converts disks."""
-        if self.parts.converter is None:
-            raise unavailable("This image service cannot convert disks.")
-        return self.parts.converter
+        return _offered(self.parts.converter, "This image service cannot convert disks.")
 
     def regions(self) -> OtherClouds:
         """Where other regions' images are."""
-        if self.parts.regions is None:
-            raise unavailable("This image service knows no other regions.")
-        return self.parts.regions
+        return _offered(self.parts.regions, "This image service knows no other regions.")
 
     async def verifier(self, image: Image, token: str) -> Verifier | None:
         """Verifies the data of a signed image; None for one that is not. INVALID when it cannot be verified."""
@@ -140,3 +132,9 @@ class ImageService:
         """No copy of the image is kept in this process."""
         if self.parts.copies is not None:
             await self.parts.copies.drop(image_id)
+
+
+def _offered(part: T | None, absent: str) -> T:
+    if part is None:
+        raise unavailable(absent)
+    return part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
@@ -10,8 +10,8 @@ from kilonova.base.faults import Fault
 from kilonova.base.faults import Kind as FaultKind
 from kilonova.compute.core import Compute
 from kilonova.compute.server import migration_store
-from kilonova.compute.server.migration_store import Migration
 from kilonova.compute.server.resize_confirm import decide
+from kilonova.saga.begin import Wanted, unasked
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.loops import Loop
 
@@ -24,27 +24,12 @@ async def run(compute: Compute) -> int:
     now = compute.world.clock.now()
     mended = 0
     for migration in await compute.db.read(migration_store.finished_before, now - timedelta(seconds=window)):
-        row = _confirm(compute, migration, now)
+        confirm = Wanted("confirmResize", migration.server_id, {"server_id": migration.server_id})
+        row = unasked(compute.world, compute.sealer, migration.project_id, confirm)
         if await compute.db.write(_begin, row):
             await compute.conductor.run_operation(row.id)
             mended += 1
     return mended
-
-
-def _confirm(compute: Compute, migration: Migration, now: datetime) -> OperationRow:
-    """A confirmation that nobody asked for: it has no user."""
-    return OperationRow(
-        id=compute.world.ids.uuid(),
-        kind="confirmResize",
-        version=1,
-        resource_id=migration.server_id,
-        args={"server_id": migration.server_id},
-        user_id="",
-        project_id=migration.project_id,
-        request_id=f"req-{compute.world.ids.uuid()}",
-        created_at=now,
-        sealed=compute.sealer.seal({}),
-    )
 
 
 def _begin(connection: Connection, row: OperationRow) -> bool:

@@ -20,6 +20,7 @@ from kilonova.compute.server import seen_store, states, store
 from kilonova.compute.server.start_stop import grace_of
 from kilonova.compute.server.store import Server
 from kilonova.db.database import says
+from kilonova.saga.begin import Wanted, unasked
 from kilonova.saga.journal import OperationRow
 from kilonova.saga.loops import Loop
 
@@ -49,7 +50,7 @@ async def run(compute: Compute) -> int:
         server = await compute.db.read(store.get, server_id)
         if not await _is_so(compute, server_id, server.host, server.power_state):
             continue
-        row = _stop(compute, server, now)
+        row = _stop(compute, server)
         if await compute.db.write(_begin, server_id, row, settled):
             await compute.conductor.run_operation(row.id)
             mended += 1
@@ -68,20 +69,10 @@ async def _is_so(compute: Compute, server_id: str, host: str, power: str) -> boo
     return seen == power
 
 
-def _stop(compute: Compute, server: Server, now: datetime) -> OperationRow:
+def _stop(compute: Compute, server: Server) -> OperationRow:
     """A stop that nobody asked for: it has no user."""
-    return OperationRow(
-        id=compute.world.ids.uuid(),
-        kind="stop",
-        version=1,
-        resource_id=server.id,
-        args={"server_id": server.id, "grace_seconds": grace_of(compute, server)},
-        user_id="",
-        project_id=server.project_id,
-        request_id=f"req-{compute.world.ids.uuid()}",
-        created_at=now,
-        sealed=compute.sealer.seal({}),
-    )
+    stop = Wanted("stop", server.id, {"server_id": server.id, "grace_seconds": grace_of(compute, server)})
+    return unasked(compute.world, compute.sealer, server.project_id, stop)
 
 
 @says("servers: runs though stopped; task_state = powering-off, operation stop recorded")

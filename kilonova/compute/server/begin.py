@@ -15,6 +15,7 @@ from kilonova.compute.server.store import Server
 from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Request
+from kilonova.saga.begin import Wanted, asked
 from kilonova.saga.journal import OperationRow
 from kilonova.trace import spans
 
@@ -30,21 +31,7 @@ def new_operation(
     secrets: dict[str, Any] | None = None,
 ) -> OperationRow:
     """The row of an operation that this request asks for. `secrets` are sealed, and the user's token with them."""
-    context = spans.current()
-    caller = request.caller
-    return OperationRow(
-        id=compute.world.ids.uuid(),
-        kind=kind,
-        version=1,
-        resource_id=server_id,
-        args=args,
-        user_id=caller.user_id,
-        project_id=caller.project_id,
-        request_id=request.request_id,
-        created_at=compute.world.clock.now(),
-        sealed=compute.sealer.seal({"token": caller.token, **(secrets or {})}),
-        traceparent=context.traceparent if context else "",
-    )
+    return asked(compute.world, compute.sealer, request, Wanted(kind, server_id, args, secrets or {}))
 
 
 @says(lambda _id, action, row, _admin: f"servers: task_state for {action}; operation {row.kind} recorded")

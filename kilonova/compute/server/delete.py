@@ -22,6 +22,7 @@ from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
+from kilonova.saga.begin import Wanted, unasked
 from kilonova.saga.journal import OperationRow, Parked
 from kilonova.saga.operation import Kind, Operation
 from kilonova.trace import spans
@@ -55,18 +56,7 @@ async def _delete(compute: Compute, request: Request[Any], server: Server) -> An
 
 async def delete_unasked(compute: Compute, server_id: str) -> bool:
     """Begin to delete a server that was soft-deleted long ago; False when it is restored or gone meanwhile."""
-    row = OperationRow(
-        id=compute.world.ids.uuid(),
-        kind="delete",
-        version=1,
-        resource_id=server_id,
-        args={"server_id": server_id},
-        user_id="",
-        project_id="",
-        request_id=f"req-{compute.world.ids.uuid()}",
-        created_at=compute.world.clock.now(),
-        sealed=compute.sealer.seal({}),
-    )
+    row = unasked(compute.world, compute.sealer, "", Wanted("delete", server_id, {"server_id": server_id}))
     begun = await compute.db.write(_begin_if_soft_deleted, server_id, row)
     if begun:
         await compute.conductor.run_operation(row.id)

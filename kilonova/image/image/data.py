@@ -94,7 +94,7 @@ async def _save(
     try:
         await data.save(key, upload.only_while_held(coming.pieces()))
         if isinstance(coming, Passing):  # hashed and judged when it is imported, perhaps after a conversion
-            return {"status": "uploading", "size": coming.size_bytes, "locations": []}
+            return {"status": "uploading", "size": coming.size_bytes}
         match = service.settings.require_image_format_match
         facts = await coming.facts(service.inspector(), image, match=match)
         place = {"store": store.id, "url": "", "metadata": {}}

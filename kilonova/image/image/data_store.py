@@ -45,7 +45,9 @@ def move(connection: Connection, image_id: str, allowed: Sequence[str], status: 
 def begin_import(
     connection: Connection, image_id: str, operation_id: str, wanted: tuple[str, list[str]], now: datetime
 ) -> Image:
-    """`wanted`: (the status it must have, the stores it goes to). Of two imports of an image one gets CONFLICT."""
+    """`wanted`: (the status it must have, the stores it goes to). Of two imports of an image one gets CONFLICT.
+
+    An image that is queued has no data yet: a place that was refused goes, as what comes is not there."""
     status, stores = wanted
     image = get_image(connection, image_id)
     if image.properties.get(TASK) or image.status == "importing":
@@ -54,7 +56,8 @@ def begin_import(
         raise conflict(f"Image {image_id} needs to be in {status} state; it is {image.status}.")
     properties = image.properties | {TASK: operation_id, IMPORTING: ",".join(stores), FAILED: ""}
     becomes = "active" if status == "active" else "importing"
-    _change(connection, image, {"status": becomes, "properties": properties, "updated_at": now})
+    values: dict[str, Any] = {"status": becomes, "properties": properties, "updated_at": now}
+    _change(connection, image, values | ({"locations": []} if status == "queued" else {}))
     return get_image(connection, image_id)
 
 

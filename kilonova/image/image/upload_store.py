@@ -31,9 +31,10 @@ NOBODYS = timedelta(days=1)  # an upload of a release that held none is given up
 def begin_upload(
     connection: Connection, image: Image, upload_id: str, limits: dict[str, int], wanted: dict[str, int], now: datetime
 ) -> Image:
-    """queued → saving, held: nobody else can bring data."""
+    """queued → saving, held: nobody else can bring data. A place that was refused goes: the new data is not there."""
     require_room(connection, image.owner or "", limits, wanted)
     moved = move(connection, image.id, ("queued",), "saving", now)
+    connection.execute(images.update().where(images.c.id == image.id).values(locations=[]))
     connection.execute(uploads.delete().where(uploads.c.image_id == image.id))
     connection.execute(uploads.insert().values(image_id=image.id, upload_id=upload_id, held_until=now + HELD))
     return moved

@@ -19,8 +19,8 @@ from kilonova.image.importing.plan import STATUS, WEB, LocationPlan, Plan
 from kilonova.image.schema import journal
 from kilonova.image.task import store as task_store
 from kilonova.image.task.store import Task
+from kilonova.saga.begin import Wanted, asked
 from kilonova.saga.journal import OperationRow
-from kilonova.trace import spans
 
 
 def new_task(service: ImageService, request: Request[Any], type_: str, image: Image, input_: dict[str, Any]) -> Task:
@@ -44,20 +44,7 @@ def operation(
     service: ImageService, request: Request[Any], kind: str, image_id: str, args: dict[str, Any]
 ) -> OperationRow:
     """A row for the journal, with the caller's token sealed."""
-    caller, context = request.caller, spans.current()
-    return OperationRow(
-        id=service.world.ids.uuid(),
-        kind=kind,
-        version=1,
-        resource_id=image_id,
-        args=args,
-        user_id=caller.user_id,
-        project_id=caller.project_id,
-        request_id=request.request_id,
-        created_at=service.world.clock.now(),
-        sealed=service.workers().sealer.seal({"token": caller.token}),
-        traceparent=context.traceparent if context else "",
-    )
+    return asked(service.world, service.workers().sealer, request, Wanted(kind, image_id, args))
 
 
 def _record(connection: Connection, image_id: str, plan: Plan, task: Task, row: OperationRow) -> Image:

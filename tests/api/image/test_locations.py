@@ -115,13 +115,17 @@ async def test_added_locations_are_hashed_or_verified_by_a_task(image: WholeImag
     await image.api.get(path.format(unsaid), 403)
 
 
-async def test_data_at_a_location_that_lies_takes_the_image_out_of_use(image: WholeImage) -> None:
+@pytest.mark.parametrize("method", ["glance-direct", "web-download"])
+async def test_data_at_a_location_that_lies_takes_the_image_out_of_use(image: WholeImage, method: str) -> None:
     image_id = await image.create()
     await image.api.post(f"/v2/images/{image_id}/locations", {"url": image.web.url("/q", QCOW2)}, 202)
     assert "is qcow2, not raw" in (await image.ended(image_id))["message"]
     assert (await image.show(image_id))["status"] == "queued"
-    await image.put(image_id, DATA, "stage")
-    await image.import_(image_id, "glance-direct")
+    if method == "glance-direct":
+        await image.put(image_id, DATA, "stage")
+        await image.import_(image_id, method)
+    else:
+        await image.import_(image_id, method, uri=image.web.url("/right", DATA))
     assert (await image.ended(image_id))["status"] == "success"
     assert len((await image.show(image_id))["locations"]) == 1, "the refused place must not be read for the new data"
 
