@@ -14,6 +14,7 @@ from sqlalchemy.pool import StaticPool
 from kilonova.base.clock import Clock
 from kilonova.db.database import Unit, is_redone, label
 from kilonova.db.sqlite import sqlite_engine
+from kilonova.db.statements import sqlite_of
 from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
@@ -71,8 +72,7 @@ class InlineDatabase:
         self._after = after
         self.engine: sa.Engine = sqlite_engine(":memory:", poolclass=StaticPool)
         self._connection = self.engine.connect()
-        raw: Any = self._connection.connection.driver_connection
-        self._raw = raw
+        self._raw = sqlite_of(self._connection)
         if image:
             self._raw.deserialize(image)
 

@@ -33,6 +33,7 @@ from sqlalchemy.exc import OperationalError
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
 from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, is_redone, is_unhurried, label
+from kilonova.db.statements import keep_sqlite, sqlite_of
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
@@ -50,8 +51,8 @@ WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0")
 UNHURRIED_SECONDS = 0.25  # how long an unhurried unit waits for another to share its commit
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
-# what to run, who is told, and whether that waits for the disk
-_Work = tuple[Callable[[], Any], "asyncio.Future[Any]", bool]
+# what to run over the writer's connection, with what, in whose context; who is told; whether that waits for the disk
+_Work = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], contextvars.Context, "asyncio.Future[Any]", bool]
 _Outcome = tuple["asyncio.Future[Any]", Any, BaseException | None]
 _Order = tuple[Callable[[], None], Callable[[BaseException | None], None]]
 
@@ -71,6 +72,10 @@ def sqlite_engine(path: str, **options: Any) -> sa.Engine:
         for pragma in ("busy_timeout=10000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
         connection.execute("PRAGMA cache_size=-2000")
+
+    @sa.event.listens_for(engine, "engine_connect")
+    def _keep(connection: Connection) -> None:
+        keep_sqlite(connection, connection.connection.driver_connection)
 
     return engine
 
@@ -99,12 +104,13 @@ class SqliteDatabase:
         self._aside: ThreadPoolExecutor | None = None  # for bulky reads, with a connection of its own
         self._aside_reader: Connection | None = None
         self._writer: Connection | None = None
+        self._raw: Any = None  # the driver's connection under the writer
         self._waiting: deque[_Work] = deque()
         self._batch: list[_Work] = []  # taken from `_waiting`; until it is committed or has failed, nothing else begins
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
         self._committer = threading.Thread(target=self._commit_forever, name=f"{name}-commit", daemon=True)
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._busy = False  # a transaction is open or about to be
+        self._rest: asyncio.Future[None] | None = None  # told when no more is
         self._moment: asyncio.TimerHandle | None = None  # at which the unhurried have waited long enough
         self._closed = False
         self._committer.start()
@@ -133,7 +139,7 @@ class SqliteDatabase:
 
     def _connection_for_reads(self) -> Connection:
         """The writer's while nothing is written: it knows the pages that it wrote, which another must read anew."""
-        if self._idle.is_set() and self._writer is not None:
+        if not self._busy and self._writer is not None:
             return self._writer
         if self._reader is None:
             self._reader = self._engine.connect()
@@ -145,7 +151,7 @@ class SqliteDatabase:
         return self._read(self._aside_reader, unit, args, named)
 
     def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        raw = None if is_lone(unit) else _raw(connection)
+        raw = None if is_lone(unit) else sqlite_of(connection)
         if raw is not None:
             raw.execute("BEGIN")
         try:
@@ -163,16 +169,14 @@ class SqliteDatabase:
             if self._closed:
                 raise unavailable("The database is closed.", inside=str(self.path))
             done: asyncio.Future[T] = self._loop.create_future()
-            context, waits = contextvars.copy_context(), self._waits_for_disk and not is_redone(unit)
-            self._waiting.append(
-                (lambda: context.run(unit, self._writer, *args, **named), done, waits)  # type: ignore[arg-type]
-            )
+            waits = self._waits_for_disk and not is_redone(unit)
+            self._waiting.append((unit, args, named, contextvars.copy_context(), done, waits))
             began = time.perf_counter()
-            if self._idle.is_set():
+            if not self._busy:
                 if is_unhurried(unit):
                     self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
                 elif waits:
-                    self._idle.clear()
+                    self._busy = True
                     self._loop.call_soon(self._begin)  # with what comes meanwhile
                 else:
                     self._begin_if_any()
@@ -183,8 +187,8 @@ class SqliteDatabase:
 
     def _begin_if_any(self) -> None:
         """Nothing came along that the unhurried could share a commit with; or it did."""
-        if self._waiting and self._idle.is_set():
-            self._idle.clear()
+        if self._waiting and not self._busy:
+            self._busy = True
             self._begin()
 
     def _begin(self) -> None:
@@ -194,24 +198,29 @@ class SqliteDatabase:
             self._moment = None
         if self._writer is None:
             self._writer = self._engine.connect()
+            self._raw = sqlite_of(self._writer)
             for pragma in (*WRITER_PRAGMAS, f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
-                _raw(self._writer).execute(f"PRAGMA {pragma}").close()
-        self._batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAXIMUM))]
-        waits = any(waits for _, _, waits in self._batch)
+                self._raw.execute(f"PRAGMA {pragma}").close()
+        self._batch = []
+        while self._waiting and len(self._batch) < BATCH_MAXIMUM:
+            self._batch.append(self._waiting.popleft())
+        waits = False
+        for work in self._batch:
+            waits |= work[-1]
         if waits is not self._waits:
             self._waits = waits
-            _raw(self._writer).execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}").close()
+            self._raw.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}").close()
             # what copies pages out of the log waits for the disk as well: it is left to a commit that does, and _commit
-            _raw(self._writer).execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if waits else 0}").close()
+            self._raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if waits else 0}").close()
         try:
-            _raw(self._writer).execute("BEGIN IMMEDIATE")
+            self._raw.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
             self._orders.put((self._begin_patiently, self._run_batch))
         else:
             self._run_batch(None)
 
     def _begin_patiently(self) -> None:
-        raw = _raw(self._writer)
+        raw = self._raw
         raw.execute(f"PRAGMA busy_timeout={LOCK_PATIENCE_MILLISECONDS}")
         try:
             raw.execute("BEGIN IMMEDIATE")
@@ -221,16 +230,17 @@ class SqliteDatabase:
     def _run_batch(self, refused: BaseException | None) -> None:
         """Run the batch's units in the open transaction and have it committed."""
         if refused is not None:
-            self._settle([(done, None, _operational(refused, self.path)) for _, done, _ in self._batch])
+            told = _operational(refused, self.path)
+            self._settle([(done, None, told) for *_, done, _ in self._batch])
             return
-        raw = _raw(self._writer)
+        raw = self._raw
         alone = len(self._batch) == 1  # what fails alone takes the transaction with it: it needs no savepoint
         outcomes: list[_Outcome] = []
-        for work, done, _ in self._batch:
+        for unit, args, named, context, done, _ in self._batch:
             try:
                 if not alone:
                     raw.execute("SAVEPOINT unit")
-                outcomes.append((done, work(), None))
+                outcomes.append((done, context.run(unit, self._writer, *args, **named), None))
                 if not alone:
                     raw.execute("RELEASE unit")
             except BaseException as error:
@@ -238,7 +248,7 @@ class SqliteDatabase:
                 if alone and raw.in_transaction:
                     raw.execute("ROLLBACK")
                 if not raw.in_transaction:  # SQLite itself rolls back when the disk is full: nothing is kept
-                    self._settle([(one, None, told) for _, one, _ in self._batch])
+                    self._settle([(one, None, told) for *_, one, _ in self._batch])
                     return
                 outcomes.append((done, None, told))
                 raw.execute("ROLLBACK TO unit")
@@ -251,7 +261,7 @@ class SqliteDatabase:
             committed(_failure_of(self._commit))
 
     def _commit(self) -> None:
-        raw = _raw(self._writer)
+        raw = self._raw
         try:
             raw.execute("COMMIT")
         except BaseException:
@@ -312,7 +322,9 @@ class SqliteDatabase:
         if self._waiting:
             self._loop.call_soon(self._begin)  # after those just told: what they write next shares the commit
         else:
-            self._idle.set()
+            self._busy = False
+            if self._rest is not None:
+                self._rest.set_result(None)
 
     def _commit_forever(self) -> None:
         while (order := self._orders.get()) is not None:
@@ -330,7 +342,9 @@ class SqliteDatabase:
         if self._flush is not None:
             self._flush.cancel()
         self._begin_if_any()
-        await self._idle.wait()
+        if self._busy:
+            self._rest = self._loop.create_future()
+            await self._rest
         self._orders.put(None)
         await self._loop.run_in_executor(None, self._committer.join)
         if self._aside is not None:
@@ -348,12 +362,6 @@ def _failure_of(act: Callable[[], None]) -> BaseException | None:
     except BaseException as error:
         return error
     return None
-
-
-def _raw(connection: Connection | None) -> Any:
-    """The driver's connection, for what needs no SQLAlchemy."""
-    assert connection is not None
-    return connection.connection.driver_connection
 
 
 def _operational(error: BaseException, path: Path) -> BaseException:

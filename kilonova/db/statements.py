@@ -12,8 +12,9 @@ The compiled text goes straight to the driver, with the column types' own conver
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -40,6 +41,7 @@ class Statement:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._sqlite: _Text | None = None  # SQLite's text, when there is one only
         self._texts: dict[tuple[str | int, ...], _Text] = {}
 
     @cached_property
@@ -49,6 +51,10 @@ class Statement:
 
     def all(self, connection: Connection, /, **values: Any) -> list[Row]:
         """Every row, its columns in the statement's order."""
+        return self.all_by(connection, values)
+
+    def all_by(self, connection: Connection, values: Mapping[str, Any]) -> list[Row]:
+        """`all` with the values in a mapping."""
         text, cursor = self._run(connection, values)
         return text.rows(cursor)
 
@@ -59,21 +65,21 @@ class Statement:
 
     def first(self, connection: Connection, /, **values: Any) -> tuple[Any, ...] | None:
         """The first row, or None."""
-        found = self.all(connection, **values)
+        found = self.all_by(connection, values)
         return found[0] if found else None
 
     def scalars(self, connection: Connection, /, **values: Any) -> list[Any]:
         """The first column of every row."""
-        return [row[0] for row in self.all(connection, **values)]
+        return [row[0] for row in self.all_by(connection, values)]
 
     def scalar(self, connection: Connection, /, **values: Any) -> Any:
         """The first column of the first row, or None."""
-        found = self.all(connection, **values)
+        found = self.all_by(connection, values)
         return found[0][0] if found else None
 
     def change(self, connection: Connection, /, **values: Any) -> int:
         """How many rows an update or delete found, or an insert made."""
-        return self.change_by(connection, values)
+        return int(self._run(connection, values)[1].rowcount)
 
     def change_by(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """`change` with the values in a mapping."""
@@ -83,12 +89,16 @@ class Statement:
         """`change_by` for each mapping."""
         if connection.dialect.name != "sqlite":
             connection.execute(self._core, [dict(values) for values in several])
-        elif self._expanding:
+        elif self._expanding or len(several) == 1:
             for values in several:
-                self.change_by(connection, values)
+                self._run(connection, values)
         elif several:
             text = self._text(connection.dialect, several[0])
-            _run(connection, text.sql, [text.arguments(values) for values in several], each=True)
+            each = [text.arguments(values) for values in several]
+            try:
+                sqlite_of(connection).executemany(text.sql, each)
+            except connection.dialect.loaded_dbapi.Error as error:
+                raise _as_core(connection, text.sql, each, error) from error
 
     def inserted(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """The number that the database gave the row that this inserts."""
@@ -98,18 +108,31 @@ class Statement:
         return int(self._run(connection, values)[1].lastrowid or 0)
 
     def _run(self, connection: Connection, values: Mapping[str, Any]) -> tuple[_Text, Any]:
-        """(the text, the driver's cursor after it ran it)."""
-        text = self._text(connection.dialect, values)
-        return text, _run(connection, text.sql, text.arguments(values))
+        """(the text, the driver's cursor after it ran it); errors as Core's."""
+        sqlite = connection.get_execution_options().get(_SQLITE)
+        text = self._sqlite
+        if text is None or sqlite is None:
+            text = self._text(connection.dialect, values)
+        arguments = text.arguments(values)
+        if sqlite is None:
+            return text, _run_on_server(connection, text.sql, arguments)
+        try:
+            return text, sqlite.execute(text.sql, arguments)
+        except connection.dialect.loaded_dbapi.Error as error:
+            raise _as_core(connection, text.sql, arguments, error) from error
 
     def _text(self, dialect: Dialect, values: Mapping[str, Any]) -> _Text:
         """The SQL for these values: each length of an expanded list has a text of its own."""
-        shape: tuple[str | int, ...] = (dialect.name, *(len(values[name]) for name in self._expanding))
+        shape: tuple[str | int, ...] = (dialect.name,)
+        for name in self._expanding:
+            shape += (len(values[name]),)
         text = self._texts.get(shape)
         if text is None:
             text = self._texts[shape] = _Text(self._core, dialect, {name: values[name] for name in self._expanding})
             if len(self._texts) > _SHAPES_KEPT:
                 del self._texts[next(iter(self._texts))]
+            if shape == ("sqlite",):
+                self._sqlite = text
         return text
 
 
@@ -127,38 +150,62 @@ class _Text:
         part_of = {
             part: (name, at) for name, parts in state.parameter_expansion.items() for at, part in enumerate(parts)
         }
-        self._arguments: list[tuple[str, int, Any, Convert | None]] = []  # (value's name, place in its list, fixed, to)
+        slots: list[_Slot] = []
         for name in state.positiontup or ():
             whole, at = part_of.get(name, (name, -1))
             bound = compiled.binds[whole]
-            convert = bound.type.dialect_impl(dialect).bind_processor(dialect)
+            convert = _to_driver(bound.type, dialect)
             if bound.required:
-                self._arguments.append((whole, at, None, convert))
+                slots.append((whole, at, None, convert))
             else:
                 fixed = bound.effective_value if at < 0 else bound.effective_value[at]
-                self._arguments.append(("", -1, convert(fixed) if convert else fixed, None))
+                slots.append(("", -1, convert(fixed) if convert else fixed, None))
+        self.arguments = _arguments(slots)  # what the driver binds, in order
         self._columns, self._dialect = tuple(compiled._result_columns), dialect
         self.types = tuple(one.type for one in self._columns)
         self._conversions: Conversions | None = None
-
-    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
-        """What the driver binds, in order."""
-        made = []
-        for name, at, fixed, convert in self._arguments:
-            value = fixed if not name else values[name] if at < 0 else values[name][at]
-            made.append(value if convert is None else convert(value))
-        return made
+        self._plain = dialect.name == "sqlite"  # its rows are tuples
 
     def rows(self, cursor: Any) -> list[Row]:
         """The rows, converted as the columns' types say."""
-        found, convert = self.as_came(cursor)
-        return [converted(row, convert) for row in found] if convert else found
+        convert = self._conversions
+        if convert is None:
+            convert = self._conversions = conversions(self._columns, self._dialect, cursor.description)
+        found: list[Row] = cursor.fetchall()
+        if not self._plain:
+            found = [tuple(row) for row in found]
+        if convert:
+            for at, row in enumerate(found):
+                found[at] = converted(row, convert)
+        return found
 
     def as_came(self, cursor: Any) -> tuple[list[Row], Conversions]:
         """The rows as the driver gave them, and what converts them."""
         if self._conversions is None:
             self._conversions = conversions(self._columns, self._dialect, cursor.description)
-        return _fetched(cursor, self._dialect), self._conversions
+        return [tuple(row) for row in cursor.fetchall()], self._conversions
+
+
+_Slot = tuple[str, int, Any, Convert | None]  # (value's name, or none; its place in a list; what is fixed; conversion)
+
+
+def _arguments(slots: list[_Slot]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """What makes the driver's arguments of the values. Most statements bind values as they are: that is one call."""
+    if all(name and at < 0 and convert is None for name, at, _, convert in slots):
+        names = [name for name, *_ in slots]
+        if len(names) != 1:
+            return itemgetter(*names) if names else lambda _: ()
+        (only,) = names
+        return lambda values: (values[only],)
+
+    def arguments(values: Mapping[str, Any]) -> Sequence[Any]:
+        made = []
+        for name, at, fixed, convert in slots:
+            value = fixed if not name else values[name] if at < 0 else values[name][at]
+            made.append(value if convert is None else convert(value))
+        return made
+
+    return arguments
 
 
 def as_came(connection: Connection, core: sa.Select[Any]) -> tuple[list[Row], Conversions]:
@@ -167,7 +214,8 @@ def as_came(connection: Connection, core: sa.Select[Any]) -> tuple[list[Row], Co
     columns = tuple(core.selected_columns)
     convert = conversions(columns, connection.dialect, cursor.description)
     types = tuple(one.type for one in columns)
-    return _plain(_fetched(cursor, connection.dialect), convert, types, connection.dialect)
+    found = [tuple(row) for row in cursor.fetchall()]
+    return _plain(found, convert, types, connection.dialect)
 
 
 def _plain(
@@ -184,20 +232,16 @@ def _plain(
             if cells[at] is row[at] and row[at] is not None:  # a text or a number as JSON
                 cells[at] = _to_json(row[at])
         made.append(tuple(cells))
-    return made, (*convert, *((at, _from_json) for at in json))
+    return made, (*convert, *((at, orjson.loads) for at in json))
 
 
 def converted(row: Row, convert: Conversions) -> Row:
     """The row with its columns as their types say."""
     cells = list(row)
     for place, to in convert:
-        cells[place] = to(cells[place])
+        if cells[place] is not None:
+            cells[place] = to(cells[place])
     return tuple(cells)
-
-
-def _fetched(cursor: Any, dialect: Dialect) -> list[Row]:
-    found = cursor.fetchall()
-    return found if dialect.name == "sqlite" else [tuple(row) for row in found]
 
 
 def conversions(columns: Sequence[Any], dialect: Dialect, described: Any = ()) -> Conversions:
@@ -217,29 +261,41 @@ def _conversions(types: tuple[Any, ...], dialect: Dialect, came: tuple[Any, ...]
 
 def _from_driver(type_: Any, dialect: Dialect, came: Any) -> Convert | None:
     if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
-        return _from_json  # Core's own asks three functions for each value
+        return orjson.loads  # Core's own asks three functions for each value
     return type_.dialect_impl(dialect).result_processor(dialect, came)  # type: ignore[no-any-return]
+
+
+def _to_driver(type_: Any, dialect: Dialect) -> Convert | None:
+    if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
+        return _to_json_or_null if type_.none_as_null else _to_json
+    return type_.dialect_impl(dialect).bind_processor(dialect)  # type: ignore[no-any-return]
 
 
 def _to_json(value: Any) -> str:
     return orjson.dumps(value).decode()
 
 
-def _from_json(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+def _to_json_or_null(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
-def _run(connection: Connection, sql: str, arguments: Sequence[Any], *, each: bool = False) -> Any:
-    """The driver's cursor after it ran the text, on SQLite once for `each` of the arguments; errors as Core's."""
+def keep_sqlite(connection: Connection, driver: Any) -> None:
+    """`driver` runs the connection's statements: SQLAlchemy takes five calls to find it each time."""
+    connection.execution_options(**{_SQLITE: driver})
+
+
+def sqlite_of(connection: Connection) -> Any:
+    """SQLite's own connection; None with a database server."""
+    return connection.get_execution_options().get(_SQLITE)
+
+
+_SQLITE: Final = "kilonova_sqlite"
+
+
+def _run_on_server(connection: Connection, sql: str, arguments: Sequence[Any]) -> Any:
+    """The driver's cursor after it ran the text."""
     driver: Any = connection.connection
     dialect = connection.dialect
-    if dialect.name == "sqlite":
-        try:
-            sqlite = driver.driver_connection
-            return sqlite.executemany(sql, arguments) if each else sqlite.execute(sql, arguments)
-        except dialect.loaded_dbapi.Error as error:
-            kind = dialect.loaded_dbapi.Error
-            raise DBAPIError.instance(sql, list(arguments), error, kind, dialect=dialect) from error
     cursor = driver.cursor()
     try:
         cursor.execute(sql, arguments)
@@ -248,14 +304,19 @@ def _run(connection: Connection, sql: str, arguments: Sequence[Any], *, each: bo
         gone = dialect.is_disconnect(error, driver, cursor)
         if gone:
             connection.invalidate(error)
-        kind = dialect.loaded_dbapi.Error
-        raise DBAPIError.instance(
-            sql, list(arguments), error, kind, connection_invalidated=gone, dialect=dialect
-        ) from error
+        raise _as_core(connection, sql, arguments, error, gone=gone) from error
     except BaseException as error:
         if not isinstance(error, Exception):  # cancelled in the middle: nobody knows what the connection does now
             connection.invalidate(error)
         raise
+
+
+def _as_core(
+    connection: Connection, sql: str, arguments: Sequence[Any], error: BaseException, *, gone: bool = False
+) -> BaseException:
+    """The driver's error as Core raises it."""
+    kind, dialect = connection.dialect.loaded_dbapi.Error, connection.dialect
+    return DBAPIError.instance(sql, list(arguments), error, kind, connection_invalidated=gone, dialect=dialect)
 
 
 # ── rows by the names of their columns
@@ -270,9 +331,10 @@ def read(
     lock: bool = False,
 ) -> list[tuple[Any, ...]]:
     """`columns` of the rows of their table where each named column equals its value, or is in its list of values."""
-    shape = tuple((name, isinstance(value, list)) for name, value in where.items())
-    statement = _read(tuple(columns), shape, tuple(order), lock)
-    return statement.all(connection, **{f"where_{name}": value for name, value in where.items()})
+    lists: tuple[str, ...] = ()
+    if list in map(type, where.values()):
+        lists = tuple([name for name, value in where.items() if isinstance(value, list)])
+    return _read(tuple(columns), tuple(where), lists, tuple(order), lock).all_by(connection, where)
 
 
 def insert(connection: Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
@@ -296,27 +358,34 @@ def update(connection: Connection, table: sa.Table, where: Mapping[str, Any], va
 
     Compare-and-set is this.
     """
-    statement = _update(table, tuple(where), tuple((name, value is ONE_MORE) for name, value in values.items()))
-    bound = {name: value for name, value in values.items() if value is not ONE_MORE}
-    return statement.change_by(connection, bound | {f"where_{name}": value for name, value in where.items()})
+    counted: tuple[str, ...] = ()
+    if _OneMore in map(type, values.values()):
+        counted = tuple([name for name, value in values.items() if value is ONE_MORE])
+    bound = dict(values)
+    for name, value in where.items():
+        bound[f"where_{name}"] = value
+    return _update(table, tuple(where), tuple(values), counted).change_by(connection, bound)
 
 
 def delete(connection: Connection, table: sa.Table, **where: Any) -> int:
     """Delete the rows whose columns equal `where`; how many there were."""
-    return _delete(table, tuple(where)).change_by(connection, {f"where_{name}": v for name, v in where.items()})
+    return _delete(table, tuple(where)).change_by(connection, where)
 
 
 @cache
 def _read(
     columns: tuple[sa.Column[Any], ...],
-    shape: tuple[tuple[str, bool], ...],
+    names: tuple[str, ...],
+    lists: tuple[str, ...],
     order: tuple[sa.Column[Any], ...],
     lock: bool,
 ) -> Statement:
     table: Any = columns[0].table
-    equal = _equal(table, [name for name, several in shape if not several])
-    among = [table.c[name].in_(sa.bindparam(f"where_{name}", expanding=True)) for name, several in shape if several]
-    core = sa.select(*columns).where(*equal, *among).order_by(*order)
+    found = [
+        table.c[name].in_(sa.bindparam(name, expanding=True)) if name in lists else table.c[name] == sa.bindparam(name)
+        for name in names
+    ]
+    core = sa.select(*columns).where(*found).order_by(*order)
     return Statement(core.with_for_update() if lock else core)
 
 
@@ -326,18 +395,14 @@ def _insert(table: sa.Table, names: tuple[str, ...]) -> Statement:
 
 
 @cache
-def _update(table: sa.Table, where: tuple[str, ...], names: tuple[tuple[str, bool], ...]) -> Statement:
+def _update(table: sa.Table, where: tuple[str, ...], names: tuple[str, ...], counted: tuple[str, ...]) -> Statement:
     values = {
-        name: table.c[name] + 1 if one_more else sa.bindparam(name, type_=table.c[name].type)
-        for name, one_more in names
+        name: table.c[name] + 1 if name in counted else sa.bindparam(name, type_=table.c[name].type) for name in names
     }
-    return Statement(table.update().where(*_equal(table, where)).values(values))
+    equal = [table.c[name] == sa.bindparam(f"where_{name}") for name in where]
+    return Statement(table.update().where(*equal).values(values))
 
 
 @cache
-def _delete(table: sa.Table, where: tuple[str, ...]) -> Statement:
-    return Statement(table.delete().where(*_equal(table, where)))
-
-
-def _equal(table: sa.Table, names: Iterable[str]) -> list[sa.ColumnElement[bool]]:
-    return [table.c[name] == sa.bindparam(f"where_{name}") for name in names]
+def _delete(table: sa.Table, names: tuple[str, ...]) -> Statement:
+    return Statement(table.delete().where(*[table.c[name] == sa.bindparam(name) for name in names]))
