@@ -13,10 +13,10 @@ from kilonova.base.faults import not_found, too_large
 from kilonova.base.pieces import in_pieces
 from kilonova.base.units import MIB
 from kilonova.base.world import World
+from kilonova.node.images.new_file import NewFile
 
 CHUNK_BYTES = 1 * MIB
 PIECE_BYTES = 4 * MIB  # written in one hop to a thread
-ALLOCATED_BYTES = 64 * MIB  # asked of the file system at once: to find room page by page costs it twice as much
 KEPT_FREE_BYTES = 256 * MIB
 ABANDONED_SECONDS = 3600
 FIRST_BYTES = 1000
@@ -41,17 +41,14 @@ class FileStore:
         self._first.pop(image_id, None)
         partial = self._partial / f"{image_id}.{self._world.ids.uuid()[:8]}"
         try:
-            file: Any = await self._world.blocking(open, partial, "wb", 0)
+            file = await self._world.blocking(NewFile, partial)
             try:
-                written = allocated = 0
                 async for piece in in_pieces(chunks, PIECE_BYTES):
-                    written += sum(map(len, piece))
-                    while allocated < written:
+                    while not file.has_room(sum(map(len, piece))):
                         await self._check_room()
-                        await self._world.blocking(os.posix_fallocate, file.fileno(), allocated, ALLOCATED_BYTES)
-                        allocated += ALLOCATED_BYTES
-                    await self._world.blocking(_write, file, piece)
-                await self._world.blocking(_keep, file, written)
+                        await self._world.blocking(file.make_room)
+                    await self._world.blocking(file.write, piece)
+                await self._world.blocking(file.keep)
             finally:
                 await self._world.blocking(file.close)
             await self._world.blocking(self._put_in_place, partial, image_id)
@@ -124,20 +121,6 @@ def _opened_at(path: Path, start: int, end: int) -> tuple[Any, bytes]:
             return None, chunk
         opened.pop_all()
         return file, chunk
-
-
-def _keep(file: Any, size_bytes: int) -> None:
-    """So many bytes of the file are on disk, and no more."""
-    file.truncate(size_bytes)
-    os.fsync(file.fileno())
-
-
-def _write(file: Any, piece: list[bytes]) -> None:
-    """All of it, straight to the kernel: a buffer between would be one more copy."""
-    for chunk in piece:
-        left = memoryview(chunk)
-        while left:
-            left = left[file.write(left) :]
 
 
 class MemoryStore:
