@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Connection, text
 
@@ -65,49 +65,39 @@ def label(unit: Callable[..., Any], args: tuple[Any, ...]) -> str:
 
 def bulky(unit: Callable[P, T]) -> Callable[P, T]:
     """Mark a unit that may read thousands of rows: it must not hold up the event loop where others run on it."""
-    unit.bulky = True  # type: ignore[attr-defined]
-    return unit
-
-
-def is_bulky(unit: Callable[..., Any]) -> bool:
-    """Whether the unit was marked so."""
-    return getattr(unit, "bulky", False)
+    return _marked(unit, "bulky")
 
 
 def lone(unit: Callable[P, T]) -> Callable[P, T]:
     """Mark a unit that reads by one statement only, which is a snapshot by itself: it is run without a transaction
     around it, which would be two more ways to a database server and back."""
-    unit.lone = True  # type: ignore[attr-defined]
-    return unit
-
-
-def is_lone(unit: Callable[..., Any]) -> bool:
-    """Whether the unit was marked so."""
-    return getattr(unit, "lone", False)
+    return _marked(unit, "lone")
 
 
 def unhurried(unit: Callable[P, T]) -> Callable[P, T]:
     """Mark a unit for whose end nobody waits: a file that one process has for itself takes it along with its next
     commit, or after a moment."""
-    unit.unhurried = True  # type: ignore[attr-defined]
-    return unit
-
-
-def is_unhurried(unit: Callable[..., Any]) -> bool:
-    """Whether the unit was marked so."""
-    return getattr(unit, "unhurried", False)
+    return _marked(unit, "unhurried")
 
 
 def redone(unit: Callable[P, T]) -> Callable[P, T]:
     """Mark a unit that is done again when a power cut takes it away, and of which nobody outside was told that it
     stands: a file that one process has for itself commits it without waiting for the disk (decision 37)."""
-    unit.redone = True  # type: ignore[attr-defined]
+    return _marked(unit, "redone")
+
+
+Mark = Literal["bulky", "lone", "unhurried", "redone"]
+_NO_MARKS: Final[frozenset[Mark]] = frozenset()
+
+
+def _marked(unit: Callable[P, T], mark: Mark) -> Callable[P, T]:
+    unit.marks = marks(unit) | {mark}  # type: ignore[attr-defined]
     return unit
 
 
-def is_redone(unit: Callable[..., Any]) -> bool:
-    """Whether the unit was marked so."""
-    return getattr(unit, "redone", False)
+def marks(unit: Callable[..., Any]) -> frozenset[Mark]:
+    """What the unit was marked as."""
+    return getattr(unit, "marks", _NO_MARKS)
 
 
 def says(text: str | Callable[..., str]) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.pool import StaticPool
 
 from kilonova.base.clock import Clock
-from kilonova.db.database import Unit, is_redone, label
+from kilonova.db.database import Unit, label, marks
 from kilonova.db.sqlite import sqlite_engine
 from kilonova.db.statements import sqlite_of
 from kilonova.trace.spans import current, span
@@ -38,7 +38,7 @@ class Disk:
 
     def begins(self, raw: Any, unit: Callable[..., Any]) -> bool:
         """A transaction begins; whether its commit waits for the disk."""
-        waits = not is_redone(unit) and getattr(unit, "__name__", "") not in self._hasty
+        waits = "redone" not in marks(unit) and getattr(unit, "__name__", "") not in self._hasty
         if self.watched and not waits:
             self.images.append(bytes(raw.serialize()))
         return waits

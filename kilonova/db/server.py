@@ -29,7 +29,7 @@ from sqlalchemy.util import greenlet_spawn
 
 from kilonova.base.faults import Fault, busy, invalid, unavailable
 from kilonova.base.world import World
-from kilonova.db.database import DatabaseAway, Unit, is_lone, label, probe
+from kilonova.db.database import DatabaseAway, Unit, label, marks, probe
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
 
@@ -105,7 +105,7 @@ class ServerDatabase:
         return moment.replace(tzinfo=UTC)
 
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
-        engine = self._lone if is_lone(unit) else self._readers
+        engine = self._lone if "lone" in marks(unit) else self._readers
         if current() is None:
             return await self._run(engine, lambda c: unit(c, *args, **named))
         with span("database", label(unit, args), read="true"):

@@ -32,7 +32,7 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, is_bulky, is_lone, is_redone, is_unhurried, label
+from kilonova.db.database import DatabaseAway, Mark, Unit, label, marks
 from kilonova.db.statements import keep_sqlite, sqlite_of
 from kilonova.trace import metrics
 from kilonova.trace.spans import current, span
@@ -131,8 +131,9 @@ class SqliteDatabase:
             metrics.db_unit(self.name, "read", time.perf_counter() - began)
 
     async def _find(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        if not is_bulky(unit):
-            return self._read(self._connection_for_reads(), unit, args, named)
+        marked = marks(unit)
+        if "bulky" not in marked:
+            return self._read(self._connection_for_reads(), unit, args, named, marked)
         if self._aside is None:
             self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
         return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
@@ -148,10 +149,17 @@ class SqliteDatabase:
     def _read_aside(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if self._aside_reader is None:
             self._aside_reader = self._engine.connect()
-        return self._read(self._aside_reader, unit, args, named)
+        return self._read(self._aside_reader, unit, args, named, marks(unit))
 
-    def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        raw = None if is_lone(unit) else sqlite_of(connection)
+    def _read(
+        self,
+        connection: Connection,
+        unit: Callable[..., T],
+        args: tuple[Any, ...],
+        named: dict[str, Any],
+        marked: frozenset[Mark],
+    ) -> T:
+        raw = None if "lone" in marked else sqlite_of(connection)
         if raw is not None:
             raw.execute("BEGIN")
         try:
@@ -169,11 +177,12 @@ class SqliteDatabase:
             if self._closed:
                 raise unavailable("The database is closed.", inside=str(self.path))
             done: asyncio.Future[T] = self._loop.create_future()
-            waits = self._waits_for_disk and not is_redone(unit)
+            marked = marks(unit)
+            waits = self._waits_for_disk and "redone" not in marked
             self._waiting.append((unit, args, named, contextvars.copy_context(), done, waits))
             began = time.perf_counter()
             if not self._busy:
-                if is_unhurried(unit):
+                if "unhurried" in marked:
                     self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
                 elif waits:
                     self._busy = True
@@ -254,11 +263,10 @@ class SqliteDatabase:
                 raw.execute("ROLLBACK TO unit")
                 raw.execute("RELEASE unit")
         self._commits += 1
-        committed = partial(self._committed, outcomes)
         if self._waits or self._checkpoints():
-            self._orders.put((self._commit, committed))
+            self._orders.put((self._commit, partial(self._committed, outcomes)))
         else:
-            committed(_failure_of(self._commit))
+            self._committed(outcomes, _failure_of(self._commit))
 
     def _commit(self) -> None:
         raw = self._raw

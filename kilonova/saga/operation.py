@@ -17,7 +17,7 @@ from kilonova.base.patience import AWAY_SECONDS, is_away
 from kilonova.base.signatures import parameters_of, result_of
 from kilonova.base.world import World
 from kilonova.bus.contract import Target
-from kilonova.db.database import DatabaseAway, is_redone
+from kilonova.db.database import DatabaseAway, marks
 from kilonova.saga.journal import OperationRow, Parked, StepRow
 from kilonova.trace import spans
 
@@ -145,7 +145,7 @@ class Operation(Generic[S]):
             row.host = act.target.host
         if known is None:
             with _parking():
-                await self._runner.begin_step(self.row, self._kind, row, shows, found=is_redone(act))
+                await self._runner.begin_step(self.row, self._kind, row, shows, found="redone" in marks(act))
         spans.note(title, where=_where(act))
         self._seen.append(row)
         with _parking(), self._noticing():

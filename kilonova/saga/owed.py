@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection
 
-from kilonova.db.database import Database, is_redone, redone
+from kilonova.db.database import Database, marks, redone
 from kilonova.saga.journal import Journal, OperationRow, StepRow, Superseded
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class Owed:
 
         said = [line.step.title for line in lines if line.unit is not None]
         whole.says = "; ".join([*said, words])  # type: ignore[attr-defined]
-        if is_redone(unit):
+        if "redone" in marks(unit):
             redone(whole)
         try:
             result = await self._db.write(whole)
