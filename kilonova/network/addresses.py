@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import pairwise
 
@@ -13,6 +14,7 @@ Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 Pool = tuple[int, int]  # first and last position, both included
 FARTHEST = 1 << 62  # positions beyond this are not counted (only IPv6 has them)
+_PARSED = 1024  # texts whose meaning is remembered: parsing one takes sixty calls
 
 
 def wrong(message: str) -> Fault:
@@ -20,6 +22,7 @@ def wrong(message: str) -> Fault:
     return invalid(f"Invalid input for operation: {message}.", code="InvalidInput")
 
 
+@lru_cache(_PARSED)
 def network(text: str, version: int | None = None) -> Network:
     """The CIDR; host bits are dropped, as network always did."""
     try:
@@ -31,6 +34,7 @@ def network(text: str, version: int | None = None) -> Network:
     return parsed
 
 
+@lru_cache(_PARSED)
 def address(text: str) -> Address:
     """The address, canonical when written again."""
     try:

@@ -53,13 +53,13 @@ class Range(msgspec.Struct):
         return self.ipv6_address_mode in ("slaac", "dhcpv6-stateless")
 
 
-_RANGE = [_subnets.c[name] for name in Range.__struct_fields__]
+_RANGE = tuple(_subnets.c[name] for name in Range.__struct_fields__)
+_OLDEST = (_subnets.c.created_at, _subnets.c.id)
 
 
 def ranges(connection: Connection, network_id: str, *, lock: bool = False) -> list[Range]:
     """The network's subnets, oldest first; locked in one order, so that two ports never wait for each other."""
-    order = (_subnets.c.created_at, _subnets.c.id)
-    return [Range(*row) for row in read(connection, _RANGE, {"network_id": network_id}, order=order, lock=lock)]
+    return [Range(*row) for row in read(connection, _RANGE, {"network_id": network_id}, order=_OLDEST, lock=lock)]
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -84,7 +84,9 @@ def give(work: Work, owner: Owner, asked: Sequence[Ask] | None) -> list[Held]:
         chosen = address or _next_free(work, subnet)
         if not chosen:
             raise exhausted(owner.network_id, subnet.id if asked else "")
-        take(work, owner, subnet, chosen, place)
+        if address and (asked is not None or subnet.gives_itself):
+            _refuse_taken(work, subnet, chosen)  # what was found free just now is free: the subnet is locked
+        _write(work, owner, subnet, chosen, place)
         held.append(Held(subnet.id, chosen))
     return held
 
@@ -151,12 +153,23 @@ def _meant(owner: Owner, known: list[Range], ask: Ask) -> tuple[Range, str]:
     return subnet, str(wanted) if wanted is not None else ""
 
 
+_HOLDER = (_taken.c.port_id,)
+
+
 def take(work: Work, owner: Owner, subnet: Range, address: str, place: int) -> None:
     """Write that the port has the address; somebody else having it is CONFLICT."""
-    if read(work.connection, (_taken.c.port_id,), {"subnet_id": subnet.id, "address": address}):
+    _refuse_taken(work, subnet, address)
+    _write(work, owner, subnet, address, place)
+
+
+def _refuse_taken(work: Work, subnet: Range, address: str) -> None:
+    if read(work.connection, _HOLDER, {"subnet_id": subnet.id, "address": address}):
         raise conflict(
             f"IP address {address} already allocated in subnet {subnet.id}", code="IpAddressAlreadyAllocated"
         )
+
+
+def _write(work: Work, owner: Owner, subnet: Range, address: str, place: int) -> None:
     position = addresses.position(addresses.network(subnet.cidr), addresses.address(address))
     values = {"subnet_id": subnet.id, "address": address, "position": position}
     values |= {"port_id": owner.port_id, "network_id": owner.network_id, "place": place}
@@ -179,7 +192,7 @@ def _next_free(work: Work, subnet: Range) -> str:
 
 def _gap(connection: Connection, subnet_id: str, low: int, high: int) -> int | None:
     """The first position in [low, high] that nobody has."""
-    if not read(connection, (_taken.c.port_id,), {"subnet_id": subnet_id, "position": low}):
+    if not read(connection, _HOLDER, {"subnet_id": subnet_id, "position": low}):
         return low
     follower = _taken.alias("follower")
     followed = sa.exists().where(follower.c.subnet_id == subnet_id, follower.c.position == _taken.c.position + 1)
@@ -202,11 +215,14 @@ def give_back(work: Work, port_id: str, only: Sequence[Held] | None = None) -> N
         delete(work.connection, _taken, port_id=port_id, subnet_id=held.subnet_id, address=held.address)
 
 
+_HELD = (_taken.c.port_id, _taken.c.subnet_id, _taken.c.address)
+_IN_PLACE = (_taken.c.place, _taken.c.address)
+
+
 def held_by(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[Held]]:
     """Port id → its addresses, in order."""
-    columns, order = (_taken.c.port_id, _taken.c.subnet_id, _taken.c.address), (_taken.c.place, _taken.c.address)
     held: dict[str, list[Held]] = {}
-    for port_id, subnet_id, address in read(connection, columns, {"port_id": list(port_ids)}, order=order):
+    for port_id, subnet_id, address in read(connection, _HELD, {"port_id": list(port_ids)}, order=_IN_PLACE):
         held.setdefault(port_id, []).append(Held(subnet_id, address))
     return held
 

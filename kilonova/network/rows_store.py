@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -126,8 +127,27 @@ def _plain_statement(connection: Connection, listing: Listing[Any], wanted: Want
 
 def of_rows(table: sa.Table, row: type[R], found: Iterable[tuple[Any, ...]]) -> list[R]:
     """Structs from whole rows of a table."""
-    names = table.columns.keys()
+    names = _columns(table)[0]
     return [row(**dict(zip(names, values, strict=True))) for values in found]
+
+
+@cache
+def _columns(table: sa.Table) -> tuple[tuple[str, ...], tuple[sa.Column[Any], ...]]:
+    """A table's columns: their names, and themselves."""
+    return tuple(table.columns.keys()), tuple(table.columns.values())
+
+
+def read_rows(
+    connection: Connection,
+    table: sa.Table,
+    row: type[R],
+    where: Mapping[str, Any],
+    *,
+    order: Sequence[sa.Column[Any]] = (),
+    lock: bool = False,
+) -> list[R]:
+    """Structs of the rows whose columns equal these values, or are among them."""
+    return of_rows(table, row, statements.read(connection, _columns(table)[1], where, order=order, lock=lock))
 
 
 def made(row: type[R], result: sa.Result[Any]) -> list[R]:
@@ -136,13 +156,14 @@ def made(row: type[R], result: sa.Result[Any]) -> list[R]:
     return [row(**dict(zip(keys, values, strict=True))) for values in result]
 
 
+_TAGS = (schema.tags.c.resource_id, schema.tags.c.tag)
+
+
 def tagged(connection: Connection, rows: list[S]) -> list[S]:
     """The same rows with their tags filled in, by one query."""
     if rows:
         by_id = {row.id: row for row in rows}
-        c = schema.tags.c
-        found = statements.read(connection, (c.resource_id, c.tag), {"resource_id": list(by_id)}, order=(c.tag,))
-        for resource_id, tag in found:
+        for resource_id, tag in statements.read(connection, _TAGS, {"resource_id": list(by_id)}, order=_TAGS[1:]):
             by_id[resource_id].tags = [*by_id[resource_id].tags, tag]
     return rows
 
@@ -208,7 +229,7 @@ def sortable(listing: Listing[Any]) -> list[str]:
 
 def find(connection: Connection, table: sa.Table, row: type[R], id_: str, *, lock: bool = False) -> R | None:
     """The row with that id, locked against other writers when asked."""
-    rows = of_rows(table, row, statements.read(connection, table.columns.values(), {"id": id_}, lock=lock))
+    rows = read_rows(connection, table, row, {"id": id_}, lock=lock)
     return rows[0] if rows else None
 
 
@@ -230,7 +251,7 @@ def need(
 
 def insert(work: Work, table: sa.Table, row: Standard) -> None:
     """Write a new row; its tags too."""
-    statements.insert(work.connection, table, {c.name: getattr(row, c.name) for c in table.columns})
+    statements.insert(work.connection, table, {name: getattr(row, name) for name in _columns(table)[0]})
     add_tags(work.connection, row.id, row.tags)
 
 

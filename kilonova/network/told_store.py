@@ -15,10 +15,13 @@ _rules = schema.rules
 _groups = schema.port_groups
 
 
+_HOST = (_ports.c.host,)
+
+
 def tell_dhcp(work: Work, network_id: str, port_id: str = "") -> None:
     """The DHCP server of the network must learn something; with a port, only what it says to that port."""
     where = {"network_id": network_id, "device_owner": "network:dhcp"}
-    for host in {host for (host,) in read(work.connection, (_ports.c.host,), where) if host}:
+    for host in {host for (host,) in read(work.connection, _HOST, where) if host}:
         if port_id:
             work.changes.leases[host][network_id].add(port_id)
         else:

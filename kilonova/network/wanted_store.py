@@ -21,27 +21,33 @@ _ports = schema.ports
 _agents = schema.agents
 _members = schema.port_groups
 _taken = schema.addresses
+_OLDEST = (schema.subnets.c.created_at,)
 
 
 def _subnets(connection: Connection, network_ids: Collection[str]) -> dict[str, Subnet]:
-    table = schema.subnets
-    where, order = {"network_id": list(network_ids)}, (table.c.created_at,)
-    rows = rows_store.of_rows(table, Subnet, read(connection, table.columns.values(), where, order=order))
+    where = {"network_id": list(network_ids)}
+    rows = rows_store.read_rows(connection, schema.subnets, Subnet, where, order=_OLDEST)
     return {row.id: row for row in rows}
+
+
+_SEGMENT = tuple(
+    schema.networks.c[name]
+    for name in ("id", "segment_type", "segment_id", "physical_network", "mtu", "admin_state_up")
+)
 
 
 def _segments(connection: Connection, ids: Collection[str]) -> dict[str, tuple[contract.Segment, int, bool]]:
     """Network id → (segment, MTU, admin_state_up)."""
-    c = schema.networks.c
-    columns = (c.id, c.segment_type, c.segment_id, c.physical_network, c.mtu, c.admin_state_up)
     return {
         id_: (contract.Segment(kind, number or 0, physical_network), mtu, up)
-        for id_, kind, number, physical_network, mtu, up in read(connection, columns, {"id": list(ids)})
+        for id_, kind, number, physical_network, mtu, up in read(connection, _SEGMENT, {"id": list(ids)})
     }
 
 
 def wanted_ports(connection: Connection, rows: Sequence[Port]) -> list[contract.WantedPort]:
     """Ports as a host must build them."""
+    if not rows:
+        return []
     network_ids = {row.network_id for row in rows}
     segments, subnets = _segments(connection, network_ids), _subnets(connection, network_ids)
     made = []
@@ -79,20 +85,19 @@ def l2(
     full = port_ids is None and network_ids is None
     if full:
         rows = ports_by(connection, here)
-        touched = {row.network_id for row in rows}
         grouped = {group for row in rows for group in row.security_groups}
     else:
         asked = set(network_ids or ())
         rows = ports_by(connection, {**here, "id": list(port_ids)}) if port_ids else []
         rows += _speakers(connection, host, asked - {row.network_id for row in rows})
-        touched = {row.network_id for row in rows}
         grouped = {group for row in rows for group in row.security_groups} | _groups_on(connection, host, asked)
     gone = tuple(id_ for id_ in port_ids or () if id_ not in {row.id for row in rows})
+    ports = tuple(wanted_ports(connection, rows))
     return contract.WantedL2(
-        ports=tuple(wanted_ports(connection, rows)),
+        ports=ports,
         gone_ports=gone,
         groups=tuple(_groups(connection, grouped)),
-        vteps=tuple(_vteps(connection, host, touched)),
+        vteps=tuple(_vteps(connection, host, {port.network_id: port.segment for port in ports})),
         full=full,
     )
 
@@ -122,20 +127,29 @@ def _groups(connection: Connection, ids: Collection[str]) -> list[contract.Wante
     """The groups, and those that their rules name, which are there for their members' addresses."""
     if not ids:
         return []
-    c = schema.rules.c
-    named = {group for (group,) in read(connection, (c.remote_group,), {"group_id": list(ids)})} - {""}
-    everyone = sorted(set(ids) | named)
-    of_rules: dict[str, list[contract.Rule]] = {}
-    columns = (c.group_id, c.direction, c.ethertype, c.protocol, c.port_min, c.port_max, c.remote_cidr, c.remote_group)
-    for group_id, *rule in read(connection, columns, {"group_id": everyone}, order=(c.id,)):
-        of_rules.setdefault(group_id, []).append(contract.Rule(*rule))
+    of_rules = _rules(connection, ids)
+    named = {rule.remote_group for rules in of_rules.values() for rule in rules} - {""}
+    if others := named.difference(ids):
+        of_rules |= _rules(connection, others)
     members = _member_addresses(connection, named)
-    groups = schema.security_groups.c
-    found = read(connection, (groups.id, groups.stateful), {"id": everyone}, order=(groups.id,))
+    found = read(connection, _GROUP, {"id": sorted(named.union(ids))}, order=_GROUP[:1])
     return [
         contract.WantedGroup(id_, stateful, tuple(of_rules.get(id_, ())), tuple(members.get(id_, ())))
         for id_, stateful in found
     ]
+
+
+_GROUP = (schema.security_groups.c.id, schema.security_groups.c.stateful)
+_BY_ID = (schema.rules.c.id,)
+_RULE = (schema.rules.c.group_id, *(schema.rules.c[name] for name in contract.Rule.__struct_fields__))
+
+
+def _rules(connection: Connection, group_ids: Collection[str]) -> dict[str, list[contract.Rule]]:
+    """Group id → its rules, of those that have any."""
+    found: dict[str, list[contract.Rule]] = {}
+    for group_id, *rule in read(connection, _RULE, {"group_id": sorted(group_ids)}, order=_BY_ID):
+        found.setdefault(group_id, []).append(contract.Rule(*rule))
+    return found
 
 
 _MEMBERS = Statement(
@@ -167,9 +181,9 @@ _ELSEWHERE = Statement(
 )
 
 
-def _vteps(connection: Connection, host: str, network_ids: Collection[str]) -> Iterable[contract.Vtep]:
+def _vteps(connection: Connection, host: str, all_segments: dict[str, contract.Segment]) -> Iterable[contract.Vtep]:
     """Other hosts' tunnel ends for the VXLAN networks among these, with the MACs behind them."""
-    segments = {id_: one for id_, (one, _, _) in _segments(connection, network_ids).items() if one.type == "vxlan"}
+    segments = {id_: one for id_, one in all_segments.items() if one.type == "vxlan"}
     if not segments:
         return []
     behind: dict[tuple[str, str], list[str]] = {}
@@ -209,11 +223,17 @@ _BY_PORT = Statement(_ADDRESSES.where(_taken.c.port_id.in_(sa.bindparam("ids", e
 _TOLD = tuple(_ports.c[name] for name in ("id", "network_id", "device_owner", "mac", "dns_name", "dhcp_options"))
 
 
+_NETWORK = (_ports.c.network_id,)
+
+
 def leases(connection: Connection, host: str, port_ids: list[str]) -> list[contract.Lease]:
     """What DHCP servers of the host say to these ports, and only to those that are on their networks."""
-    found = _leases(read(connection, _TOLD, {"id": port_ids}), _BY_PORT.all(connection, ids=port_ids))
+    rows = read(connection, _TOLD, {"id": port_ids})
+    if not rows:
+        return []
+    found = _leases(rows, _BY_PORT.all(connection, ids=port_ids))
     served = {"host": host, "device_owner": "network:dhcp", "network_id": list(found)}
-    networks = sorted({id_ for (id_,) in read(connection, (_ports.c.network_id,), served)}) if found else []
+    networks = sorted({id_ for (id_,) in read(connection, _NETWORK, served)}) if found else []
     return [contract.Lease(id_, one) for id_ in networks for one in found[id_]]
 
 

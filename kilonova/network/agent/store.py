@@ -10,7 +10,6 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.db.statements import read
 from kilonova.network import rows_store, schema
 from kilonova.network.contract import AgentReport
 from kilonova.network.rows_store import Listing, Wanted
@@ -61,12 +60,14 @@ def report(work: Work, told: AgentReport) -> bool:
     return True
 
 
+_BY_HOST = (_agents.c.host,)
+
+
 def alive(work: Work, agent_type: str, host: str = "") -> list[Agent]:
     """Agents of a type that reported lately and are not switched off."""
     since = work.draw.now() - timedelta(seconds=work.settings.agent_down_seconds)
     where = {"agent_type": agent_type} | ({"host": host} if host else {})
-    found = read(work.connection, _agents.columns.values(), where, order=(_agents.c.host,))
-    agents = rows_store.of_rows(_agents, Agent, found)
+    agents = rows_store.read_rows(work.connection, _agents, Agent, where, order=_BY_HOST)
     return [agent for agent in agents if agent.seen_at >= since and agent.admin_state_up]
 
 

@@ -76,11 +76,15 @@ def list_networks(connection: Connection, wanted: Wanted) -> list[Network]:
     return _with_subnets(connection, rows_store.listed(connection, LISTING, wanted))
 
 
+_OF_NETWORK = (_subnets.c.network_id, _subnets.c.id)
+_OLDEST = (_subnets.c.created_at, _subnets.c.id)
+
+
 def _with_subnets(connection: Connection, rows: list[Network]) -> list[Network]:
     if rows:
         by_id = {row.id: row for row in rows}
-        columns, order = (_subnets.c.network_id, _subnets.c.id), (_subnets.c.created_at, _subnets.c.id)
-        for network_id, subnet_id in read(connection, columns, {"network_id": list(by_id)}, order=order):
+        where = {"network_id": list(by_id)}
+        for network_id, subnet_id in read(connection, _OF_NETWORK, where, order=_OLDEST):
             by_id[network_id].subnets = [*by_id[network_id].subnets, subnet_id]
     return rows
 

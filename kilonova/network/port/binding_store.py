@@ -35,12 +35,14 @@ def bind(work: Work, port: Port) -> None:
         port.status = "N/A"
 
 
+_SEGMENT = (_networks.c.segment_type, _networks.c.physical_network)
+
+
 def _can_carry(work: Work, network_id: str, host: str) -> bool:
     found = agents.alive(work, agents.L2, host)
     if not found:
         return False
-    columns = (_networks.c.segment_type, _networks.c.physical_network)
-    [(kind, physical_network)] = read(work.connection, columns, {"id": network_id})
+    [(kind, physical_network)] = read(work.connection, _SEGMENT, {"id": network_id})
     if kind in ("flat", "vlan"):
         return physical_network in found[0].physical_networks
     return kind == "local" or bool(found[0].tunnel_ip)
@@ -75,14 +77,17 @@ def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> N
         told_store.tell_router(work, port.device_id)
 
 
+_ROUTER = (schema.floating_ips.c.router_id,)
+
+
 def release_floating(work: Work, port_id: str) -> None:
     """Floating IPs of the port stand for nothing now; their routers hear of it."""
-    floating = schema.floating_ips
-    found = read(work.connection, (floating.c.router_id,), {"port_id": port_id})
+    found = read(work.connection, _ROUTER, {"port_id": port_id})
     if not found:
         return
     for router_id in {one for (one,) in found if one}:
         told_store.tell_router(work, router_id)
+    floating = schema.floating_ips
     work.connection.execute(
         floating.update()
         .where(floating.c.port_id == port_id)

@@ -24,6 +24,10 @@ from kilonova.network.work import Work
 from kilonova.policy import personas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
     from kilonova.network.core import NetworkService
     from kilonova.network.network.store import Network
 
@@ -101,9 +105,14 @@ async def index(service: NetworkService, request: Request[Any]) -> dict[str, Any
     return door.answer_list(request, "ports", [_view(service, row, binding=binding) for row in rows], wanted)
 
 
-async def seen(service: NetworkService, request: Request[Any], id_: str) -> Port:
-    """The port, when the caller may see it."""
-    port = await service.db.read(store.find_port, id_)
+async def seen(
+    service: NetworkService,
+    request: Request[Any],
+    id_: str,
+    find: Callable[[Connection, str], Port | None] = store.find_port,
+) -> Port:
+    """The port, when the caller may see it; `find` may leave out what nobody looks at."""
+    port = await service.db.read(find, id_)
     if request.caller.is_agent and port is not None and port.host != request.caller.agent_host:
         port = None
     return door.seen(request, "get_port", port, target, store.no_port(id_))
@@ -253,15 +262,12 @@ def _update(
 ) -> Port:
     """UPDATE ports, with addresses and groups."""
     security_groups.check_usable(work.connection, groups or [], scope)
-    changed = store.update_port(work, id_, values, asked, groups)
-    network = networks.usable_network(work.connection, changed.network_id)
-    changed.network_project_id = network.project_id
-    return changed
+    return store.update_port(work, id_, values, asked, groups)
 
 
 async def delete(service: NetworkService, request: Request[Any]) -> None:
     """DELETE /ports/{id}. Compute hears of a server's port that is gone, unless a service let go of it: that knows."""
-    port = await seen(service, request, request.path["id"])
+    port = await seen(service, request, request.path["id"], store.find_owned)
     request.enforce(target(port))
     await service.change(store.delete_port, port.id, news=not request.caller.is_service)
 

@@ -113,7 +113,7 @@ LISTING = Listing(
 
 def list_ports(connection: Connection, wanted: Wanted) -> list[Port]:
     """Ports with addresses and groups: one query each for the whole page."""
-    return _complete(connection, rows_store.listed(connection, LISTING, wanted))
+    return _owned(connection, _complete(connection, rows_store.listed(connection, LISTING, wanted)))
 
 
 def _complete(connection: Connection, rows: list[Port]) -> list[Port]:
@@ -121,19 +121,34 @@ def _complete(connection: Connection, rows: list[Port]) -> list[Port]:
         ids = [row.id for row in rows]
         held = allocation_store.held_by(connection, ids)
         groups = security_groups.groups_of(connection, ids)
-        networks = list({row.network_id for row in rows})
-        owners = dict(read(connection, (_networks.c.id, _networks.c.project_id), {"id": networks}))
         for row in rows:
             row.fixed_ips = held.get(row.id, [])
             row.security_groups = groups.get(row.id, [])
+    return rows
+
+
+_OWNERS = (_networks.c.id, _networks.c.project_id)
+
+
+def _owned(connection: Connection, rows: list[Port]) -> list[Port]:
+    """The same ports with their networks' projects, by which policy rules ask."""
+    if rows:
+        owners = dict(read(connection, _OWNERS, {"id": list({row.network_id for row in rows})}))
+        for row in rows:
             row.network_project_id = owners[row.network_id]
     return rows
 
 
 def find_port(connection: Connection, id_: str) -> Port | None:
     """One port, complete."""
-    row = rows_store.find(connection, _ports, Port, id_)
+    row = find_owned(connection, id_)
     return None if row is None else rows_store.tagged(connection, _complete(connection, [row]))[0]
+
+
+def find_owned(connection: Connection, id_: str) -> Port | None:
+    """What policy rules ask of one port: its row and its network's project, no addresses, groups or tags."""
+    row = rows_store.find(connection, _ports, Port, id_)
+    return None if row is None else _owned(connection, [row])[0]
 
 
 def ports_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Port]:
@@ -143,8 +158,7 @@ def ports_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> 
 
 def ports_by(connection: Connection, where: dict[str, Any]) -> list[Port]:
     """Complete ports whose columns equal these values, or are among them."""
-    found = read(connection, _ports.columns.values(), where)
-    return _complete(connection, rows_store.of_rows(_ports, Port, found))
+    return _complete(connection, rows_store.read_rows(connection, _ports, Port, where))
 
 
 def create_ports(work: Work, wanted: list[tuple[Port, list[Ask] | None, list[str] | None]]) -> list[Port]:
@@ -167,7 +181,7 @@ def add_port(work: Work, port: Port, asked: list[Ask] | None, groups: list[str] 
         groups = [security_groups.default_group(work, port.project_id)] if port.port_security else []
     port.fixed_ips = allocation_store.give(work, port.owner, asked)
     if groups:
-        security_groups.put_in(work, port.id, groups)
+        security_groups.join(work, port.id, groups)
     port.security_groups = sorted(groups)
     binding_store.tell(work, port, port.host, port.security_groups)
 
@@ -183,8 +197,11 @@ def _choose_mac(work: Work, port: Port) -> None:
     raise conflict(f"Unable to generate unique mac on network {port.network_id}.", code="MacAddressGenerationFailure")
 
 
+_ID = (_ports.c.id,)
+
+
 def _mac_taken(work: Work, network_id: str, mac: str) -> bool:
-    return bool(read(work.connection, (_ports.c.id,), {"network_id": network_id, "mac": mac}))
+    return bool(read(work.connection, _ID, {"network_id": network_id, "mac": mac}))
 
 
 def _check_mac(work: Work, network_id: str, mac: str) -> None:
@@ -277,14 +294,14 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False, news: boo
             f"Port {id_} cannot be deleted directly via the port API: has device owner {row.device_owner}.",
             code="ServicePortInUse",
         )
-    [row] = _complete(work.connection, [row])
+    groups = security_groups.groups_of(work.connection, [id_]).get(id_, [])
     binding_store.release_floating(work, id_)
     allocation_store.give_back(work, id_)
     members = schema.port_groups
     delete(work.connection, members, port_id=id_)
     rows_store.remove(work, _ports, id_)
     host, row.host = row.host, ""
-    binding_store.tell(work, row, host, row.security_groups)
+    binding_store.tell(work, row, host, groups)
     if news:
         binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
     else:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -27,8 +25,8 @@ COUNTED: dict[str, sa.Table] = {
 
 def take(work: Work, project_id: str, resource: str, count: int = 1) -> None:
     """Return when the project may have `count` more; holds the row's lock until the unit ends. OVER_QUOTA else."""
-    lock(work.connection, project_id, resource)
-    limit = limits(work.connection, project_id, work.settings.quotas)[resource]
+    own = lock(work.connection, project_id, resource)
+    limit: int = getattr(work.settings.quotas, resource) if own is None else own
     if limit < 0:
         return
     used = usage(work.connection, project_id, resource)
@@ -36,11 +34,18 @@ def take(work: Work, project_id: str, resource: str, count: int = 1) -> None:
         raise over_quota(resource, wanted=count, used=used, limit=limit)
 
 
-def lock(connection: Connection, project_id: str, resource: str) -> None:
-    columns, where = (_quotas.c.resource,), {"project_id": project_id, "resource": resource}
-    if not read(connection, columns, where, lock=True):
+_MAXIMUM = (_quotas.c.maximum,)
+_LIMITS = (_quotas.c.resource, _quotas.c.maximum)
+
+
+def lock(connection: Connection, project_id: str, resource: str) -> int | None:
+    """The project's own limit, None when it has the default; holds the row's lock until the unit ends."""
+    where = {"project_id": project_id, "resource": resource}
+    found = read(connection, _MAXIMUM, where, lock=True)
+    if not found:
         _insert_missing(connection, project_id, resource)
-        read(connection, columns, where, lock=True)
+        found = read(connection, _MAXIMUM, where, lock=True)
+    return found[0][0] if found else None
 
 
 def _insert_missing(connection: Connection, project_id: str, resource: str) -> None:
@@ -78,8 +83,8 @@ _COUNTS = {resource: _count(table) for resource, table in COUNTED.items()}
 
 def limits(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, int]:
     """Resource → limit for the project."""
-    found = read(connection, (_quotas.c.resource, _quotas.c.maximum), {"project_id": project_id})
-    return dataclasses.asdict(defaults) | {resource: most for resource, most in found if most is not None}
+    found = read(connection, _LIMITS, {"project_id": project_id})
+    return vars(defaults) | {resource: most for resource, most in found if most is not None}
 
 
 def details(connection: Connection, project_id: str, defaults: QuotaDefaults) -> dict[str, dict[str, int]]:

@@ -110,8 +110,7 @@ def _with_rules(connection: Connection, groups: list[Group]) -> list[Group]:
     if groups:
         by_id = {group.id: group for group in groups}
         order = (_rules.c.created_at, _rules.c.id)
-        found = read(connection, _rules.columns.values(), {"group_id": list(by_id)}, order=order)
-        for rule in rows_store.of_rows(_rules, Rule, found):
+        for rule in rows_store.read_rows(connection, _rules, Rule, {"group_id": list(by_id)}, order=order):
             by_id[rule.group_id].rules = [*by_id[rule.group_id].rules, rule]
     return groups
 
@@ -143,8 +142,11 @@ def default_group(work: Work, project_id: str) -> str:
     return group.id
 
 
+_DEFAULT = (schema.default_groups.c.group_id,)
+
+
 def _default_id(connection: Connection, project_id: str) -> str | None:
-    found = read(connection, (schema.default_groups.c.group_id,), {"project_id": project_id})
+    found = read(connection, _DEFAULT, {"project_id": project_id})
     return str(found[0][0]) if found else None
 
 
@@ -293,11 +295,13 @@ def check_usable(connection: Connection, ids: Iterable[str], project_id: str | N
         raise no_group(missing[0])
 
 
+_MEMBER = (_members.c.port_id, _members.c.group_id)
+
+
 def groups_of(connection: Connection, port_ids: Sequence[str]) -> dict[str, list[str]]:
     """Port id → ids of its groups."""
-    columns, order = (_members.c.port_id, _members.c.group_id), (_members.c.group_id,)
     groups: dict[str, list[str]] = {}
-    for port_id, group_id in read(connection, columns, {"port_id": list(port_ids)}, order=order):
+    for port_id, group_id in read(connection, _MEMBER, {"port_id": list(port_ids)}, order=_MEMBER[1:]):
         groups.setdefault(port_id, []).append(group_id)
     return groups
 
@@ -305,6 +309,11 @@ def groups_of(connection: Connection, port_ids: Sequence[str]) -> dict[str, list
 def put_in(work: Work, port_id: str, ids: Sequence[str]) -> None:
     """The port is in exactly these groups."""
     delete(work.connection, _members, port_id=port_id)
+    join(work, port_id, ids)
+
+
+def join(work: Work, port_id: str, ids: Sequence[str]) -> None:
+    """The port, which is in no group yet, is in these."""
     insert_all(work.connection, _members, [{"port_id": port_id, "group_id": id_} for id_ in dict.fromkeys(ids)])
 
 

@@ -89,11 +89,13 @@ def find_subnet(connection: Connection, id_: str) -> Subnet | None:
     return None if row is None else rows_store.tagged(connection, _of_networks(connection, [row]))[0]
 
 
+_NETWORKS = (_networks.c.id, _networks.c.shared, _networks.c.project_id)
+
+
 def _of_networks(connection: Connection, rows: list[Subnet]) -> list[Subnet]:
     ids = {row.network_id for row in rows}
     if ids:
-        columns = (_networks.c.id, _networks.c.shared, _networks.c.project_id)
-        known = {id_: (shared, project) for id_, shared, project in read(connection, columns, {"id": list(ids)})}
+        known = {id_: (shared, project) for id_, shared, project in read(connection, _NETWORKS, {"id": list(ids)})}
         for row in rows:
             row.shared, row.network_project_id = known[row.network_id]
     return rows
