@@ -1,7 +1,8 @@
 """Journalled steps on a host, as they cross the bus.
 
 The driver casts the verb with a `DoStep` to TYPE.HOST; the agent writes it to its ledger (that is the acknowledgement),
-does it once, and calls `step_done` on the driver's topic until that is accepted.
+does it once, and casts `step_done` to the driver's topic: until the broker has that. Whoever waits for a step that was
+not heard of asks `step_status`, so that nobody has to answer for having heard.
 
 Rules: the key is (operation, step, index). An agent refuses an epoch lower than the highest it has seen for the
 operation. The same key with the same epoch is done once; with a higher epoch a finished step answers from the
@@ -70,9 +71,9 @@ class StepHost(Protocol):
 class StepDriver(Protocol):
     """Served by whoever runs operations (conductor, volume-scheduler), on its topic."""
 
-    @rpc.call()
+    @rpc.cast
     async def step_done(self, done: StepDone) -> None:
-        """Repeated by the agent until it returns: the journal has it, or needs it no more."""
+        """A step ended: whoever waits for it goes on; when nobody here does, the journal has it."""
         ...
 
     @rpc.fanout

@@ -1,6 +1,6 @@
 """The agent's ledger: journalled steps that this host was asked to do, in its own small database.
 
-A step is acknowledged once it stands here. It is done once; its end is told until the driver accepts it. After a
+A step is acknowledged once it stands here. It is done once; its end is told until the broker has that. After a
 restart, what ran is `lost` (the driver sends it again), what ended untold is told again.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -184,6 +184,14 @@ def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
     return [_entry(row) for row in _UNTOLD.all(connection)]
 
 
+class _Work(NamedTuple):
+    """A step that runs; `context` is that of the message that asked for it."""
+
+    step: DoStep
+    context: spans.Context | None
+    task: asyncio.Task[None]
+
+
 async def _asked_again(fault: Fault) -> None:
     spans.note(f"asked again: {fault.message}")
 
@@ -207,8 +215,9 @@ class StepServer:
         self._contract = contract
         self._served = served
         self._progress_seconds = progress_seconds
-        self._running: dict[Key, asyncio.Task[None]] = {}
-        self._told: list[Key] = []  # accepted by their drivers; written with the next step: told twice does no harm
+        self._running: dict[Key, _Work] = {}
+        self._progress: asyncio.Task[None] | None = None
+        self._told: list[Key] = []  # to their drivers; written with the next step: told twice does no harm
         self.host = ""
 
     async def start(self, host: str) -> None:
@@ -222,7 +231,7 @@ class StepServer:
     async def close(self) -> None:
         """Wait a while for the steps that run to end and be told; what is left then is `lost`, and asked for again."""
         if self._running:
-            await asyncio.wait(set(self._running.values()), timeout=LEAVE_SECONDS)
+            await asyncio.wait({work.task for work in self._running.values()}, timeout=LEAVE_SECONDS)
 
     async def _forget_forever(self) -> None:
         while True:
@@ -255,13 +264,17 @@ class StepServer:
         elif verdict == "told" and entry is not None:
             self._world.spawn(self._tell(entry), "ledger tell")
         elif verdict == "start" or key not in self._running:
-            earlier = [task for other, task in self._running.items() if other[0] == step.operation and other != key]
-            task = self._running[key] = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
+            ours = [(other, work.task) for other, work in self._running.items() if other[0] == step.operation]
+            earlier = [task for other, task in ours if other != key]
+            task = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
+            self._running[key] = _Work(step, spans.current(), task)
             task.add_done_callback(partial(self._ended, key))
+            if self._progress is None or self._progress.done():
+                self._progress = self._world.spawn(self._tell_progress(), "ledger progress")
 
     def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
         """However it ended, also when the ledger could not be written: it runs no more, and `step_status` says so."""
-        if self._running.get(key) is task:
+        if (work := self._running.get(key)) is not None and work.task is task:
             del self._running[key]
 
     async def _step_status(self, message: Message) -> Any:
@@ -280,7 +293,6 @@ class StepServer:
             task.cancel()
             await asyncio.wait({task})
         _current.set(step)
-        progress = self._world.spawn(self._progress(step), "ledger progress")
         entry = _Entry(step, "finished")
         try:
             done = await patiently(self._world.clock, step.away_seconds, partial(self._verb, step), _asked_again)
@@ -293,8 +305,6 @@ class StepServer:
             if not isinstance(error, Fault):
                 log.exception("%s failed", step.verb)
             entry.state, entry.error = "failed", fault.to_wire()
-        finally:
-            progress.cancel()
         step.epoch = await self._write(_end, entry, self._take_told(), self._world.clock.now())
         self._running.pop(key, None)
         await self._tell(entry)
@@ -313,17 +323,20 @@ class StepServer:
             pairs = [(name, step.args[name]) for name in names if name in step.args]
         return await method(**{name: msgspec.convert(value, hints[name]) for name, value in pairs})
 
-    async def _progress(self, step: DoStep) -> None:
-        driver = rpc.client(StepDriver, self._bus, Target(step.reply_exchange, step.reply_type))
-        while True:
+    async def _tell_progress(self) -> None:
+        """While steps run, their drivers hear of them every few seconds."""
+        while self._running:
             await self._world.clock.sleep(self._progress_seconds)
-            try:
-                await driver.step_progress(step.operation, step.step, step.index, step.epoch)
-            except Fault:
-                pass  # progress is a courtesy: the driver asks step_status when it hears nothing
+            for step, context, _ in list(self._running.values()):
+                driver = rpc.client(StepDriver, self._bus, Target(step.reply_exchange, step.reply_type))
+                try:
+                    with spans.within(context):
+                        await driver.step_progress(step.operation, step.step, step.index, step.epoch)
+                except Fault:
+                    pass  # progress is a courtesy: the driver asks step_status when it hears nothing
 
     async def _tell(self, entry: _Entry) -> None:
-        """Tell the driver until it accepts; a later epoch's driver hears it under its own epoch."""
+        """Tell the driver, until the broker has it; a later epoch's driver hears it under its own epoch."""
         asked, pause = entry.asked, 0.2
         driver = rpc.client(StepDriver, self._bus, Target(asked.reply_exchange, asked.reply_type))
         latest: _Entry | None = entry
@@ -333,7 +346,7 @@ class StepServer:
             try:
                 await driver.step_done(done)
             except Fault as fault:
-                log.info("step_done of %s not accepted yet: %r", asked.verb, fault)
+                log.info("step_done of %s not sent yet: %r", asked.verb, fault)
                 await self._world.clock.sleep(pause)
                 pause = min(pause * 2, 10.0)
                 latest = await self._read(_read, entry.key)

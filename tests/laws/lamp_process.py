@@ -88,10 +88,10 @@ class DeadlyBus(AmqpBus):
 
     directory: Path
 
-    async def call(self, to: Target, method: str, args: Mapping[str, Json], *, timeout_seconds: float = 10.0) -> Json:
+    async def cast(self, to: Target, method: str, args: Mapping[str, Json], *, deadline_seconds: float = 0.0) -> None:
         if method == "step_done":
             die_here(self.directory, "agent telling")
-        return await super().call(to, method, args, timeout_seconds=timeout_seconds)
+        await super().cast(to, method, args, deadline_seconds=deadline_seconds)
 
 
 def open_room(directory: Path) -> sqlite3.Connection:

@@ -70,18 +70,19 @@ services = sa.Table(
 )
 
 
-_DISABLED = Statement(sa.select(services.c.host, services.c.disabled_reason).where(services.c.disabled.is_(True)))
-_FORCED_DOWN = Statement(sa.select(services.c.host).where(services.c.forced_down.is_(True)))
+_HELD_BACK = Statement(
+    sa.select(services.c.host, services.c.disabled, services.c.disabled_reason, services.c.forced_down).where(
+        sa.or_(services.c.disabled.is_(True), services.c.forced_down.is_(True))
+    )
+)
 
 
-def disabled(connection: Connection) -> dict[str, str]:
-    """The hosts that get no new servers, with the reason an operator gave."""
-    return {host: reason or "" for host, reason in _DISABLED.all(connection)}
-
-
-def forced_down(connection: Connection) -> set[str]:
-    """The hosts that count as down, whatever they report."""
-    return set(_FORCED_DOWN.scalars(connection))
+def held_back(connection: Connection) -> tuple[dict[str, str], set[str]]:
+    """(the hosts that get no new servers, with the reason an operator gave; those that count as down, whatever they
+    report)."""
+    rows = _HELD_BACK.all(connection)
+    disabled = {host: reason or "" for host, off, reason, _ in rows if off}
+    return disabled, {host for host, _, _, down in rows if down}
 
 
 def without_service(connection: Connection) -> list[str]:

@@ -54,6 +54,11 @@ _LIMITS = Statement(
         limits.c.user_id == sa.bindparam("user"),
     )
 )
+_IN_FORCE = Statement(
+    sa.select(limits.c.scope, limits.c.resource, limits.c.value).where(
+        limits.c.project_id.in_(("", sa.bindparam("project"))), limits.c.user_id.in_(("", sa.bindparam("user")))
+    )
+)
 _LOCK = Statement(sa.select(locks.c.owner_id).where(locks.c.owner_id == sa.bindparam("owner")).with_for_update())
 
 
@@ -68,8 +73,10 @@ def default_limits(connection: Connection) -> dict[str, int]:
 
 def limits_of(connection: Connection, project_id: str, user_id: str = "") -> dict[str, int]:
     """The limits in force for a project, or for one user in it."""
-    made = {**default_limits(connection), **_set(connection, "project", project_id)}
-    return {**made, **_set(connection, "user", project_id, user_id)} if user_id else made
+    made: dict[str, dict[str, int]] = {"default": {}, "project": {}, "user": {}}
+    for scope, resource, value in _IN_FORCE.all(connection, project=project_id, user=user_id):
+        made[scope][resource] = value
+    return {**DEFAULTS, **made["default"], **made["project"], **made["user"]}
 
 
 def user_limits(connection: Connection, project_id: str, user_id: str) -> dict[str, int]:

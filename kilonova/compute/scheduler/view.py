@@ -89,7 +89,7 @@ class DatabaseHosts:
         changed, heard = False, clock >= self._due["follow"]
         if heard:
             changed = self._follow(connection, now, clock)
-        disabled, down = service_store.disabled(connection), service_store.forced_down(connection)
+        disabled, down = service_store.held_back(connection)
         said = (disabled, down, store.aggregates_mark(connection))
         if changed or self._back or down != self._forced or now > self._up_until:
             self._forced, self._back = down, False

@@ -283,7 +283,7 @@ def insert(
     values = {name: getattr(server, name) for name in Server.__struct_fields__ if name != "number"}
     insert_row(connection, servers, values)
     _insert_devices(connection, server.id, mapping)
-    set_tags(connection, server.id, tagged)
+    _insert_tags(connection, server.id, tagged)
     insert_row(connection, specs, {"server_id": server.id, "spec": msgspec.to_builtins(spec)})
 
 
@@ -305,6 +305,10 @@ def _insert_devices(connection: Connection, server_id: str, mapping: list[BlockD
 def set_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
     """The server has exactly these tags."""
     delete(connection, tags, server_id=server_id)
+    _insert_tags(connection, server_id, tagged)
+
+
+def _insert_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
     insert_all(connection, tags, [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(tagged)])
 
 

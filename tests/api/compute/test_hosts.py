@@ -52,14 +52,14 @@ async def test_an_operator_takes_a_host_out_of_service_and_back(api: Api) -> Non
     admin, url = api.as_("admin", "2.53"), f"/v2.1/os-services/{id_}"
     off = (await admin.put(url, {"status": "disabled", "disabled_reason": "new disk"}))["service"]
     assert (off["status"], off["disabled_reason"], off["state"]) == ("disabled", "new disk", "up")
-    assert await api.compute.db.read(service_store.disabled) == {"alpha": "new disk"}
+    assert await api.compute.db.read(service_store.held_back) == ({"alpha": "new disk"}, set())
     zone = (await api.as_("member").get("/v2.1/os-availability-zone"))["availabilityZoneInfo"][0]
     assert zone == {"zoneName": "nova", "zoneState": {"available": False}, "hosts": None}
     on = (await admin.put(url, {"status": "enabled"}))["service"]
     assert (on["status"], on["disabled_reason"]) == ("enabled", None)
     down = (await admin.put(url, {"forced_down": "true"}))["service"]
     assert (down["state"], down["forced_down"]) == ("down", True)
-    assert await api.compute.db.read(service_store.forced_down) == {"alpha"}
+    assert await api.compute.db.read(service_store.held_back) == ({}, {"alpha"})
 
 
 @pytest.mark.parametrize(
