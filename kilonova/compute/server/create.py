@@ -249,13 +249,7 @@ async def flow(
     op: Operation[Compute], compute: Compute, server_id: str, spec: RequestSpec, volumes: bool = True
 ) -> None:
     """Read down: the life of a create, from the queue to a running guest."""
-    hosts = await op.step(
-        "scheduler picks a host, placement claims it",
-        select_destinations,
-        spec,
-        undo=let_go,
-        shows=states.SCHEDULING,
-    )
+    hosts = await op.step("scheduler picks a host, placement claims it", select_destinations, spec, undo=let_go)
     refused: list[tuple[str, Fault]] = []
     for number, destination in enumerate(hosts):
         start = op.mark()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection
 
+from kilonova.base.caller import Caller
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.contract import BlockDevice, Flavor
 from kilonova.compute.contract.numa import check_placeable
@@ -131,10 +132,7 @@ async def check(compute: Compute, request: Request[Any], want: CreateServer, hin
     count = counts(want.min_count, want.max_count)
     if count[1] > compute.settings.max_servers_per_request:
         raise invalid(f"max_count must be at most {compute.settings.max_servers_per_request}.")
-    key_owner = caller.user_id
-    flavor, public_key, limits, zones = await compute.db.read(
-        _lookups, compute.catalogue, last_of(want.flavor_ref), (key_owner, want.key_name or ""), caller.project_id
-    )
+    flavor, public_key, limits, zones = await compute.db.read(_lookups, compute.catalogue, want, caller)
     checked_metadata(want.metadata, limits.metadata_items)
     want.tags = checked_tags(want.tags)
     zone, host = zone_and_host(request, want.availability_zone, want.host or want.hypervisor_hostname, zones)
@@ -160,11 +158,14 @@ async def check(compute: Compute, request: Request[Any], want: CreateServer, hin
 
 
 def _lookups(
-    connection: Connection, catalogue: Catalogue, flavor_id: str, key: tuple[str, str], project_id: str
+    connection: Connection, catalogue: Catalogue, want: CreateServer, caller: Caller
 ) -> tuple[Flavor, str, Limits, set[str]]:
-    flavor = catalogue.flavor(connection, flavor_id, project_id)
-    public_key = catalogue.public_key(connection, *key) if key[1] else ""
-    return flavor, public_key, catalogue.limits(connection, project_id), catalogue.zones(connection)
+    """(flavor, public key, limits, the zones that have a host); those cost a reading of all hosts, and are only read
+    when a zone is asked for."""
+    flavor = catalogue.flavor(connection, last_of(want.flavor_ref), caller.project_id)
+    public_key = catalogue.public_key(connection, caller.user_id, want.key_name) if want.key_name else ""
+    zones = catalogue.zones(connection) if want.availability_zone else set[str]()
+    return flavor, public_key, catalogue.limits(connection, caller.project_id), zones
 
 
 def last_of(reference: str | int) -> str:

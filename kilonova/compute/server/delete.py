@@ -80,7 +80,7 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
     if any(kind == "delete" for _, kind in running):
         states.check("delete", server.now(), admin=admin)
         return False
-    store.take(connection, server_id, "delete", row, admin=admin)
+    store.take_seen(connection, server, "delete", row, admin=admin)
     taken = [one for one, _ in running if journal.supersede(connection, one, row.created_at)]
     mapping = store.devices_of(connection, server_id)
     volumes = bool(taken) or any(one.volume_id or one.destination_type == "volume" for one in mapping)

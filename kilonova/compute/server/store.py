@@ -211,6 +211,7 @@ _DEVICES = Statement(sa.select(devices.c.mapping).where(devices.c.server_id == _
 _TAGS = Statement(sa.select(tags.c.tag).where(tags.c.server_id == _OF_SERVER).order_by(tags.c.tag))
 _SPEC = Statement(sa.select(specs.c.spec).where(specs.c.server_id == _OF_SERVER))
 _HOST = Statement(sa.select(servers.c.host).where(servers.c.id == _OF_SERVER))
+_PORTS = Statement(sa.select(servers.c.ports).where(servers.c.id == _OF_SERVER).with_for_update())
 _DELETED_AT = Statement(sa.select(servers.c.deleted_at).where(servers.c.id == _OF_SERVER))
 _REPLACE_PORTS = Statement(
     sa.update(servers)
@@ -277,13 +278,14 @@ def usage(connection: Connection, project_id: str, user_id: str = "") -> tuple[i
 
 
 def insert(
-    connection: Connection, server: Server, mapping: list[BlockDevice], tagged: Iterable[str], spec: RequestSpec
+    connection: Connection, server: Server, mapping: list[BlockDevice], tagged: Sequence[str], spec: RequestSpec
 ) -> None:
     """The server's first record, with its block devices, tags and request spec."""
     values = {name: getattr(server, name) for name in Server.__struct_fields__ if name != "number"}
     insert_row(connection, servers, values)
     _insert_devices(connection, server.id, mapping)
-    _insert_tags(connection, server.id, tagged)
+    if tagged:
+        set_tags(connection, server.id, tagged)
     insert_row(connection, specs, {"server_id": server.id, "spec": msgspec.to_builtins(spec)})
 
 
@@ -305,10 +307,6 @@ def _insert_devices(connection: Connection, server_id: str, mapping: list[BlockD
 def set_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
     """The server has exactly these tags."""
     delete(connection, tags, server_id=server_id)
-    _insert_tags(connection, server_id, tagged)
-
-
-def _insert_tags(connection: Connection, server_id: str, tagged: Iterable[str]) -> None:
     insert_all(connection, tags, [{"server_id": server_id, "tag": tag} for tag in dict.fromkeys(tagged)])
 
 
@@ -330,11 +328,16 @@ def take(
     Two requests that race: the update compares what was read, so only one of them wins.
     """
     server = get(connection, server_id, lock=True)
+    take_seen(connection, server, action, operation, admin=admin)
+    return server
+
+
+def take_seen(connection: Connection, server: Server, action: str, operation: OperationRow, *, admin: bool) -> None:
+    """`take` of a server that this unit has read already."""
     row = states.check(action, server.now(), admin=admin)
     if action in states.REBUILDS_GUEST:
-        states.nothing_beside(action, server_id, unfinished_operations(connection, server_id))
+        states.nothing_beside(action, server.id, unfinished_operations(connection, server.id))
     _move(connection, server, {"task_state": row.busy, "operation_id": operation.id}, operation.created_at)
-    return server
 
 
 def do_at_once(
@@ -412,8 +415,8 @@ def set_ports(
     connection: Connection, server_id: str, operation_id: str, ports: list[PortBinding], now: datetime
 ) -> None:
     """The server's addresses, as network gave them; what network told of them meanwhile stays."""
-    server = get(connection, server_id, deleted=True, lock=True)
-    newer = {port.id: port for port in ports_of(server)}
+    kept = _PORTS.scalar(connection, server=server_id) or []
+    newer = {port.id: port for port in msgspec.convert(kept, list[PortBinding])}
     for port in ports:
         if (told := newer.get(port.id)) and told.revision > port.revision:
             port.fixed_ips, port.floating, port.security_groups = told.fixed_ips, told.floating, told.security_groups
@@ -451,8 +454,7 @@ def connect_devices(connection: Connection, server_id: str, connected: list[Bloc
 
 def unplace(connection: Connection, server_id: str) -> None:
     """No host has the server, so it has no addresses."""
-    values = {"host": "", "node": "", "availability_zone": "", **ports_as([])}
-    update(connection, servers, {"id": server_id}, values)
+    update(connection, servers, {"id": server_id}, {"host": "", "node": "", "availability_zone": "", **ports_as([])})
 
 
 def host_of(connection: Connection, server_id: str) -> str:
