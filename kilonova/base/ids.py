@@ -7,7 +7,6 @@ import random
 import re
 import secrets
 import uuid
-from collections import deque
 from typing import Protocol
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -37,20 +36,20 @@ class SystemIds:
     """Ids from the operating system's randomness; fetched many at a time, for each fetch is a system call."""
 
     def __init__(self) -> None:
-        self._supply: deque[str] = deque()
+        self._supply: list[str] = []
 
     def uuid(self) -> str:
-        text = self.hex32()
-        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-    def hex32(self) -> str:
         try:
             text = self._supply.pop()
         except IndexError:
             fresh = os.urandom(16 * _IDS_AT_ONCE).hex()
-            self._supply.extend(fresh[at : at + 32] for at in range(32, len(fresh), 32))
+            self._supply = [fresh[at : at + 32] for at in range(32, len(fresh), 32)]
             text = fresh[:32]
-        return f"{text[:12]}4{text[13:16]}{_VARIANT[text[16]]}{text[17:]}"  # RFC 9562, 5.4: version 4, variant 10
+        variant = _VARIANT[text[16]]  # RFC 9562, 5.4: version 4, variant 10
+        return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+    def hex32(self) -> str:
+        return self.uuid().replace("-", "")
 
     def secret(self, bytes_: int = 32) -> str:
         return secrets.token_urlsafe(bytes_)

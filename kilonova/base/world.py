@@ -21,6 +21,7 @@ class World(Protocol):
     clock: Clock
     ids: Ids
     random: random.Random
+    dead: bool  # a simulated crash took this process: nothing it does from now on may be seen by others
 
     async def blocking(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a function that blocks (files, libvirt, hashing) off the event loop: the only way to a thread."""
@@ -43,6 +44,7 @@ class LiveWorld:
         self.clock: Clock = SystemClock()
         self.ids: Ids = SystemIds()
         self.random = random.Random()
+        self.dead = False
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"{name}-blocking")
         self._tasks: set[asyncio.Task[Any]] = set()
 

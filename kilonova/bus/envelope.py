@@ -17,11 +17,6 @@ def participant(exchange: str, type_: str) -> str:
     return f"nova_{type_}" if exchange == "nova" else exchange
 
 
-def is_dead(world: World) -> bool:
-    """Whether a simulated crash took this process: nothing it does from now on may be seen by others."""
-    return bool(getattr(world, "dead", False))
-
-
 def request(
     world: World, sender: str, to: Target, method: str, args: Mapping[str, Json], *, kind: str, deadline_seconds: float
 ) -> Message:
@@ -101,7 +96,7 @@ class WaitingCalls:
         type_, _, host = message.sender.partition(".")
         if type_ != to.type or (to.host and host != to.host):
             return False
-        if is_dead(self._world):
+        if self._world.dead:
             return True
         fault: dict[str, Any] | None = message.args.get("fault")
         if fault is not None:
@@ -116,5 +111,5 @@ class WaitingCalls:
             self._fail(future, fault)
 
     def _fail(self, future: asyncio.Future[Json], fault: Fault) -> None:
-        if not future.done() and not is_dead(self._world):
+        if not future.done() and not self._world.dead:
             future.set_exception(fault)

@@ -20,7 +20,7 @@ from kilonova.base.faults import Fault, busy, unavailable
 from kilonova.base.world import World
 from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Handler, Json, Message, Subscription, Target
 from kilonova.bus.dispatch import CASTS_IN_FLIGHT, Dispatcher, log, sealed_reply
-from kilonova.bus.envelope import WaitingCalls, is_dead, participant, request
+from kilonova.bus.envelope import WaitingCalls, participant, request
 from kilonova.bus.signing import DerivedKeys, KeyRing
 from kilonova.trace import spans
 
@@ -161,7 +161,7 @@ class MemoryBroker:
 
     def others(self, worker: MemorySubscription) -> bool:
         """Whether another live worker takes what this one shares with its type."""
-        return any(one is not worker and not is_dead(one.world) for one in self._workers.get(worker.queues[0], ()))
+        return any(one is not worker and not one.world.dead for one in self._workers.get(worker.queues[0], ()))
 
     def give_back(self, deliveries: list[_Delivery]) -> None:
         """Put deliveries back at the head of their queues, and on to other workers."""
@@ -207,8 +207,10 @@ class MemoryBroker:
     def _next_worker(self, queue: str) -> MemorySubscription | None:
         """The next live worker with room; it goes to the end of the line."""
         workers = self._workers.get(queue, [])
-        for worker in [w for w in workers if is_dead(w.world)]:
-            self.lose(worker.world)
+        for worker in workers:
+            if worker.world.dead:
+                self.lose(worker.world)
+                return self._next_worker(queue)
         for index, worker in enumerate(workers):
             if worker.has_room_for(queue):
                 workers.append(workers.pop(index))
@@ -277,14 +279,14 @@ class MemorySubscription:
 
     def _pump_ended(self, _: asyncio.Task[None]) -> None:
         self._open = False
-        if not is_dead(self.world):
+        if not self.world.dead:
             self._broker.leave(self)
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._inbox and not is_dead(self.world):
+            while self._inbox and not self.world.dead:
                 self._begin(self._inbox.popleft())
 
     def _begin(self, delivery: _Delivery) -> None:
@@ -312,11 +314,11 @@ class MemorySubscription:
 
     async def _answer(self, message: Message) -> None:
         answer = await self._dispatcher.answer(message)
-        if not is_dead(self.world):
+        if not self.world.dead:
             self._bus.send_reply(message, answer)
 
     def _acknowledge(self, number: int, message: Message, task: asyncio.Task[None]) -> None:
-        if is_dead(self.world) or number not in self._casts:
+        if self.world.dead or number not in self._casts:
             return  # the broker took it back when this process died
         delivery = self._casts.pop(number)
         if task.cancelled():
@@ -409,7 +411,7 @@ class MemoryBus:
         self._broker.publish_reply(asked.reply_to, frame, message)
 
     async def _alive(self) -> None:
-        if is_dead(self._world):
+        if self._world.dead:
             await asyncio.get_running_loop().create_future()  # a dead process never goes on
         if self._closed:
             raise _closed()

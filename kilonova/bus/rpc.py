@@ -7,8 +7,7 @@ JSON types or msgspec Structs; both ends convert and check them by the annotatio
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
 from typing import Any, Literal, TypeVar, get_type_hints
@@ -32,15 +31,22 @@ class Verb(msgspec.Struct, frozen=True):
 _handled: ContextVar[Message | None] = ContextVar("kilonova_bus_message", default=None)
 
 
-@contextmanager
-def handling(message: Message) -> Iterator[None]:
+class handling:
     """Run the block as the handling of `message`; only bus adapters do this, after they proved its sender."""
-    token = _handled.set(message)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # a task that was dropped is closed in a context that is not its own
-            _handled.reset(token)
+
+    __slots__ = ("_message", "_token")
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+
+    def __enter__(self) -> None:
+        self._token = _handled.set(self._message)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            _handled.reset(self._token)
+        except ValueError:
+            pass  # a task that was dropped is closed in a context that is not its own
 
 
 def sender() -> str:

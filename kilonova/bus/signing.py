@@ -13,8 +13,7 @@ The control plane derives all keys from one secret; a host is given its few (`ag
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -41,30 +40,19 @@ def is_agent(sender: str) -> bool:
     return sender.partition(".")[0] in AGENT_TYPES
 
 
-class DerivedKeys(Mapping[str, bytes]):
-    """Every key of a deployment, each derived from one secret; only the control plane may hold it."""
+class DerivedKeys(dict[str, bytes]):
+    """Every key of a deployment, each derived from one secret when it is first asked for as `keys[name]`; only the
+    control plane may hold it."""
 
     def __init__(self, secret: bytes) -> None:
+        super().__init__()
         self._secret = secret
-        self._keys: dict[str, bytes] = {}
 
-    def __getitem__(self, name: str) -> bytes:
-        if name not in self._keys:
-            if (
-                len(self._keys) >= DERIVED_LIMIT
-            ):  # names come from frames not proven yet: forged ones must not fill memory
-                self._keys.clear()
-            self._keys[name] = hmac.digest(self._secret, b"bus:" + name.encode(), "sha256")
-        return self._keys[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str)
+    def __missing__(self, name: str) -> bytes:
+        if len(self) >= DERIVED_LIMIT:  # names come from frames not proven yet: forged ones must not fill memory
+            self.clear()
+        self[name] = hmac.digest(self._secret, b"bus:" + name.encode(), "sha256")
+        return self[name]
 
 
 def agent_keys(secret: bytes, *senders: str) -> dict[str, bytes]:
@@ -82,7 +70,7 @@ class KeyRing:
 
     def seal(self, message: Message) -> bytes:
         """The signed frame of `message`. FORBIDDEN when this ring has no key for its two ends."""
-        key = self._keys.get(key_name(message))
+        key = self._key(message)
         if key is None or message.sender != self.sender:
             raise Fault(
                 Kind.FORBIDDEN,
@@ -102,7 +90,7 @@ class KeyRing:
             message = _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise unauthenticated("A bus message cannot be read.", inside=str(error)) from error
-        key = self._keys.get(key_name(message))
+        key = self._key(message)
         if key is None or not hmac.compare_digest(_mac(key, body), signature):
             raise unauthenticated(
                 "A bus message is not signed by its sender.",
@@ -117,6 +105,12 @@ class KeyRing:
         message.signature = signature.decode()
         return message
 
+    def _key(self, message: Message) -> bytes | None:
+        try:
+            return self._keys[key_name(message)]
+        except KeyError:
+            return None
+
 
 def kept_seconds(message: Message) -> float:
     """How long after `sent_at` a message may still be taken."""
@@ -127,7 +121,7 @@ def kept_seconds(message: Message) -> float:
 
 def key_name(message: Message) -> str:
     """The name of the key that both ends of `message` hold."""
-    if is_agent(message.sender):
+    if message.sender.partition(".")[0] in AGENT_TYPES:
         return message.sender
     if message.type in AGENT_TYPES:
         return f"{message.type}.{message.host}" if message.host else message.type
@@ -135,15 +129,7 @@ def key_name(message: Message) -> str:
 
 
 def _mac(key: bytes, body: bytes) -> bytes:
-    code = _begun(key).copy()
-    code.update(body)
-    return code.hexdigest().encode()
-
-
-@lru_cache(1 << 14)  # a conductor has a key for each agent
-def _begun(key: bytes) -> hmac.HMAC:
-    """A code that has taken its key in: copying it is half the work of beginning anew."""
-    return hmac.new(key, digestmod="sha256")
+    return hmac.digest(key, body, "sha256").hex().encode()
 
 
 class SeenIds:

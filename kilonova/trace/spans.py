@@ -12,7 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Final, Literal
 
 import msgspec
@@ -94,11 +94,6 @@ def current() -> Context | None:
     return _current.get()
 
 
-def new_span_id() -> str:
-    """16 hex digits, never all zero."""
-    return f"{_random.getrandbits(64) | 1:016x}"
-
-
 def begin(participant: str, *, traceparent: str = "", request_id: str = "") -> Context:
     """A context for work that enters `participant` from outside; continues `traceparent` when it is valid."""
     trace_id, parent_id = _origin(traceparent, request_id)
@@ -130,14 +125,10 @@ class within:  # these two are entered a hundred times by an operation: generato
         self._token = _current.set(self._context)
 
     def __exit__(self, *_: object) -> None:
-        _leave(self._token)
-
-
-def _leave(token: Token[Context | None]) -> None:
-    try:
-        _current.reset(token)
-    except ValueError:
-        pass  # a task that was dropped is closed by the garbage collector, in a context that is not its own
+        try:
+            _current.reset(self._token)
+        except ValueError:
+            pass  # a task that was dropped is closed by the garbage collector, in a context that is not its own
 
 
 class span:
@@ -166,7 +157,10 @@ class span:
             return
         if error is not None:
             made.error = str(error) or type(error).__name__
-        _leave(self._token)
+        try:
+            _current.reset(self._token)
+        except ValueError:
+            pass  # see `within`
         made.end = time.time()
         RING.add(made)
 
@@ -210,7 +204,7 @@ def _open(
 ) -> Span:
     return Span(  # by position, which takes half the time: see the order of its fields
         context.trace_id,
-        new_span_id(),
+        f"{_random.getrandbits(64) | 1:016x}",  # never all zero, which W3C has as no id
         context.span_id,
         context.participant,
         target,

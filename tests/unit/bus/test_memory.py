@@ -18,9 +18,7 @@ CONDUCTOR = Target("nova", "conductor")
 
 
 class MortalWorld(LiveWorld):
-    """A world that can die as in simulation: nothing it does afterwards is seen."""
-
-    dead = False
+    """A world that dies as in simulation, when `dead` is set: nothing it does afterwards is seen."""
 
 
 def recorder(into: list[Any]) -> Handler:
