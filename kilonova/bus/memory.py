@@ -306,11 +306,8 @@ class MemorySubscription:
     def _spawn(self, message: Message, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = contextvars.Context().run(self.world.spawn, work, f"{message.kind}-{message.method}")
         self._tasks[task] = message.id
-        task.add_done_callback(self._forget_task)
+        task.add_done_callback(self._tasks.pop)
         return task
-
-    def _forget_task(self, task: asyncio.Task[None]) -> None:
-        del self._tasks[task]
 
     async def _answer(self, message: Message) -> None:
         answer = await self._dispatcher.answer(message)

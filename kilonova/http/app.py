@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -30,14 +31,15 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 log = logging.getLogger(__name__)
-_encoder = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
+_needs_token = attrgetter("needs_token")
 
 
 def _check_texts(request: Request[Any]) -> None:
     """Refuse the character NUL: no name or id has it, and not every database can be asked for it."""
-    if any("\0" in value for value in request.path.values()):
+    if "\0" in "".join(request.path.values()):
         raise Fault(Kind.NOT_FOUND, "The resource could not be found.", inside="a NUL in the path")
-    if any("\0" in key or "\0" in value for key, value in request.query.pairs):
+    if "\0" in "".join(map("".join, request.query.pairs)):
         raise invalid("The query holds the character NUL, which no text may have.")
 
 
@@ -127,7 +129,7 @@ class App:
             request.path = dict(zip(found[0][1], map(unquote, values), strict=True))
             _check_texts(request)
         candidates = self._by_method(request, [route for route, _ in found])
-        if any(route.needs_token for route in candidates):
+        if any(map(_needs_token, candidates)):
             request.caller = await self._authenticate(request)
         route = await self._choose(request, candidates)
         request.route = route.path
@@ -234,10 +236,6 @@ class App:
             headers.append((b"content-type", answer.content_type.encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
-
-
-def _encode(body: Any) -> bytes:
-    return _encoder.encode(body)
 
 
 class Mounts:

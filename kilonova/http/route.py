@@ -41,7 +41,7 @@ class Route:
 
     def serves(self, version: Version) -> bool:
         """Whether the route exists at `version`."""
-        return within(version, self.since, self.until)
+        return not (self.since or self.until) or within(version, self.since, self.until)
 
 
 class Router:

@@ -43,7 +43,7 @@ class _Table:
     sources: dict[str, Any]
     closures: dict[str, Closure]
     warnings: tuple[str, ...]
-    callers: dict[int, tuple[Caller, dict[str, Any]]]
+    callers: dict[int, tuple[Caller, dict[str, Any], str]]  # with its attributes and the scope of its token
 
 
 class Policy:
@@ -94,25 +94,19 @@ class Policy:
         closure = table.closures.get(rule)
         if closure is None:
             raise faults.bug(f"policy rule {rule} was never declared")
-        if self._out_of_scope(rule, caller):
-            return False
-        known = table.callers.get(id(caller))
-        attributes = known[1] if known is not None else _remember(table, caller)
-        return closure(attributes, target)
+        _, attributes, scope = table.callers.get(id(caller)) or _remember(table, caller)
+        scopes = self._scopes.get(rule)
+        return not (scopes and self._enforce_scope and scope not in scopes) and closure(attributes, target)
 
     def enforce(self, rule: str, caller: Caller, target: Mapping[str, Any]) -> None:
         """Nothing when `allows`, else FORBIDDEN with a sentence that names the rule."""
         if self.allows(rule, caller, target):
             return
         hint = ""
-        if self._out_of_scope(rule, caller):
-            wanted = " or ".join(self._scopes[rule])
-            hint = f"It needs a token of {wanted} scope, this one has {scope_of(caller)} scope."
+        scopes, scope = self._scopes.get(rule), scope_of(caller)
+        if scopes and self._enforce_scope and scope not in scopes:
+            hint = f"It needs a token of {' or '.join(scopes)} scope, this one has {scope} scope."
         raise faults.forbidden(self._denial.format(rule=rule), hint=hint, code="PolicyNotAuthorized")
-
-    def _out_of_scope(self, rule: str, caller: Caller) -> bool:
-        scopes = self._scopes.get(rule)
-        return bool(scopes) and self._enforce_scope and scope_of(caller) not in scopes  # type: ignore[operator]
 
     def _compiled(self, overrides: Mapping[str, Any]) -> _Table:
         sources: dict[str, Any] = {rule.name: rule.check for rule in self.rules}
@@ -210,8 +204,8 @@ def own(caller: Caller) -> dict[str, Any]:
     return {"project_id": caller.project_id, "user_id": caller.user_id, "tenant_id": caller.project_id}
 
 
-def _remember(table: _Table, caller: Caller) -> dict[str, Any]:
-    """The caller's attributes, kept by identity: a request checks many rules with one Caller.
+def _remember(table: _Table, caller: Caller) -> tuple[Caller, dict[str, Any], str]:
+    """The caller's attributes and scope, kept by identity: a request checks many rules with one Caller.
 
     The entry holds the Caller itself, so its id cannot be given to another while the entry stands.
     """
@@ -222,8 +216,8 @@ def _remember(table: _Table, caller: Caller) -> dict[str, Any]:
         attributes["is_admin"] = admin(attributes, own(caller))
     if len(table.callers) >= REMEMBERED_CALLERS:
         table.callers.clear()
-    table.callers[id(caller)] = (caller, attributes)
-    return attributes
+    table.callers[id(caller)] = remembered = (caller, attributes, scope_of(caller))
+    return remembered
 
 
 def attributes_of(caller: Caller) -> dict[str, Any]:
