@@ -115,13 +115,14 @@ class WantedSubnet(msgspec.Struct, frozen=True):
 
 
 class DhcpHost(msgspec.Struct, frozen=True):
-    """A fixed lease. Options are dnsmasq option names or numbers → value (extra_dhcp_opts)."""
+    """A fixed lease; without addresses there is none. Options are dnsmasq option names or numbers → value."""
 
     port_id: str
     mac: str
     ips: tuple[str, ...]
     hostname: str
     options: tuple[tuple[str, str], ...] = ()
+    revision: int = 0  # the port's: what bears a lower one was true before
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -205,11 +206,6 @@ class Plugin(Protocol):
         ...
 
     @rpc.call(60)
-    async def wanted_leases(self, host: str, port_ids: list[str]) -> list[Lease]:
-        """What the DHCP servers of `host` say to these ports; to one that is not answered they say nothing."""
-        ...
-
-    @rpc.call(60)
     async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
         """Routers for `host`; a router asked for and not answered must go."""
         ...
@@ -250,8 +246,8 @@ class DhcpAgent(Protocol):
     """Served on `dhcp_agent.HOST`."""
 
     @rpc.cast
-    async def dhcp_changed(self, network_ids: list[str], ports: dict[str, list[str]] | None = None) -> None:
-        """The DHCP servers of these networks changed: fetch and build. Of those in `ports` only these leases did."""
+    async def dhcp_changed(self, network_ids: list[str], leases: list[Lease]) -> None:
+        """The DHCP servers of these networks changed: fetch and build. Of others only these leases did: build."""
         ...
 
 

@@ -71,8 +71,8 @@ class NetworkService:
         for host in sorted(changes.dhcp.keys() | changes.leases.keys()):
             to = Target(contract.EXCHANGE, contract.DHCP_TOPIC, host)
             whole = changes.dhcp.get(host, set())
-            leases = {one: sorted(ids) for one, ids in sorted(changes.leases[host].items()) if one not in whole}
-            await rpc.client(contract.DhcpAgent, self.bus, to).dhcp_changed(sorted(whole | leases.keys()), leases)
+            leases = [one for one in changes.leases.get(host, {}).values() if one.network_id not in whole]
+            await rpc.client(contract.DhcpAgent, self.bus, to).dhcp_changed(sorted(whole), leases)
         for host, router_ids in sorted(changes.routers.items()):
             to = Target(contract.EXCHANGE, contract.L3_TOPIC, host)
             await rpc.client(contract.L3Agent, self.bus, to).routers_changed(sorted(router_ids))

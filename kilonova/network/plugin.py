@@ -9,7 +9,7 @@ from kilonova.bus import rpc
 from kilonova.bus.signing import is_agent
 from kilonova.network import wanted_store
 from kilonova.network.agent import store as agents
-from kilonova.network.contract import L2_TOPIC, AgentReport, Lease, WantedDhcp, WantedL2, WantedRouter
+from kilonova.network.contract import L2_TOPIC, AgentReport, WantedDhcp, WantedL2, WantedRouter
 from kilonova.network.port import binding_store
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ class PluginService:
     async def wanted_dhcp(self, host: str, network_ids: list[str] | None) -> list[WantedDhcp]:
         _only_own(host)
         return await self._network.db.read(wanted_store.dhcp, host, network_ids, self._network.settings.dns_domain)
-
-    async def wanted_leases(self, host: str, port_ids: list[str]) -> list[Lease]:
-        _only_own(host)
-        return await self._network.db.read(wanted_store.leases, host, port_ids)
 
     async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
         _only_own(host)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema
+from kilonova.network.contract import DhcpHost, Lease
 from kilonova.network.work import Work
 
 _ports = schema.ports
@@ -18,12 +19,12 @@ _groups = schema.port_groups
 _HOST = (_ports.c.host,)
 
 
-def tell_dhcp(work: Work, network_id: str, port_id: str = "") -> None:
-    """The DHCP server of the network must learn something; with a port, only what it says to that port."""
+def tell_dhcp(work: Work, network_id: str, host_told: DhcpHost | None = None) -> None:
+    """The DHCP server of the network must learn something; with `host_told`, only what it says to that port."""
     where = {"network_id": network_id, "device_owner": "network:dhcp"}
     for host in {host for (host,) in read(work.connection, _HOST, where) if host}:
-        if port_id:
-            work.changes.leases[host][network_id].add(port_id)
+        if host_told:
+            work.changes.leases.setdefault(host, {})[host_told.port_id] = Lease(network_id, host_told)
         else:
             work.changes.dhcp[host].add(network_id)
 

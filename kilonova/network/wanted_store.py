@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from kilonova.db.statements import Statement, read
 from kilonova.network import contract, rows_store, schema
 from kilonova.network.agent.store import L2
+from kilonova.network.lease import host_of
 from kilonova.network.port.binding_store import BOUND
 from kilonova.network.port.store import Port, ports_by, ports_where
 from kilonova.network.router.store import Router, floating_of
@@ -219,22 +220,9 @@ def dhcp(connection: Connection, host: str, network_ids: list[str] | None, domai
 
 _ADDRESSES = sa.select(_taken.c.port_id, _taken.c.address).order_by(_taken.c.place, _taken.c.address)
 _BY_NETWORK = Statement(_ADDRESSES.where(_taken.c.network_id.in_(sa.bindparam("ids", expanding=True))))
-_BY_PORT = Statement(_ADDRESSES.where(_taken.c.port_id.in_(sa.bindparam("ids", expanding=True))))
-_TOLD = tuple(_ports.c[name] for name in ("id", "network_id", "device_owner", "mac", "dns_name", "dhcp_options"))
-
-
-_NETWORK = (_ports.c.network_id,)
-
-
-def leases(connection: Connection, host: str, port_ids: list[str]) -> list[contract.Lease]:
-    """What DHCP servers of the host say to these ports, and only to those that are on their networks."""
-    rows = read(connection, _TOLD, {"id": port_ids})
-    if not rows:
-        return []
-    found = _leases(rows, _BY_PORT.all(connection, ids=port_ids))
-    served = {"host": host, "device_owner": "network:dhcp", "network_id": list(found)}
-    networks = sorted({id_ for (id_,) in read(connection, _NETWORK, served)}) if found else []
-    return [contract.Lease(id_, one) for id_ in networks for one in found[id_]]
+_TOLD = tuple(
+    _ports.c[name] for name in ("id", "network_id", "device_owner", "mac", "revision", "dns_name", "dhcp_options")
+)
 
 
 def _leases(rows: Iterable[Any], addresses: Iterable[Any]) -> dict[str, list[contract.DhcpHost]]:
@@ -243,12 +231,10 @@ def _leases(rows: Iterable[Any], addresses: Iterable[Any]) -> dict[str, list[con
     for port_id, address in addresses:
         held.setdefault(port_id, []).append(address)
     made: dict[str, list[contract.DhcpHost]] = {}
-    for id_, network_id, owner, mac, name, options in rows:
+    for id_, network_id, owner, mac, revision, *named in rows:
         if owner in ("network:floatingip", "network:dhcp") or not (mine := held.get(id_)):
             continue
-        hostname = name or "host-" + mine[0].replace(".", "-").replace(":", "-")
-        told = tuple((str(option), str(value)) for option, value, _ in options)
-        made.setdefault(network_id, []).append(contract.DhcpHost(id_, mac, tuple(mine), hostname, told))
+        made.setdefault(network_id, []).append(host_of(id_, mac, revision, mine, (named[0], named[1])))
     return made
 
 

@@ -6,17 +6,18 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
 from kilonova.base.world import World
+from kilonova.network.contract import Lease
 from kilonova.network.settings import NetworkSettings
 
 Told = defaultdict[str, set[str]]
 
 
-def _told() -> Told:
-    return defaultdict(set)
+_told = partial(defaultdict[str, set[str]], set)
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Changes:
     ports: Told = field(default_factory=_told)
     members: Told = field(default_factory=_told)  # networks whose VTEPs or groups changed for that host
     dhcp: Told = field(default_factory=_told)
-    leases: defaultdict[str, Told] = field(default_factory=lambda: defaultdict(_told))  # host → network → ports
+    leases: dict[str, dict[str, Lease]] = field(default_factory=dict)  # host → port → what its DHCP server says to it
     routers: Told = field(default_factory=_told)
     events: bool = False  # compute has something to hear: the outbox holds it
 

@@ -12,6 +12,8 @@ from kilonova.db.database import redone
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema, told_store
 from kilonova.network.agent import store as agents
+from kilonova.network.contract import DhcpHost
+from kilonova.network.lease import host_of
 from kilonova.network.outbox import store as outbox
 from kilonova.network.work import Work
 
@@ -66,7 +68,7 @@ def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> N
     """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
     that send it frames, and hosts that filter by a group it is in."""
     if not port.device_owner.startswith("network:floatingip"):
-        told_store.tell_dhcp(work, port.network_id, "" if port.device_owner == "network:dhcp" else port.id)
+        told_store.tell_dhcp(work, port.network_id, None if port.device_owner == "network:dhcp" else _lease(port))
     if not port.host and not old_host:
         return
     for host in {port.host, old_host} - {""}:
@@ -75,6 +77,11 @@ def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> N
     told_store.tell_members(work, group_ids)
     if port.device_owner.startswith("network:router"):
         told_store.tell_router(work, port.device_id)
+
+
+def _lease(port: Port) -> DhcpHost:
+    addresses = [held.address for held in port.fixed_ips]
+    return host_of(port.id, port.mac, port.revision, addresses, (port.dns_name, port.dhcp_options))
 
 
 _ROUTER = (schema.floating_ips.c.router_id,)

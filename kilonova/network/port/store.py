@@ -301,6 +301,7 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False, news: boo
     delete(work.connection, members, port_id=id_)
     rows_store.remove(work, _ports, id_)
     host, row.host = row.host, ""
+    row.revision += 1  # what is said of it now is later than all that was said
     binding_store.tell(work, row, host, groups)
     if news:
         binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
@@ -363,6 +364,7 @@ def add_own_addresses(work: Work, subnet_id: str) -> None:
         if all(held.subnet_id != subnet_id for held in port.fixed_ips):
             own = addresses.eui64(cidr, port.mac)
             allocation_store.take(work, port.owner, subnet, own, len(port.fixed_ips))
+            port.fixed_ips.append(Held(subnet_id, own))
             binding_store.tell(work, port, port.host, port.security_groups)
 
 

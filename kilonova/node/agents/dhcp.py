@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -11,6 +11,8 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Handler
 from kilonova.network import contract
 from kilonova.node.agents.frame import Agent, AgentSettings, Changed
+
+GONE_KEPT = 1000  # ports of a network that are remembered as gone
 
 
 class DhcpAgent(Agent):
@@ -27,52 +29,66 @@ class DhcpAgent(Agent):
         self.servers = adapter
         self._known: dict[str, contract.WantedDhcp] = {}  # by network, as last fetched
         self._leases: dict[str, dict[str, contract.DhcpHost]] = {}  # network → port → what it is told
+        self._news: dict[tuple[str, str], contract.DhcpHost] = {}  # (network, port) → what was cast since
 
     def handlers(self) -> Mapping[str, Handler]:
         return rpc.handlers(contract.DhcpAgent, self)
 
-    async def dhcp_changed(self, network_ids: list[str], ports: dict[str, list[str]] | None = None) -> None:
+    async def dhcp_changed(self, network_ids: list[str], leases: list[contract.Lease]) -> None:
         """Cast by network: noted here, fetched and built by the loop."""
-        leases = ports or {}
-        self.pending.add(("network", id_) for id_ in network_ids if id_ not in leases)
-        self.pending.add(("lease", f"{id_}/{port_id}") for id_, several in leases.items() for port_id in several)
+        self.pending.add([("network", id_) for id_ in network_ids])
+        for lease in leases:
+            key = (lease.network_id, lease.host.port_id)
+            if _is_later(lease.host, self._news.get(key)):
+                self._news[key] = lease.host
+        self.pending.add([("lease", lease.network_id) for lease in leases])
 
     async def build(self, changed: set[Changed] | None) -> None:
         if changed is None:
             wanted = await self.plugin.wanted_dhcp(self.host, None)
-            self._known, self._leases = {}, {}
+            self._forget(self._known.keys() - {server.network_id for server in wanted})
             self._learn(wanted)
-            await self.servers.apply(wanted, [], full=True)
+            self._hear()
+            await self.servers.apply(list(self._known.values()), [], full=True)
             return
-        ports = [id_.partition("/")[::2] for kind, id_ in changed if kind == "lease"]
-        asked = {id_ for kind, id_ in changed if kind == "network"} | {
-            id_ for id_, _ in ports if id_ not in self._known
-        }
+        leased = {id_ for kind, id_ in changed if kind == "lease"}
+        asked = {id_ for kind, id_ in changed if kind == "network"} | (leased - self._known.keys())
         fetched = await self.plugin.wanted_dhcp(self.host, sorted(asked)) if asked else []
-        gone = sorted(asked - {server.network_id for server in fetched})
-        for network_id in gone:
-            self._known.pop(network_id, None)
+        gone = asked - {server.network_id for server in fetched}
+        self._forget(gone)
         self._learn(fetched)
-        mended = await self._mend([(id_, port_id) for id_, port_id in ports if id_ not in asked])
-        await self.servers.apply([*fetched, *mended], gone, full=False)
+        self._hear()
+        built = sorted((asked | leased) - gone)
+        await self.servers.apply([self._known[id_] for id_ in built], sorted(gone), full=False)
+
+    def _forget(self, network_ids: Iterable[str]) -> None:
+        for network_id in network_ids:
+            self._known.pop(network_id, None)
+            self._leases.pop(network_id, None)
 
     def _learn(self, fetched: list[contract.WantedDhcp]) -> None:
+        """What network answered is so; ports that are gone stay known as gone, as old messages may still come."""
         for server in fetched:
             self._known[server.network_id] = server
-            self._leases[server.network_id] = {host.port_id: host for host in server.hosts}
+            gone = [host for host in self._leases.get(server.network_id, {}).values() if not host.ips]
+            hosts = (*gone[-GONE_KEPT:], *server.hosts)
+            self._leases[server.network_id] = {host.port_id: host for host in hosts}
 
-    async def _mend(self, ports: list[tuple[str, str]]) -> list[contract.WantedDhcp]:
-        """The servers of known networks, with what they now say to these (network, port)s."""
-        if not ports:
-            return []
-        leases = await self.plugin.wanted_leases(self.host, sorted(port_id for _, port_id in ports))
-        told = {(lease.network_id, lease.host.port_id): lease.host for lease in leases}
-        for network_id, port_id in ports:
-            if (host := told.get((network_id, port_id))) is None:
-                self._leases[network_id].pop(port_id, None)
-            else:
-                self._leases[network_id][port_id] = host
-        for network_id in {network_id for network_id, _ in ports}:
-            hosts = tuple(self._leases[network_id].values())
+    def _hear(self) -> None:
+        """What was cast is so too, where nothing later is known; messages may be late, and come twice."""
+        news, self._news = self._news, {}
+        touched = set()
+        for (network_id, port_id), host in news.items():
+            leases = self._leases.get(network_id, {})
+            if network_id in self._known and _is_later(host, leases.get(port_id)):
+                leases.pop(port_id, None)  # the latest stand last
+                leases[port_id] = host
+                touched.add(network_id)
+        for network_id in touched:
+            hosts = tuple([host for host in self._leases[network_id].values() if host.ips])
             self._known[network_id] = msgspec.structs.replace(self._known[network_id], hosts=hosts)
-        return [self._known[network_id] for network_id in sorted({network_id for network_id, _ in ports})]
+
+
+def _is_later(host: contract.DhcpHost, known: contract.DhcpHost | None) -> bool:
+    """A port without addresses says the last word of its revision: it may be gone for good."""
+    return known is None or (host.revision, not host.ips) >= (known.revision, not known.ips)

@@ -68,7 +68,18 @@ async def test_dhcp_serves_the_network_and_learns_its_ports(hosted: Cloud) -> No
     assert (lease.hostname, lease.options) == ("web", (("mtu", "1400"),))
     own = (await hosted.admin.get("/v2.0/ports?device_owner=network:dhcp"))["ports"]
     assert [one["binding:host_id"] for one in own] == [host.name]
+    path = f"/v2.0/ports/{port['id']}"
+    await hosted.member.put(path, {"port": {"dns_name": "mail", "fixed_ips": [{"ip_address": "10.0.0.77"}]}})
+    await until(lambda: [h.hostname for h in host.dhcp.servers[network["id"]].hosts] == ["mail"])
+    assert host.dhcp.servers[network["id"]].hosts[0].ips == ("10.0.0.77",)
+    await hosted.subnet(network["id"], "fd00:1::/64", ipv6_ra_mode="slaac", ipv6_address_mode="slaac")
+    await until(lambda: len(host.dhcp.servers[network["id"]].hosts[0].ips) == 2)
+    await hosted.member.delete(path)
+    await until(lambda: not host.dhcp.servers[network["id"]].hosts)
     await hosted.member.put(f"/v2.0/subnets/{subnet['id']}", {"subnet": {"enable_dhcp": False}})
+    await until(lambda: subnet["id"] not in {one.id for one in host.dhcp.servers[network["id"]].subnets if one.dhcp})
+    [six] = (await hosted.member.get(f"/v2.0/subnets?network_id={network['id']}&ip_version=6"))["subnets"]
+    await hosted.member.delete(f"/v2.0/subnets/{six['id']}")
     await until(lambda: network["id"] not in host.dhcp.servers)
     assert (await hosted.admin.get("/v2.0/ports?device_owner=network:dhcp"))["ports"] == []
 

@@ -89,11 +89,6 @@ class Network:
         leases = tuple(DhcpHost(id_, one.mac, ("10.0.0.9",), id_) for id_, one in self.ports.items())
         return [WantedDhcp(n, port(f"dhcp-{n}"), (), leases) for n in nets if network_ids is None or n in network_ids]
 
-    async def wanted_leases(self, host: str, port_ids: list[str]) -> list[Lease]:
-        self._fail("wanted_leases")
-        found = [self.ports[id_] for id_ in port_ids if id_ in self.ports]
-        return [Lease(one.network_id, DhcpHost(one.id, one.mac, ("10.0.0.9",), one.id)) for one in found]
-
     async def wanted_routers(self, host: str, router_ids: list[str] | None) -> list[WantedRouter]:
         return [WantedRouter(id_, True, ()) for id_ in ("r1", "r2") if router_ids is None or id_ == "r1"]
 
@@ -228,36 +223,60 @@ async def test_l3_and_dhcp_drop_what_was_asked_for_and_not_answered(
     await l3.start()
     await until(lambda: set(servers.servers) == {"net"} and set(routers.routers) == {"r1", "r2"})
     network.ports = {}
-    await dhcp.dhcp_changed(["net"])
+    await dhcp.dhcp_changed(["net"], [])
     await l3.routers_changed(["r1", "r2"])
     await until(lambda: not servers.servers and set(routers.routers) == {"r1"})
     await dhcp.close()
     await l3.close()
 
 
-async def test_dhcp_fetches_the_leases_that_changed_and_not_the_whole_network(
+def lease(port_id: str, revision: int, *ips: str, network_id: str = "net") -> Lease:
+    return Lease(network_id, DhcpHost(port_id, "fa:16:3e:00:00:01", ips, port_id, (), revision))
+
+
+async def test_dhcp_is_told_leases_and_fetches_no_network_that_it_serves(
     world: LiveWorld, bus: DirectBus, network: Network
 ) -> None:
-    def told() -> set[str]:
-        return {host.port_id for server in servers.servers.values() for host in server.hosts}
+    def told() -> dict[str, tuple[str, ...]]:
+        return {host.port_id: host.ips for server in servers.servers.values() for host in server.hosts}
 
     network.ports = {"p1": port("p1"), "p2": port("p2")}
-    network.failures = ["wanted_leases"]
     servers = FakeDhcpServers()
     agent = DhcpAgent(world, bus, "h1", servers, FAST)
     await agent.start()
-    await until(lambda: told() == {"p1", "p2"})
+    await until(lambda: told().keys() == {"p1", "p2"})
 
-    network.ports = {"p2": network.ports["p2"], "p3": port("p3")}
     casts: contract.DhcpAgent = rpc.client(contract.DhcpAgent, bus, Target("neutron", "dhcp_agent", "h1"))
-    await casts.dhcp_changed(["net"], {"net": ["p1", "p3"]})
-    await until(lambda: told() == {"p2", "p3"})
-    assert network.dhcp_asked == [None], "the network was not fetched again, also after a failure"
+    await casts.dhcp_changed([], [lease("p1", 1), lease("p3", 1, "10.0.0.3")])
+    await until(lambda: told().keys() == {"p2", "p3"})
+    assert network.dhcp_asked == [None], "the network was not fetched again"
 
-    await casts.dhcp_changed(["other"], {"other": ["p9"]})
+    await casts.dhcp_changed(["other"], [lease("p9", 1, "10.0.0.9", network_id="other")])
     await until(lambda: network.dhcp_asked == [None, ["other"]])
-    assert told() == {"p2", "p3"}, "of a network that it does not serve it asks everything, and nothing is there"
+    assert told().keys() == {"p2", "p3"}, "of a network that it does not serve it asks everything, and nothing is there"
     await agent.close()
+
+
+async def test_a_lease_that_is_told_late_or_twice_changes_nothing(world: LiveWorld) -> None:
+    network, servers = Network(), FakeDhcpServers()
+    network.ports = {"p1": port("p1")}
+    agent = DhcpAgent(world, DirectBus(), "h1", servers, FAST)
+    agent.plugin = network
+
+    async def hears(*leases: Lease, full: bool = False) -> dict[str, tuple[str, ...]]:
+        await agent.dhcp_changed([], list(leases))
+        changed = agent.pending.take()
+        await agent.build(None if full else changed)
+        return {host.port_id: host.ips for host in servers.servers["net"].hosts}
+
+    assert await hears(full=True) == {"p1": ("10.0.0.9",)}
+    moved = lease("p2", 4, "10.0.0.4")
+    assert (await hears(moved, lease("p2", 3, "10.0.0.3")))["p2"] == ("10.0.0.4",), "in one build"
+    assert (await hears(lease("p2", 3, "10.0.0.3")))["p2"] == ("10.0.0.4",), "and in a later one"
+    assert "p2" not in await hears(lease("p2", 5))
+    assert "p2" not in await hears(moved), "what is gone does not come back"
+    assert "p2" not in await hears(moved, full=True), "also not with a message that came with a full build"
+    assert (await hears(lease("p1", 1, "10.0.0.1")))["p1"] == ("10.0.0.1",)
 
 
 async def test_resync_repairs_what_no_message_told(world: LiveWorld, bus: DirectBus, network: Network) -> None:
