@@ -9,6 +9,7 @@ import pytest
 
 from kilonova.base.faults import conflict, unavailable
 from kilonova.block_storage.contract import VolumeRef
+from kilonova.compute.server import addresses
 from kilonova.sim.laws import Plan, plans
 from kilonova.sim.loop import run
 from tests.laws.servers import Door
@@ -149,6 +150,33 @@ def test_a_reservation_without_an_answer_is_made_good() -> None:
         return server_id
 
     assert len(has(door, run(main(), 5))) == 1
+    door.balance()
+
+
+@pytest.mark.parametrize("refused", ["bind", "attach_nic"])
+def test_a_record_that_is_compared_while_an_attach_is_undone_does_not_keep_its_port(refused: str) -> None:
+    """Also when nobody knows whether there is a port: then the undo makes one, to throw it away."""
+    door = Door(6, hosts=1)
+
+    async def main() -> str:
+        await door.cloud.start()
+        server_id = await door.create()
+        await door.cloud.settle()
+        if refused == "bind":
+            door.cloud.books.refuse["bind"] = [conflict("Network has no answer to that.")]
+        else:
+            door.cloud.hosts["node1"].machine.refuse("attach_nic", conflict("The guest has no slot left."))
+        away = door.cloud.books.refuse["release_port"] = [unavailable("Network did not answer.")] * 4
+        doing = asyncio.create_task(plug_nic(door, server_id))
+        while len(away) == 4:
+            await door.cloud.api_world.clock.sleep(0.1)
+        await addresses.refresh(door.cloud.api, server_id)
+        await door.cloud.settle()
+        assert (await doing, away) == ("", [])
+        return server_id
+
+    server_id = run(main(), 6)
+    assert len(door.state_of(server_id).ports) == len(door.cloud.books.ports) == 1
     door.balance()
 
 

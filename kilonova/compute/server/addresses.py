@@ -18,8 +18,10 @@ from kilonova.network.contract import PortBinding
 TRIES = 5
 
 
-async def refresh(compute: Compute, server_id: str) -> bool:
-    """Whether the copy was wrong, and now is right. CONFLICT when it changes faster than network can be asked."""
+async def refresh(compute: Compute, server_id: str, *, overtake: bool = False) -> bool:
+    """Whether the copy was wrong, and now is right. CONFLICT when it changes faster than network can be asked.
+
+    `overtake`: it is written in any case, so that nobody who asked network earlier writes after this."""
     for _ in range(TRIES):
         seen = await compute.db.read(_seen, server_id)
         if seen is None:
@@ -27,7 +29,7 @@ async def refresh(compute: Compute, server_id: str) -> bool:
         known, revision = seen
         told = await compute.peers.networks.ports_of(await compute.peers.own_token(), server_id)
         ports = merged(known, told)
-        if _shown(ports) == _shown(known):
+        if _shown(ports) == _shown(known) and not overtake:
             return False
         if await compute.db.write(_replace, server_id, revision, ports):
             return True
@@ -36,7 +38,7 @@ async def refresh(compute: Compute, server_id: str) -> bool:
 
 async def drop(compute: Compute, server_id: str, port_id: str) -> None:
     """The port is not there any more."""
-    await compute.db.write(_drop, server_id, port_id)
+    await compute.db.write(forget, server_id, port_id)
 
 
 def merged(known: list[PortBinding], told: list[PortBinding]) -> list[PortBinding]:
@@ -66,7 +68,8 @@ def _replace(connection: Connection, server_id: str, revision: int, ports: list[
 
 
 @says("servers: a port is gone")
-def _drop(connection: Connection, server_id: str, port_id: str) -> None:
+def forget(connection: Connection, server_id: str, port_id: str) -> None:
+    """The record does not have the port any more."""
     server = store.find(connection, server_id, lock=True)
     if server is None:
         return

@@ -109,11 +109,12 @@ def _bound_by(connection: Connection, operation_id: str) -> PortBinding:
 async def attach_flow(op: Operation[Compute], compute: Compute, server_id: str, wanted: PortRequest, host: str) -> None:
     """Read down: from a wish to a NIC in the guest on a port that is up."""
     there = on_host(host)
+    await op.write_with_next("what network has is what the server shows", _as_it_is, server_id, undo=compare)
     port = await op.step(
         "host asks network for a port", there.bind_port, server_id, f"{op.id}/port", wanted, undo=there.unbind_port,
         patience_seconds=PATIENCE_SECONDS,
     )  # fmt: skip
-    await op.write("servers: addresses recorded", _add_port, server_id, port, undo=forget_port)
+    await op.write("servers: addresses recorded", _add_port, server_id, port)
     await op.step(
         "host plugs the NIC into the guest", there.plug_port, server_id, port, undo=there.unplug_port,
         patience_seconds=PATIENCE_SECONDS,
@@ -121,9 +122,13 @@ async def attach_flow(op: Operation[Compute], compute: Compute, server_id: str, 
     await op.finish("the interface is attached", _done)
 
 
-async def forget_port(step: Step[Compute], server_id: str, port: PortBinding) -> None:
-    """Undo: the server does not show the port."""
-    await addresses.drop(step.services, server_id, port.id)
+def _as_it_is(connection: Connection, server_id: str) -> None:
+    """The line in the journal is there for its undo, which comes after all others."""
+
+
+async def compare(step: Step[Compute], server_id: str) -> None:
+    """Undo, when network has the port no more: whoever compared while it had it wrote it into the record."""
+    await addresses.refresh(step.services, server_id, overtake=True)
 
 
 # ── detach
@@ -158,7 +163,7 @@ async def detach_flow(op: Operation[Compute], compute: Compute, server_id: str, 
     await op.step(
         "host gives the port back to network", there.release_port, server_id, port, patience_seconds=PATIENCE_SECONDS
     )
-    await op.finish("servers: the port is gone", _drop_port, server_id, port)
+    await op.finish("servers: the port is gone", addresses.forget, server_id, port.id)
 
 
 # ── units
@@ -168,12 +173,6 @@ def _add_port(connection: Connection, server_id: str, port: PortBinding) -> None
     server = store.get(connection, server_id, deleted=True, lock=True)
     others = [one for one in store.ports_of(server) if one.id != port.id]
     store.replace_ports(connection, server_id, server.ports_revision, [*others, port])
-
-
-def _drop_port(connection: Connection, server_id: str, port: PortBinding) -> None:
-    server = store.get(connection, server_id, deleted=True, lock=True)
-    kept = [one for one in store.ports_of(server) if one.id != port.id]
-    store.replace_ports(connection, server_id, server.ports_revision, kept)
 
 
 def _done(connection: Connection) -> None:
@@ -310,7 +309,7 @@ def _rule(rule: dict[str, Any], group: dict[str, Any]) -> dict[str, Any]:
 # ── the declaration
 
 KINDS: tuple[Kind[Compute], ...] = (
-    Kind("attach_interface", attach_flow, _failed, undos=(forget_port,)),
+    Kind("attach_interface", attach_flow, _failed, undos=(compare,)),
     Kind("detach_interface", detach_flow, _failed),
 )
 _P = "os_compute_api:os-attach-interfaces:{}"
