@@ -7,13 +7,12 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 from kilonova.base.faults import not_found, too_large
 from kilonova.base.pieces import in_pieces
 from kilonova.base.units import MIB
 from kilonova.base.world import World
-from kilonova.node.images.new_file import NewFile
+from kilonova.node.images.large_file import KeptFile, NewFile
 
 CHUNK_BYTES = 1 * MIB
 PIECE_BYTES = 4 * MIB  # written in one hop to a thread
@@ -73,11 +72,11 @@ class FileStore:
             yield chunk
             return
         try:
-            left = end - start
+            at = start
             while chunk:
-                left -= len(chunk)
+                at += len(chunk)
                 yield chunk
-                chunk = await self._world.blocking(file.read, min(CHUNK_BYTES, left)) if left > 0 else b""
+                chunk = await self._world.blocking(file.read, at, end) if at < end else b""
         finally:
             await self._world.blocking(file.close)
 
@@ -111,12 +110,12 @@ class FileStore:
             raise too_large("The image store has no room for more data.", hint="The operator must free disk space.")
 
 
-def _opened_at(path: Path, start: int, end: int) -> tuple[Any, bytes]:
-    """(the file after its first piece, that piece); no file when that is all."""
+def _opened_at(path: Path, start: int, end: int) -> tuple[KeptFile | None, bytes]:
+    """(the file, its first piece); no file when that is all."""
     with contextlib.ExitStack() as opened:
-        file = opened.enter_context(path.open("rb"))
-        file.seek(start)
-        chunk = file.read(min(CHUNK_BYTES, max(end - start, 0)))
+        file = KeptFile(path)
+        opened.callback(file.close)
+        chunk = file.read(start, end)
         if len(chunk) == end - start:
             return None, chunk
         opened.pop_all()

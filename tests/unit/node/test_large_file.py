@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from kilonova.base.units import MIB
-from kilonova.node.images.new_file import CACHED_BYTES, NewFile
+from kilonova.node.images.large_file import CACHED_BYTES, KeptFile, NewFile
 
 NOISE = random.Random(1).randbytes(3 * MIB + 17)
 
@@ -43,6 +43,31 @@ def test_what_is_written_is_read(directory: Path, size: int) -> None:
     with path.open("rb") as written:
         assert hashlib.file_digest(written, "sha256").hexdigest() == expected.hexdigest()
     assert path.stat().st_size == size
+    kept, seen, at = KeptFile(path), hashlib.sha256(), 0
+    while piece := kept.read(at, size):
+        seen.update(piece)
+        at += len(piece)
+    kept.close()
+    assert (at, seen.hexdigest()) == (size, expected.hexdigest())
+
+
+@pytest.mark.parametrize("start", [0, 1, MIB - 1, CACHED_BYTES - 5, CACHED_BYTES, CACHED_BYTES + 3, CACHED_BYTES + MIB])
+@pytest.mark.parametrize("length", [1, 4096, MIB, 3 * MIB + 7, 10 * MIB])
+def test_any_range_is_read(directory: Path, start: int, length: int) -> None:
+    path = directory / "image"
+    with path.open("wb") as file:
+        file.truncate(CACHED_BYTES - MIB)
+        file.seek(CACHED_BYTES - MIB)
+        file.write(NOISE * 2)
+    kept, end, got = KeptFile(path), start + length, b""
+    while piece := kept.read(start + len(got), end):
+        got += piece
+    again = kept.read(start, end)
+    kept.close()
+    with path.open("rb") as file:
+        file.seek(start)
+        assert got == file.read(length)
+    assert again and got.startswith(again)
 
 
 def test_what_is_large_goes_past_the_cache(tmp_path: Path) -> None:
