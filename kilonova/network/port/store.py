@@ -365,6 +365,7 @@ def add_own_addresses(work: Work, subnet_id: str) -> None:
             own = addresses.eui64(cidr, port.mac)
             allocation_store.take(work, port.owner, subnet, own, len(port.fixed_ips))
             port.fixed_ips.append(Held(subnet_id, own))
+            rows_store.change(work, _ports, port, {})
             binding_store.tell(work, port, port.host, port.security_groups)
 
 

@@ -36,12 +36,11 @@ class DhcpAgent(Agent):
 
     async def dhcp_changed(self, network_ids: list[str], leases: list[contract.Lease]) -> None:
         """Cast by network: noted here, fetched and built by the loop."""
-        self.pending.add([("network", id_) for id_ in network_ids])
         for lease in leases:
             key = (lease.network_id, lease.host.port_id)
             if _is_later(lease.host, self._news.get(key)):
                 self._news[key] = lease.host
-        self.pending.add([("lease", lease.network_id) for lease in leases])
+        self.pending.add([("network", id_) for id_ in network_ids] + [("lease", lease.network_id) for lease in leases])
 
     async def build(self, changed: set[Changed] | None) -> None:
         if changed is None:

@@ -72,8 +72,11 @@ async def test_dhcp_serves_the_network_and_learns_its_ports(hosted: Cloud) -> No
     await hosted.member.put(path, {"port": {"dns_name": "mail", "fixed_ips": [{"ip_address": "10.0.0.77"}]}})
     await until(lambda: [h.hostname for h in host.dhcp.servers[network["id"]].hosts] == ["mail"])
     assert host.dhcp.servers[network["id"]].hosts[0].ips == ("10.0.0.77",)
+    before = (await hosted.member.get(path))["port"]
     await hosted.subnet(network["id"], "fd00:1::/64", ipv6_ra_mode="slaac", ipv6_address_mode="slaac")
     await until(lambda: len(host.dhcp.servers[network["id"]].hosts[0].ips) == 2)
+    now = (await hosted.member.get(path))["port"]["revision_number"]
+    assert host.dhcp.servers[network["id"]].hosts[0].revision == now > before["revision_number"]
     await hosted.member.delete(path)
     await until(lambda: not host.dhcp.servers[network["id"]].hosts)
     await hosted.member.put(f"/v2.0/subnets/{subnet['id']}", {"subnet": {"enable_dhcp": False}})
