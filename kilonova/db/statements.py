@@ -79,7 +79,7 @@ class Statement:
 
     def change(self, connection: Connection, /, **values: Any) -> int:
         """How many rows an update or delete found, or an insert made."""
-        return int(self._run(connection, values)[1].rowcount)
+        return self.change_by(connection, values)
 
     def change_by(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """`change` with the values in a mapping."""
@@ -87,7 +87,8 @@ class Statement:
 
     def change_each(self, connection: Connection, several: Sequence[Mapping[str, Any]]) -> None:
         """`change_by` for each mapping."""
-        if connection.dialect.name != "sqlite":
+        sqlite = sqlite_of(connection)
+        if sqlite is None:
             connection.execute(self._core, [dict(values) for values in several])
         elif self._expanding or len(several) == 1:
             for values in several:
@@ -96,13 +97,13 @@ class Statement:
             text = self._text(connection.dialect, several[0])
             each = [text.arguments(values) for values in several]
             try:
-                sqlite_of(connection).executemany(text.sql, each)
+                sqlite.executemany(text.sql, each)
             except connection.dialect.loaded_dbapi.Error as error:
                 raise _as_core(connection, text.sql, each, error) from error
 
     def inserted(self, connection: Connection, values: Mapping[str, Any]) -> int:
         """The number that the database gave the row that this inserts."""
-        if connection.dialect.name != "sqlite":
+        if sqlite_of(connection) is None:
             key = connection.execute(self._core, dict(values)).inserted_primary_key
             return int(key[0]) if key else 0
         return int(self._run(connection, values)[1].lastrowid or 0)
@@ -164,7 +165,7 @@ class _Text:
         self._columns, self._dialect = tuple(compiled._result_columns), dialect
         self.types = tuple(one.type for one in self._columns)
         self._conversions: Conversions | None = None
-        self._plain = dialect.name == "sqlite"  # its rows are tuples
+        self._gives_tuples = dialect.name == "sqlite"
 
     def rows(self, cursor: Any) -> list[Row]:
         """The rows, converted as the columns' types say."""
@@ -172,7 +173,7 @@ class _Text:
         if convert is None:
             convert = self._conversions = conversions(self._columns, self._dialect, cursor.description)
         found: list[Row] = cursor.fetchall()
-        if not self._plain:
+        if not self._gives_tuples:
             found = [tuple(row) for row in found]
         if convert:
             for at, row in enumerate(found):
