@@ -154,7 +154,8 @@ class ServerDatabase:
             told = self._told(error)
             raise (DatabaseAway.of(told) if isinstance(told, Fault) else told) from error
         finally:
-            metrics.db_unit(self.name, "write" if engine is self._writers else "read", time.perf_counter() - began)
+            access = "write" if engine is self._writers else "read"
+            metrics.db_unit((self.name, access), time.perf_counter() - began)
             self._running -= 1
             if not self._running:
                 self._idle.set()

@@ -32,22 +32,22 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Mark, Unit, label, marks
+from kilonova.db.database import DatabaseAway, Unit, label, marks
 from kilonova.db.statements import keep_sqlite, sqlite_of
 from kilonova.trace import metrics
-from kilonova.trace.spans import current, span
+from kilonova.trace.spans import span
 
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 BATCH_MAXIMUM = 64
-CHECKPOINT_COMMITS = 256  # of a file whose commits do not wait for the disk
-CHECKPOINT_PAGES = 4000  # of the log, in any other file
+CHECKPOINT_ROWS = 1500  # changed since the log was last copied into the file: some 4000 pages of it
 FLUSH_SECONDS = 0.5  # how long a commit that did not wait for the disk may be missing there
 # A batch stays in memory until it is committed, and most pages of the log are written anew before they are copied
 # out of it: a batch of claims among 100,000 costs a tenth less than with SQLite's 2 MB and 1000 pages.
-WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0")
+# What copies the pages waits for the disk, on whatever thread commits: it is ordered of the committer.
+WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0", "wal_autocheckpoint=0")
 UNHURRIED_SECONDS = 0.25  # how long an unhurried unit waits for another to share its commit
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
@@ -94,6 +94,7 @@ class SqliteDatabase:
         self._waits_for_disk = survives_power_cut
         self._waits = True  # the commits of the writer's connection, as it stands
         self._commits = 0
+        self._rows_copied = 0  # of all that the writer changed, those that were in the log when it was last copied
         self._flush: asyncio.TimerHandle | None = None  # at which what was not waited for is brought to the disk
         self.path = path
         self._clock = clock
@@ -123,20 +124,14 @@ class SqliteDatabase:
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         began = time.perf_counter()
         try:
-            if current() is None:
-                return await self._find(unit, args, named)
             with span("database", label(unit, args), read="true"):
-                return await self._find(unit, args, named)
+                if "bulky" not in marks(unit):
+                    return self._read(self._connection_for_reads(), unit, args, named)
+                if self._aside is None:
+                    self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
+                return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
         finally:
-            metrics.db_unit(self.name, "read", time.perf_counter() - began)
-
-    async def _find(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        marked = marks(unit)
-        if "bulky" not in marked:
-            return self._read(self._connection_for_reads(), unit, args, named, marked)
-        if self._aside is None:
-            self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
-        return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
+            metrics.db_unit((self.name, "read"), time.perf_counter() - began)
 
     def _connection_for_reads(self) -> Connection:
         """The writer's while nothing is written: it knows the pages that it wrote, which another must read anew."""
@@ -149,17 +144,10 @@ class SqliteDatabase:
     def _read_aside(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if self._aside_reader is None:
             self._aside_reader = self._engine.connect()
-        return self._read(self._aside_reader, unit, args, named, marks(unit))
+        return self._read(self._aside_reader, unit, args, named)
 
-    def _read(
-        self,
-        connection: Connection,
-        unit: Callable[..., T],
-        args: tuple[Any, ...],
-        named: dict[str, Any],
-        marked: frozenset[Mark],
-    ) -> T:
-        raw = None if "lone" in marked else sqlite_of(connection)
+    def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
+        raw = None if "lone" in marks(unit) else sqlite_of(connection)
         if raw is not None:
             raw.execute("BEGIN")
         try:
@@ -192,7 +180,7 @@ class SqliteDatabase:
             try:
                 return await done
             finally:
-                metrics.db_unit(self.name, "write", time.perf_counter() - began)
+                metrics.db_unit((self.name, "write"), time.perf_counter() - began)
 
     def _begin_if_any(self) -> None:
         """Nothing came along that the unhurried could share a commit with; or it did."""
@@ -208,7 +196,7 @@ class SqliteDatabase:
         if self._writer is None:
             self._writer = self._engine.connect()
             self._raw = sqlite_of(self._writer)
-            for pragma in (*WRITER_PRAGMAS, f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
+            for pragma in WRITER_PRAGMAS:
                 self._raw.execute(f"PRAGMA {pragma}").close()
         self._batch = []
         while self._waiting and len(self._batch) < BATCH_MAXIMUM:
@@ -218,9 +206,7 @@ class SqliteDatabase:
             waits |= work[-1]
         if waits is not self._waits:
             self._waits = waits
-            self._raw.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}").close()
-            # what copies pages out of the log waits for the disk as well: it is left to a commit that does, and _commit
-            self._raw.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES if waits else 0}").close()
+            self._raw.execute(f"PRAGMA synchronous={'FULL' if waits else 'NORMAL'}")
         try:
             self._raw.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError:
@@ -263,8 +249,8 @@ class SqliteDatabase:
                 raw.execute("ROLLBACK TO unit")
                 raw.execute("RELEASE unit")
         self._commits += 1
-        if self._waits or self._checkpoints():
-            self._orders.put((self._commit, partial(self._committed, outcomes)))
+        if self._waits or self._log_is_long():
+            self._orders.put((self._commit_aside, partial(self._committed, outcomes)))
         else:
             self._committed(outcomes, _failure_of(self._commit))
 
@@ -276,11 +262,19 @@ class SqliteDatabase:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")
             raise
-        if self._checkpoints():
-            raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    def _checkpoints(self) -> bool:
-        return not self._waits_for_disk and self._commits % CHECKPOINT_COMMITS == 0
+    def _commit_aside(self) -> None:
+        """In the committer's thread, which also copies the log into the file when that is due."""
+        self._commit()
+        if self._log_is_long():
+            self._rows_copied = self._raw.total_changes
+            try:
+                self._raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            except sqlite3.Error as error:  # what is committed stands; the log is copied another time
+                log.warning("the log of %s was not copied into the file: %r", self.path, error)
+
+    def _log_is_long(self) -> bool:
+        return bool(self._raw.total_changes - self._rows_copied >= CHECKPOINT_ROWS)
 
     def _committed(self, outcomes: list[_Outcome], failed: BaseException | None) -> None:
         if failed is None and self._waits_for_disk:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -56,7 +55,7 @@ class Statement:
     def all_by(self, connection: Connection, values: Mapping[str, Any]) -> list[Row]:
         """`all` with the values in a mapping."""
         text, cursor = self._run(connection, values)
-        return text.rows(cursor)
+        return cursor.fetchall() if text.reads_as_it_is else text.rows(cursor)
 
     def as_came(self, connection: Connection, /, **values: Any) -> tuple[list[Row], Conversions]:
         """(every row as the driver gave it, of plain values that can be looked up by; what converts its columns)."""
@@ -110,11 +109,11 @@ class Statement:
 
     def _run(self, connection: Connection, values: Mapping[str, Any]) -> tuple[_Text, Any]:
         """(the text, the driver's cursor after it ran it); errors as Core's."""
-        sqlite = connection.get_execution_options().get(_SQLITE)
+        sqlite = getattr(connection, _SQLITE, None)
         text = self._sqlite
         if text is None or sqlite is None:
             text = self._text(connection.dialect, values)
-        arguments = text.arguments(values)
+        arguments = list(map(values.__getitem__, text.names)) if text.binds_as_it_is else text.arguments(values)
         if sqlite is None:
             return text, _run_on_server(connection, text.sql, arguments)
         try:
@@ -148,30 +147,43 @@ class _Text:
         needed = {name: None for name, bound in compiled.binds.items() if bound.required}
         state = compiled.construct_expanded_state({**needed, **lists})
         self.sql = str(state.statement)
-        part_of = {
-            part: (name, at) for name, parts in state.parameter_expansion.items() for at, part in enumerate(parts)
-        }
-        slots: list[_Slot] = []
-        for name in state.positiontup or ():
-            whole, at = part_of.get(name, (name, -1))
-            bound = compiled.binds[whole]
+        self.names: tuple[str, ...] = tuple(state.positiontup or ())  # of what the driver binds, in order
+        self._lists = {name: parts for name, parts in state.parameter_expansion.items() if name in needed}
+        self._fixed: dict[str, Any] = {}  # what the statement binds itself
+        self._converts: list[tuple[int, Convert, bool]] = []  # place, how, whether None is converted too
+        whole = {part: name for name, parts in state.parameter_expansion.items() for part in parts}
+        for place, name in enumerate(self.names):
+            bound = compiled.binds[whole.get(name, name)]
             convert = _to_driver(bound.type, dialect)
-            if bound.required:
-                slots.append((whole, at, None, convert))
-            else:
-                fixed = bound.effective_value if at < 0 else bound.effective_value[at]
-                slots.append(("", -1, convert(fixed) if convert else fixed, None))
-        self.arguments = _arguments(slots)  # what the driver binds, in order
+            if not bound.required:
+                self._fixed[name] = convert(state.parameters[name]) if convert else state.parameters[name]
+            elif convert:
+                self._converts.append((place, convert, isinstance(bound.type, sa.JSON)))
+        self.binds_as_it_is = not (self._lists or self._fixed or self._converts)
         self._columns, self._dialect = tuple(compiled._result_columns), dialect
         self.types = tuple(one.type for one in self._columns)
         self._conversions: Conversions | None = None
         self._gives_tuples = dialect.name == "sqlite"
+        self.reads_as_it_is = False
+
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """What the driver binds, in order."""
+        if self._lists or self._fixed:
+            values = {**values, **self._fixed}
+            for name, parts in self._lists.items():
+                values.update(zip(parts, values[name], strict=True))
+        made = list(map(values.__getitem__, self.names))
+        for place, convert, is_json in self._converts:
+            if (value := made[place]) is not None or is_json:
+                made[place] = convert(value)
+        return made
 
     def rows(self, cursor: Any) -> list[Row]:
         """The rows, converted as the columns' types say."""
         convert = self._conversions
         if convert is None:
             convert = self._conversions = conversions(self._columns, self._dialect, cursor.description)
+            self.reads_as_it_is = self._gives_tuples and not convert
         found: list[Row] = cursor.fetchall()
         if not self._gives_tuples:
             found = [tuple(row) for row in found]
@@ -185,28 +197,6 @@ class _Text:
         if self._conversions is None:
             self._conversions = conversions(self._columns, self._dialect, cursor.description)
         return [tuple(row) for row in cursor.fetchall()], self._conversions
-
-
-_Slot = tuple[str, int, Any, Convert | None]  # (value's name, or none; its place in a list; what is fixed; conversion)
-
-
-def _arguments(slots: list[_Slot]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
-    """What makes the driver's arguments of the values. Most statements bind values as they are: that is one call."""
-    if all(name and at < 0 and convert is None for name, at, _, convert in slots):
-        names = [name for name, *_ in slots]
-        if len(names) != 1:
-            return itemgetter(*names) if names else lambda _: ()
-        (only,) = names
-        return lambda values: (values[only],)
-
-    def arguments(values: Mapping[str, Any]) -> Sequence[Any]:
-        made = []
-        for name, at, fixed, convert in slots:
-            value = fixed if not name else values[name] if at < 0 else values[name][at]
-            made.append(value if convert is None else convert(value))
-        return made
-
-    return arguments
 
 
 def as_came(connection: Connection, core: sa.Select[Any]) -> tuple[list[Row], Conversions]:
@@ -269,6 +259,8 @@ def _from_driver(type_: Any, dialect: Dialect, came: Any) -> Convert | None:
 def _to_driver(type_: Any, dialect: Dialect) -> Convert | None:
     if isinstance(type_, sa.JSON) and dialect.name == "sqlite":
         return _to_json_or_null if type_.none_as_null else _to_json
+    if isinstance(type_, sa.Boolean) and dialect.name == "sqlite":
+        return None  # the driver takes it as it is
     return type_.dialect_impl(dialect).bind_processor(dialect)  # type: ignore[no-any-return]
 
 
@@ -282,12 +274,12 @@ def _to_json_or_null(value: Any) -> str | None:
 
 def keep_sqlite(connection: Connection, driver: Any) -> None:
     """`driver` runs the connection's statements: SQLAlchemy takes five calls to find it each time."""
-    connection.execution_options(**{_SQLITE: driver})
+    setattr(connection, _SQLITE, driver)
 
 
 def sqlite_of(connection: Connection) -> Any:
     """SQLite's own connection; None with a database server."""
-    return connection.get_execution_options().get(_SQLITE)
+    return getattr(connection, _SQLITE, None)
 
 
 _SQLITE: Final = "kilonova_sqlite"

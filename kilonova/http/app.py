@@ -95,9 +95,8 @@ class App:
                 span.attributes["audit"] = request.caller.audit_ids[0]
             span.error = f"{status}" if status >= 400 else ""
             await self._send(request, answer, status, send)
-        metrics.http_request(
-            self.participant, request.method, request.route or "none", status, time.perf_counter() - began
-        )
+        labels = (self.participant, request.method, request.route or "none", str(status))
+        metrics.http_request(labels, time.perf_counter() - began)
 
     def _request(
         self, scope: Scope, path: str, headers: Mapping[str, str], receive: Receive, request_id: str

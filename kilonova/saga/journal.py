@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault
 from kilonova.bus.steps import StepDone
+from kilonova.db.database import lone
 from kilonova.db.statements import Statement, insert, update
 from kilonova.db.types import Id, Name, Timestamp
 
@@ -163,6 +164,7 @@ class Journal:
         """Record a new operation; call in the unit that changes the resource."""
         insert(connection, self.operations, _values(row))
 
+    @lone
     def get(self, connection: Connection, operation_id: str) -> OperationRow | None:
         """The operation, or None."""
         row = self._of_id.first(connection, operation=operation_id)
@@ -182,6 +184,7 @@ class Journal:
         if not self._touch(connection, operation_id, epoch, now):
             raise Superseded(operation_id)
 
+    @lone
     def check(self, connection: Connection, operation_id: str, epoch: int) -> None:
         """Superseded when the lease was lost; nothing is prolonged."""
         if self._mine.first(connection, operation=operation_id, held=epoch) is None:

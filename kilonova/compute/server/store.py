@@ -15,7 +15,7 @@ from kilonova.compute.contract import BlockDevice, Flavor, RequestSpec
 from kilonova.compute.schema import metadata
 from kilonova.compute.server import states
 from kilonova.compute.server.under_way_store import unfinished_operations
-from kilonova.db.database import says
+from kilonova.db.database import lone, says
 from kilonova.db.statements import ONE_MORE, Statement, delete, insert_all, update
 from kilonova.db.statements import insert as insert_row
 from kilonova.db.types import Id, Name, Text, Timestamp
@@ -223,11 +223,11 @@ _REPLACE_PORTS = Statement(
 
 def find(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server | None:
     """The server, or None. Deleted ones only when `deleted`."""
-    statement = _WITH_DELETED if deleted else _ONE
-    row = (statement[1] if lock else statement[0]).first(connection, id=server_id)
+    row = (_WITH_DELETED if deleted else _ONE)[int(lock)].first(connection, id=server_id)
     return None if row is None else as_server(row)
 
 
+@lone
 @says("servers: read one")
 def get(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server:
     """The server; NOT_FOUND when it is not there."""

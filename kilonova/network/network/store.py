@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, no_capacity
+from kilonova.db.database import lone
 from kilonova.db.statements import read
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.door import absent
@@ -216,6 +217,7 @@ def delete_network(work: Work, id_: str) -> None:
     rows_store.remove(work, _networks, row.id)
 
 
+@lone
 def usable_network(connection: Connection, id_: str) -> Network:
     """The network, without subnets and tags, for those who put something on it."""
     return rows_store.need(connection, _networks, Network, id_, no_network)

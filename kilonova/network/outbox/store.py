@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from kilonova.db.database import redone, unhurried
+from kilonova.db.database import lone, redone, unhurried
 from kilonova.db.statements import Statement, insert
 from kilonova.network import schema
 from kilonova.network.work import Work
@@ -62,6 +62,7 @@ def forget(work: Work, server_id: str, port_id: str) -> None:
     _ALL.change(work.connection, port=port_id, server=server_id)
 
 
+@lone
 def due(connection: Connection, now: datetime, limit: int) -> list[Event]:
     """Events whose time has come, oldest first."""
     return [Event(*row) for row in _DUE.all(connection, now=now, most=limit)]

@@ -79,8 +79,8 @@ def test_secret_by_type() -> None:
 
 
 def test_metrics_are_exposed() -> None:
-    metrics.http_request("compute", "GET", "/servers/{id}", 200, 0.004)
-    metrics.db_unit("compute", "write", 0.002)
+    metrics.http_request(("compute", "GET", "/servers/{id}", "200"), 0.004)
+    metrics.db_unit(("compute", "write"), 0.002)
     metrics.bus_message("compute.node1", "cast", "sent")
     metrics.loop_lag(-0.1)
     metrics.watch("descriptors", lambda: 40)
