@@ -82,6 +82,7 @@ class StepDriver(Protocol):
         ...
 
     @rpc.cast
-    async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
-        """Every 5 s while a step runs."""
+    async def step_progress(self, operation: str, step: str, index: int, epoch: int, phase: str) -> None:
+        """Every 5 s while a step runs, and when it has been in a `phase` of its own ("": none) for up to half a
+        second."""
         ...

@@ -25,7 +25,7 @@ from kilonova.compute.metadata_tree import (
     personality_files,
     user_data_of,
 )
-from kilonova.compute.server import password_store, store
+from kilonova.compute.server import addresses, password_store, store
 from kilonova.db.database import says
 from kilonova.http.app import App
 from kilonova.http.faults import FaultStyle
@@ -53,6 +53,10 @@ async def _asker(compute: Compute, request: Request[Any]) -> ServerForHost:
     if not secret or not server_id or not hmac.compare_digest(wanted.encode(), signature.encode()):
         raise forbidden("Invalid proxy request signature.")
     server = await compute.db.read(_read, server_id)
+    if server is not None and server.port_requests and not server.ports:
+        # a guest that runs before its build is recorded: what it asks with now is how it will come up each time
+        await addresses.refresh(compute, server_id)
+        server = await compute.db.read(_read, server_id)
     if server is None or server.project_id != request.headers.get("x-tenant-id", server.project_id):
         raise not_found("Metadata of the server", server_id[:64])
     return server

@@ -10,9 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -26,13 +27,14 @@ from kilonova.bus import rpc
 from kilonova.bus.contract import Bus, Handler, Message, Target
 from kilonova.bus.steps import DoStep, StepDone, StepDriver, StepStatus
 from kilonova.db.database import Database
-from kilonova.db.statements import Statement, insert, update
+from kilonova.db.statements import Statement, update
 from kilonova.db.types import Id, Name, Timestamp
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 5.0
+PHASES_PER_PROGRESS = 10  # a step's phase that lasts is told of so much sooner
 FORGET_SECONDS = 6 * 3600.0
 LEAVE_SECONDS = 20.0  # how long an agent that leaves waits for its steps
 KEPT = timedelta(days=7)
@@ -58,15 +60,28 @@ _epoch = sa.Table(
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("updated_at", Timestamp(), nullable=False),
 )
-_current: ContextVar[DoStep] = ContextVar("kilonova_step")
 
 Key = tuple[str, str, int]
 T = TypeVar("T")
 
 
+@dataclass(eq=False)
+class _Work:
+    """A step that runs; `context` is that of the message that asked for it."""
+
+    step: DoStep
+    context: spans.Context | None
+    task: asyncio.Task[None] | None = None
+    phase: str = ""
+    phase_told: str = ""
+
+
+_current: ContextVar[_Work] = ContextVar("kilonova_step")
+
+
 def current_step() -> DoStep:
     """The step that the running verb belongs to: its operation, epoch and idempotency key."""
-    return _current.get()
+    return _current.get().step
 
 
 def in_step() -> bool:
@@ -74,9 +89,15 @@ def in_step() -> bool:
     return _current.get(None) is not None
 
 
+def enter(phase: str) -> None:
+    """The running verb is in that phase now: its driver shows it to users, if it lasts half a second."""
+    if (work := _current.get(None)) is not None:
+        work.phase = phase
+
+
 def idempotency_key(part: str = "") -> str:
     """For a POST to another service made by the running step; `part` tells several POSTs of one step apart."""
-    step = _current.get()
+    step = current_step()
     return f"{step.operation}/{step.step}/{step.index}" + (f"/{part}" if part else "")
 
 
@@ -93,16 +114,35 @@ class _Entry(msgspec.Struct):
 
 # ── units
 
-_ENTRY = sa.select(_step.c.asked, _step.c.epoch, _step.c.state, _step.c.result, _step.c.error)
-_ONE = Statement(
-    _ENTRY.where(
-        _step.c.operation == sa.bindparam("operation"),
-        _step.c.step == sa.bindparam("name"),
-        _step.c.index == sa.bindparam("number"),
-    )
+
+def _unless_there(table: sa.Table, columns: tuple[str, ...]) -> sa.Insert:
+    """A row, of which one by the same key is left as it is: the ledger is SQLite's, on every host."""
+    return table.insert().prefix_with("OR IGNORE").values({name: sa.bindparam(name) for name in columns})
+
+
+_KEY = (
+    _step.c.operation == sa.bindparam("operation"),
+    _step.c.step == sa.bindparam("name"),
+    _step.c.index == sa.bindparam("number"),
 )
+_ENTRY = sa.select(_step.c.asked, _step.c.epoch, _step.c.state, _step.c.result, _step.c.error)
+_ONE = Statement(_ENTRY.where(*_KEY))
 _UNTOLD = Statement(_ENTRY.where(_step.c.state.in_(("finished", "failed")), _step.c.told.is_(False)))
-_EPOCH = Statement(sa.select(_epoch.c.epoch).where(_epoch.c.operation == sa.bindparam("id")))
+_NEW_EPOCH = Statement(_unless_there(_epoch, ("operation", "epoch", "updated_at")))
+_NEW_STEP = Statement(
+    _unless_there(_step, ("operation", "step", "index", "epoch", "state", "told", "asked", "updated_at"))
+)
+_HIGHER = Statement(
+    _epoch.update()
+    .where(_epoch.c.operation == sa.bindparam("id"), _epoch.c.epoch <= sa.bindparam("asked"))
+    .values(epoch=sa.bindparam("asked"), updated_at=sa.bindparam("now"))
+)
+_ENDED = Statement(
+    _step.update()
+    .where(*_KEY)
+    .values({name: sa.bindparam(f"new_{name}") for name in ("state", "told", "result", "error", "updated_at")})
+    .returning(_step.c.epoch)
+)
 
 
 def _read(connection: Connection, key: Key) -> _Entry | None:
@@ -118,12 +158,9 @@ def _entry(row: tuple[Any, ...]) -> _Entry:
 
 def _raise_epoch(connection: Connection, operation: str, epoch: int, now: datetime) -> bool:
     """False when a higher epoch is known."""
-    known = _EPOCH.scalar(connection, id=operation)
-    if known is None:
-        insert(connection, _epoch, {"operation": operation, "epoch": epoch, "updated_at": now})
-    elif known < epoch:
-        update(connection, _epoch, {"operation": operation}, {"epoch": epoch, "updated_at": now})
-    return known is None or known <= epoch
+    if _NEW_EPOCH.change(connection, operation=operation, epoch=epoch, updated_at=now):
+        return True
+    return _HIGHER.change(connection, id=operation, asked=epoch, now=now) > 0
 
 
 def _accept(connection: Connection, step: DoStep, told: list[Key], now: datetime) -> tuple[str, _Entry | None]:
@@ -131,15 +168,14 @@ def _accept(connection: Connection, step: DoStep, told: list[Key], now: datetime
     _mark_told(connection, told)
     if not _raise_epoch(connection, step.operation, step.epoch, now):
         return "stale", None
-    entry = _read(connection, (step.operation, step.step, step.index))
-    if entry is None:
-        values: dict[str, Any] = {"operation": step.operation, "step": step.step, "index": step.index}
-        values["epoch"] = step.epoch
-        values |= {"state": "running", "told": False, "asked": msgspec.to_builtins(step), "updated_at": now}
-        insert(connection, _step, values)
+    new = {"operation": step.operation, "step": step.step, "index": step.index, "epoch": step.epoch}
+    new |= {"state": "running", "told": False, "asked": msgspec.to_builtins(step), "updated_at": now}
+    if _NEW_STEP.change_by(connection, new):
         return "start", None
+    entry = _read(connection, (step.operation, step.step, step.index))
+    assert entry is not None
     again = entry.state == "lost" or (entry.state == "failed" and step.epoch > entry.asked.epoch)
-    values = {"epoch": step.epoch, "updated_at": now}
+    values: dict[str, Any] = {"epoch": step.epoch, "updated_at": now}
     if again:
         values |= {"state": "running", "told": False, "error": None}
     _update(connection, (step.operation, step.step, step.index), values)
@@ -159,10 +195,19 @@ def _mark_told(connection: Connection, keys: list[Key]) -> None:
 def _end(connection: Connection, entry: _Entry, told: list[Key], now: datetime) -> int:
     """The verb ended; the epoch to tell it under, which a later driver may have raised meanwhile."""
     _mark_told(connection, told)
-    values = {"state": entry.state, "result": entry.result, "error": entry.error, "told": False, "updated_at": now}
-    _update(connection, entry.key, values)
-    kept = _read(connection, entry.key)
-    return kept.asked.epoch if kept else entry.asked.epoch
+    operation, name, number = entry.key
+    epoch = _ENDED.scalar(
+        connection,
+        operation=operation,
+        name=name,
+        number=number,
+        new_state=entry.state,
+        new_told=False,
+        new_result=entry.result,
+        new_error=entry.error,
+        new_updated_at=now,
+    )
+    return entry.asked.epoch if epoch is None else int(epoch)
 
 
 def _status(connection: Connection, key: Key, epoch: int, now: datetime) -> _Entry | None:
@@ -182,14 +227,6 @@ def _wake_up(connection: Connection, now: datetime) -> list[_Entry]:
     _forget(connection, now)
     connection.execute(_step.update().where(_step.c.state == "running").values(state="lost", updated_at=now))
     return [_entry(row) for row in _UNTOLD.all(connection)]
-
-
-class _Work(NamedTuple):
-    """A step that runs; `context` is that of the message that asked for it."""
-
-    step: DoStep
-    context: spans.Context | None
-    task: asyncio.Task[None]
 
 
 async def _asked_again(fault: Fault) -> None:
@@ -231,7 +268,7 @@ class StepServer:
     async def close(self) -> None:
         """Wait a while for the steps that run to end and be told; what is left then is `lost`, and asked for again."""
         if self._running:
-            await asyncio.wait({work.task for work in self._running.values()}, timeout=LEAVE_SECONDS)
+            await asyncio.wait({work.task for work in self._running.values() if work.task}, timeout=LEAVE_SECONDS)
 
     async def _forget_forever(self) -> None:
         while True:
@@ -265,10 +302,10 @@ class StepServer:
             self._world.spawn(self._tell(entry), "ledger tell")
         elif verdict == "start" or key not in self._running:
             ours = [(other, work.task) for other, work in self._running.items() if other[0] == step.operation]
-            earlier = [task for other, task in ours if other != key]
-            task = self._world.spawn(self._do(step, earlier), f"step {step.verb}")
-            self._running[key] = _Work(step, spans.current(), task)
-            task.add_done_callback(partial(self._ended, key))
+            earlier = [task for other, task in ours if other != key and task is not None]
+            work = self._running[key] = _Work(step, spans.current())
+            work.task = self._world.spawn(self._do(work, earlier), f"step {step.verb}")
+            work.task.add_done_callback(partial(self._ended, key))
             if self._progress is None or self._progress.done():
                 self._progress = self._world.spawn(self._tell_progress(), "ledger progress")
 
@@ -287,12 +324,13 @@ class StepServer:
         state: Any = "lost" if lost else entry.state
         return msgspec.to_builtins(StepStatus(state, entry.result, entry.error))
 
-    async def _do(self, step: DoStep, earlier: list[asyncio.Task[None]]) -> None:
+    async def _do(self, work: _Work, earlier: list[asyncio.Task[None]]) -> None:
+        step = work.step
         key = (step.operation, step.step, step.index)
         for task in earlier:  # an abandoned step must have stopped before its undo, or what follows it, begins
             task.cancel()
             await asyncio.wait({task})
-        _current.set(step)
+        _current.set(work)
         entry = _Entry(step, "finished")
         try:
             done = await patiently(self._world.clock, step.away_seconds, partial(self._verb, step), _asked_again)
@@ -324,14 +362,20 @@ class StepServer:
         return await method(**{name: msgspec.convert(value, hints[name]) for name, value in pairs})
 
     async def _tell_progress(self) -> None:
-        """While steps run, their drivers hear of them every few seconds."""
+        """While steps run, their drivers hear of them every few seconds, and sooner of the phase that one is in."""
+        ticks = 0
         while self._running:
-            await self._world.clock.sleep(self._progress_seconds)
-            for step, context, _ in list(self._running.values()):
+            await self._world.clock.sleep(self._progress_seconds / PHASES_PER_PROGRESS)
+            ticks += 1
+            for work in list(self._running.values()):
+                if work.phase == work.phase_told and ticks % PHASES_PER_PROGRESS:
+                    continue
+                step, phase = work.step, work.phase
                 driver = rpc.client(StepDriver, self._bus, Target(step.reply_exchange, step.reply_type))
                 try:
-                    with spans.within(context):
-                        await driver.step_progress(step.operation, step.step, step.index, step.epoch)
+                    with spans.within(work.context):
+                        await driver.step_progress(step.operation, step.step, step.index, step.epoch, phase)
+                    work.phase_told = phase
                 except Fault:
                     pass  # progress is a courtesy: the driver asks step_status when it hears nothing
 

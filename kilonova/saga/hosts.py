@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,11 +23,16 @@ ASKED_AT_ONCE = 8  # questions to one host
 FOREVER_SECONDS = float("inf")  # for steps that must not fail because a host is away: deletes
 
 Key = tuple[str, str, int]
+Entered = Callable[[str], Awaitable[None]]  # is told of the phase that a verb is in
+
+
+def _host_of_sender() -> str:
+    return rpc.sender().partition(".")[2]
 
 
 def only_drivers_or(host: str) -> None:
     """FORBIDDEN when an agent is heard that is not of this host: what a host says is about its own steps."""
-    if is_agent(rpc.sender()) and rpc.sender().partition(".")[2] != host:
+    if is_agent(rpc.sender()) and _host_of_sender() != host:
         log.warning("refused: %r speaks of a step of host %r", rpc.sender(), host)
         raise forbidden("A host may speak of its own steps only.")
 
@@ -44,6 +50,15 @@ class HostSilent(Fault):
         )
 
 
+class _Waiting(NamedTuple):
+    """For a step's end."""
+
+    epoch: int
+    host: str
+    future: asyncio.Future[StepDone]
+    entered: Entered | None
+
+
 class HostSteps:
     """Drives steps on agents for one runner's process."""
 
@@ -52,30 +67,35 @@ class HostSteps:
         self._bus = bus
         self._reply = reply
         self._silence_seconds = silence_seconds
-        self._waiting: dict[Key, tuple[int, str, asyncio.Future[StepDone]]] = {}  # (epoch, host, its answer)
+        self._waiting: dict[Key, _Waiting] = {}
         self._heard: dict[Key, float] = {}
         self._asking: dict[str, asyncio.Semaphore] = {}  # by the host's queue
         self._unanswered: dict[str, float] = {}  # by the host's queue: when it last left a question unanswered
 
     def done(self, done: StepDone) -> bool:
         """An agent says a step ended. False when nobody here waits for it of that host, or only under another epoch."""
-        epoch, host, future = self._waiting.get((done.operation, done.step, done.index), (0, "", None))
-        if future is None or epoch != done.epoch or done.host not in ("", host):
+        waiting = self._waiting.get((done.operation, done.step, done.index))
+        if waiting is None or waiting.epoch != done.epoch or done.host not in ("", waiting.host):
             return False
-        if not future.done():
-            future.set_result(done)
+        if not waiting.future.done():
+            waiting.future.set_result(done)
         return True
 
-    def progress(self, operation: str, step: str, index: int) -> None:
-        """An agent says a step still runs."""
-        if (operation, step, index) in self._waiting:  # any runner of the type may be told; only one waits
-            self._heard[(operation, step, index)] = self._world.clock.monotonic()
+    async def progress(self, key: Key, epoch: int, phase: str) -> None:
+        """An agent says a step still runs, and in which phase of its own it is."""
+        waiting = self._waiting.get(key)
+        if waiting is None:  # any runner of the type may be told; only one waits
+            return
+        self._heard[key] = self._world.clock.monotonic()
+        if phase and waiting.entered and waiting.epoch == epoch and waiting.host == _host_of_sender():
+            await waiting.entered(phase)
 
-    async def run(self, step: DoStep, target: Target, patience_seconds: float) -> Any:
-        """The verb's result. Faults: what the host raised; HostSilent after the patience."""
+    async def run(self, step: DoStep, target: Target, patience_seconds: float, entered: Entered | None = None) -> Any:
+        """The verb's result. Faults: what the host raised; HostSilent after the patience. `entered` hears of the
+        phases that the verb is in, of those that last."""
         key = (step.operation, step.step, step.index)
         future: asyncio.Future[StepDone] = asyncio.get_running_loop().create_future()
-        self._waiting[key] = (step.epoch, target.host, future)
+        self._waiting[key] = _Waiting(step.epoch, target.host, future, entered)
         self._heard[key] = self._world.clock.monotonic()
         step = msgspec.structs.replace(step, reply_exchange=self._reply.exchange, reply_type=self._reply.type)
         try:

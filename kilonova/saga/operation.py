@@ -48,6 +48,11 @@ class Kind(Generic[S]):
     undos: tuple[Callable[..., Awaitable[None]], ...] = ()
     version: int = 1
 
+    def shown(self, connection: Connection, row: OperationRow, value: str | None) -> None:
+        """Users see `value`; nothing changes when there is none, or nowhere to show it."""
+        if value is not None and self.show is not None:
+            self.show(connection, row, value)
+
 
 class HostVerb:
     """A verb of a host's contract, on one host: handed to `op.step`, never called directly."""
@@ -80,11 +85,13 @@ def host(contract: type[H], target: Target) -> H:
     return cast(H, _Host(target, contract))
 
 
-class Patience(NamedTuple):
-    """How long a step waits, in seconds: for a silent host (0: as long as is usual), for a service that is away."""
+class Waits(NamedTuple):
+    """How a step waits: for a silent host (0 seconds: as long as is usual), for a service that is away; what its act
+    may show meanwhile."""
 
     host_seconds: float
     away_seconds: float
+    phases: tuple[str, ...] = ()
 
 
 class Step(Generic[S]):
@@ -124,6 +131,7 @@ class Operation(Generic[S]):
         *args: Any,
         undo: Callable[..., Awaitable[Any]] | None = None,
         shows: str | None = None,
+        then: tuple[str, ...] = (),
         patience_seconds: float = 0.0,
     ) -> T:
         """What `act` returns: a host's verb, or `async def act(step, *args)` here. Journalled before and after;
@@ -131,7 +139,8 @@ class Operation(Generic[S]):
 
         `undo` is a host's verb or one of the kind's undos; it gets (args…, result) as far as it has parameters.
         An act is marked `redone` when what it makes is found, and done away with, without its line in the journal.
-        `shows` is what users see from now on. `patience_seconds`: how long a silent host is waited for. A service that
+        `shows` is what users see from now on, and one of `then` when a host says that it has come so far and does not
+        end soon. `patience_seconds`: how long a silent host is waited for. A service that
         is away is waited for `away_seconds`; once that was in vain the operation waits no more.
         """
         name = act.verb if isinstance(act, HostVerb) else act.__name__
@@ -149,7 +158,8 @@ class Operation(Generic[S]):
         spans.note(title, where=_where(act))
         self._seen.append(row)
         with _parking(), self._noticing():
-            await self._runner.perform(self.row, row, act, args, Patience(patience_seconds, self.away_seconds))
+            waits = Waits(patience_seconds, self.away_seconds, then)
+            await self._runner.perform(self.row, row, act, args, waits)
             return cast(T, self._remembered(row, result_type))
 
     async def write(

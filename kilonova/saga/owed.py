@@ -19,6 +19,7 @@ what was undone elsewhere must not stand here as done. docs/decisions/0037 has t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -104,6 +105,17 @@ class Owed:
             if (step := self._acts) is not None and id(step) not in self._written:
                 line = redone(partial(self._journal.put_step, step=step))
                 await self._commit(f"journal: {step.title}", line, (step,))
+
+    async def show(self, step: StepRow, words: str, unit: Callable[[Connection], None]) -> None:
+        """How far a step that runs has come. Nothing when it has ended meanwhile, or the operation is another's."""
+
+        @redone
+        def unless_ended(connection: Connection) -> None:
+            if step.state == "running":
+                unit(connection)
+
+        with contextlib.suppress(Superseded):
+            await self.commit(words, unless_ended)
 
     async def _commit(
         self, words: str, unit: Callable[[Connection], T], steps: tuple[StepRow, ...]

@@ -23,7 +23,7 @@ from kilonova.bus.steps import DoStep, StepDone
 from kilonova.db.database import Database, DatabaseAway, redone, says
 from kilonova.saga.hosts import HostSteps, only_drivers_or
 from kilonova.saga.journal import Journal, OperationRow, Parked, StepRow, Superseded
-from kilonova.saga.operation import HostVerb, Kind, Operation, Patience, Step
+from kilonova.saga.operation import HostVerb, Kind, Operation, Step, Waits
 from kilonova.saga.owed import Owed
 from kilonova.saga.pace import Pace
 from kilonova.saga.seal import Sealer
@@ -122,9 +122,9 @@ class Runner(Generic[S]):
         only_drivers_or("")
         self._hosts.done(done)
 
-    async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
-        """An agent is still at it."""
-        self._hosts.progress(operation, step, index)
+    async def step_progress(self, operation: str, step: str, index: int, epoch: int, phase: str) -> None:
+        """An agent is still at it, and has come to that phase of it."""
+        await self._hosts.progress((operation, step, index), epoch, phase)
 
     async def sweep(self) -> int:
         """Wake every operation that is due; returns how many."""
@@ -331,8 +331,7 @@ class Runner(Generic[S]):
 
         def begin(connection: Connection) -> None:
             self.journal.put_step(connection, step)
-            if shows is not None and kind.show is not None:
-                kind.show(connection, row, shows)
+            kind.shown(connection, row, shows)
 
         unit = redone(begin) if found or not step.undo else begin
         await self._commit(row, f"journal: {step.title}" + _showing(shows), unit, step)
@@ -346,8 +345,7 @@ class Runner(Generic[S]):
         def write(connection: Connection) -> None:
             step.result = msgspec.to_builtins(unit(connection, *args))
             self.journal.put_step(connection, step)
-            if shows is not None and kind.show is not None:
-                kind.show(connection, row, shows)
+            kind.shown(connection, row, shows)
 
         await self._seams.before(row, step, "do")
         step.finished_at = self.world.clock.now()
@@ -362,9 +360,7 @@ class Runner(Generic[S]):
         step.finished_at = self.world.clock.now()
         self._owed[row.id].later(step, unit, args)
 
-    async def perform(
-        self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], patience: Patience
-    ) -> None:
+    async def perform(self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], waits: Waits) -> None:
         """Do the step; a failure is journalled at once, success with the operation's next write.
 
         A silent host leaves it running, its outcome unknown. While a service is away it is done again, as on a resume.
@@ -372,7 +368,7 @@ class Runner(Generic[S]):
         try:
             await self._seams.before(row, step, "do")
             for _ in range(self._seams.times(step, "do")):
-                step.result = msgspec.to_builtins(await self._act(row, step, act, args, patience))
+                step.result = msgspec.to_builtins(await self._act(row, step, act, args, waits))
             await self._seams.after(row, step, "do")
             step.state, step.finished_at = "finished", self.world.clock.now()
             self._owed[row.id].ended(step)
@@ -433,19 +429,26 @@ class Runner(Generic[S]):
 
     # ── acting
 
-    async def _act(self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], patience: Patience) -> Any:
+    async def _act(self, row: OperationRow, step: StepRow, act: Act, args: tuple[Any, ...], waits: Waits) -> Any:
         if isinstance(act, HostVerb):
             values = dict(zip(act.parameters, msgspec.to_builtins(list(args)), strict=False))
             do = DoStep(row.id, step.step, step.index, row.epoch, act.verb, values, "", "", row.request_id)
-            do.away_seconds = patience.away_seconds
-            return await self._hosts.run(do, act.target, patience.host_seconds)
+            do.away_seconds = waits.away_seconds
+            entered = partial(self._entered, row, step, waits.phases)
+            return await self._hosts.run(do, act.target, waits.host_seconds, entered)
 
         async def again(fault: Fault) -> None:
             spans.note(f"asked again: {fault.message}")
             await self.db.read(self.journal.check, row.id, row.epoch)  # it may be another's meanwhile
 
         here = partial(act, Step(self, row, f"{row.id}/{step.step}/{step.index}"), *args)
-        return await patiently(self.world.clock, patience.away_seconds, here, again)
+        return await patiently(self.world.clock, waits.away_seconds, here, again)
+
+    async def _entered(self, row: OperationRow, step: StepRow, phases: tuple[str, ...], phase: str) -> None:
+        """The step's host is in that phase of it, which users see when it is one of `phases`."""
+        kind = self.kinds[row.kind]
+        if phase in phases:
+            await self._owed[row.id].show(step, step.title + _showing(phase), lambda c: kind.shown(c, row, phase))
 
     async def _undo(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, operation_id: str) -> None:
         spans.note(f"undo: {step.title}")
@@ -479,16 +482,12 @@ class Runner(Generic[S]):
         await self._hosts.run(do, Target(exchange, type_, name), self._parts.pace.undo_patience_seconds)
 
     async def _undo_here(self, row: OperationRow, kind: Kind[S] | None, step: StepRow, values: list[Any]) -> None:
-        name = step.undo.removeprefix("here:")
-        undo = next((u for u in (kind.undos if kind else ()) if u.__name__ == name), None)
+        undo = next((u for u in (kind.undos if kind else ()) if step.undo == f"here:{u.__name__}"), None)
         if undo is None:
             raise unavailable("This release does not know how to undo a step.", inside=f"{row.kind}: {step.undo}")
         hints = hints_of(undo)
-        names = parameters_of(undo)[1:]
-        typed = [
-            None if value is None else msgspec.convert(value, hints.get(n, Any))
-            for n, value in zip(names, values, strict=False)
-        ]
+        named = zip(parameters_of(undo)[1:], values, strict=False)
+        typed = [None if value is None else msgspec.convert(value, hints.get(name, Any)) for name, value in named]
         await undo(Step(self, row, f"{row.id}/{step.step}/{step.index}/undo"), *typed)
 
 

@@ -56,7 +56,7 @@ def test_four_laws(story: str, plan: Plan) -> None:
 def test_every_story_has_steps() -> None:
     """A plan for no step would prove nothing."""
     assert {story: len(steps_of(story)) > 0 for story in ENDS} == dict.fromkeys(ENDS, True)
-    assert ("spawn", 0) in steps_of("create")
+    assert ("build_and_run_instance", 0) in steps_of("create")
 
 
 @pytest.mark.parametrize("verb", ["ensure_image", "ensure_disks", "ensure_started"])

@@ -27,7 +27,7 @@ from kilonova.compute.contract.scheduling import (
     Scheduler,
     Short,
 )
-from kilonova.compute.contract.server import BlockDevice, Flavor, Power, Rescue, ServerForHost, StepSecrets
+from kilonova.compute.contract.server import BlockDevice, Built, Flavor, Power, Rescue, ServerForHost, StepSecrets
 from kilonova.compute.contract.topology import NumaCell, Pages, PciDevice, PciPool, Placed, PlacedCell
 
 EXCHANGE = "nova"
@@ -42,6 +42,7 @@ __all__ = [
     "EXCHANGE",
     "SCHEDULER_TOPIC",
     "BlockDevice",
+    "Built",
     "ComputeAgent",
     "ComputeHost",
     "Conductor",

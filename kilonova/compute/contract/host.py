@@ -9,15 +9,19 @@ import msgspec
 from kilonova.block_storage.contract import Connection
 from kilonova.bus import rpc
 from kilonova.compute.contract.hypervisor import GuestUse
-from kilonova.compute.contract.server import BlockDevice, Power
+from kilonova.compute.contract.server import BlockDevice, Built, Power
 from kilonova.network.contract import PortBinding, PortRequest
 
 
 class ComputeHost(Protocol):
     """Journalled verbs of the compute agent (steps over `bus.steps`, on `compute.HOST`). All may be repeated."""
 
-    async def build_and_run_instance(self, server_id: str) -> list[PortBinding]:
-        """Fetch the record; bring the image into the cache; create or adopt each requested port, bound here."""
+    async def build_and_run_instance(self, server_id: str, volumes: bool) -> Built:
+        """Fetch the record; bring the image into the cache; create or adopt each requested port, bound here; create
+        and attach `volumes` when there are any; make disks and config drive, define and start the guest.
+
+        Shows networking, block_device_mapping, spawning. Waits until network says the ports are up.
+        """
         ...
 
     async def bring_image(self, server_id: str, image_id: str) -> None:
@@ -36,20 +40,12 @@ class ComputeHost(Protocol):
         """Of a guest that boots from its own disk: what it was rescued with is gone."""
         ...
 
-    async def unbind_ports(self, server_id: str) -> None:
-        """Delete the ports made for the server, unbind the others."""
-        ...
-
     async def attach_volumes(self, server_id: str) -> list[BlockDevice]:
         """Create volumes that are asked for, attach all; answers the mapping with connection data."""
         ...
 
     async def reconnect_volumes(self, server_id: str) -> list[BlockDevice]:
         """Connect what is attached to the server once more; answers the mapping with fresh connection data."""
-        ...
-
-    async def detach_volumes(self, server_id: str) -> None:
-        """Detach all; delete those marked delete_on_termination."""
         ...
 
     async def connect_volume(self, server_id: str, device_id: str) -> Connection:
@@ -104,16 +100,14 @@ class ComputeHost(Protocol):
         """No file of that snapshot is on the host."""
         ...
 
-    async def spawn(self, server_id: str) -> Power:
-        """Disks, config drive, guest defined and started; waits until network says the ports are up."""
-        ...
-
-    async def destroy(self, server_id: str) -> None:
-        """Guest and its local disks are gone; already gone is fine."""
+    async def terminate_instance(self, server_id: str, volumes: bool, ports: list[PortBinding]) -> None:
+        """The end of a server here: guest and local disks are gone; all `volumes`, when there may be any, detached, and
+        those deleted that go with it; ports made for it deleted, the others set free: `ports`, and any that network
+        knows besides."""
         ...
 
     async def remove(self, server_id: str, volumes: bool) -> None:
-        """The end of a server here: `destroy`, `detach_volumes` when there may be `volumes`, `unbind_ports`."""
+        """The undo of a build: `terminate_instance` with the ports that the record names."""
         ...
 
     async def resize_disks(self, server_id: str) -> None:

@@ -59,6 +59,14 @@ class BlockDevice(msgspec.Struct):
     under_way: str = ""  # attaching | detaching: while an operation of its own brings or takes it
 
 
+class Built(msgspec.Struct):
+    """What a host made of a server's record: ports bound there, the block device mapping connected, a running guest."""
+
+    ports: list[PortBinding]
+    devices: list[BlockDevice]  # none when the server has no volumes
+    power: Power
+
+
 class Rescue(msgspec.Struct, frozen=True):
     """What a server is rescued with. Without `bus` the rescue disk takes the root's place and the root is second;
     with it every disk stays where it is and the rescue disk, of that kind, comes last."""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict
 from kilonova.compute.core import Compute
-from kilonova.compute.server import store
+from kilonova.compute.server import ports_store, store
 from kilonova.db.database import says
 from kilonova.network.contract import PortBinding
 
@@ -64,7 +64,7 @@ def _seen(connection: Connection, server_id: str) -> tuple[list[PortBinding], in
 @says("servers: addresses as network says")
 def _replace(connection: Connection, server_id: str, revision: int, ports: list[PortBinding]) -> bool:
     """False when somebody else wrote since `revision`."""
-    return store.replace_ports(connection, server_id, revision, ports)
+    return ports_store.replace(connection, server_id, revision, ports)
 
 
 @says("servers: a port is gone")
@@ -76,4 +76,4 @@ def forget(connection: Connection, server_id: str, port_id: str) -> None:
     ports = store.ports_of(server)
     kept = [port for port in ports if port.id != port_id]
     if len(kept) < len(ports):
-        store.replace_ports(connection, server_id, server.ports_revision, kept)
+        ports_store.replace(connection, server_id, server.ports_revision, kept)

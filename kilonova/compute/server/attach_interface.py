@@ -15,7 +15,7 @@ from kilonova.base.faults import Fault, invalid, not_found
 from kilonova.base.ids import is_uuid
 from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
-from kilonova.compute.server import addresses, states, store
+from kilonova.compute.server import addresses, ports_store, states, store
 from kilonova.compute.server.begin import ADMIN, ended, load, new_operation, record_beside
 from kilonova.compute.server.create_checks import checked_ip
 from kilonova.http.request import Answer, Request
@@ -172,7 +172,7 @@ async def detach_flow(op: Operation[Compute], compute: Compute, server_id: str, 
 def _add_port(connection: Connection, server_id: str, port: PortBinding) -> None:
     server = store.get(connection, server_id, deleted=True, lock=True)
     others = [one for one in store.ports_of(server) if one.id != port.id]
-    store.replace_ports(connection, server_id, server.ports_revision, [*others, port])
+    ports_store.replace(connection, server_id, server.ports_revision, [*others, port])
 
 
 def _done(connection: Connection) -> None:

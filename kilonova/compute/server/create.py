@@ -14,11 +14,11 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict, no_capacity, over_quota, unavailable
 from kilonova.base.faults import Kind as FaultKind
-from kilonova.compute.contract import BlockDevice, Destination, Power, RequestSpec
+from kilonova.compute.contract import BlockDevice, Built, Destination, RequestSpec
 from kilonova.compute.core import Catalogue, Compute, Limits, on_host
 from kilonova.compute.scheduler.resources import resources_of
 from kilonova.compute.schema import idempotency, journal
-from kilonova.compute.server import hold_store, states, store
+from kilonova.compute.server import hold_store, ports_store, states, store
 from kilonova.compute.server.begin import new_operation
 from kilonova.compute.server.boot_source import ROOT, truth
 from kilonova.compute.server.create_checks import checked_password
@@ -277,27 +277,18 @@ async def build_on(
     await op.write_with_next(named, placing.place, server_id, op.id, chosen, undo=unplace)
     if volumes:
         await op.step("volumes are reserved", reserve_volumes, server_id, undo=unreserve_volumes)
-    ports = await op.step(
-        "host fetches the record, brings the image and asks network for ports",
+    built = await op.step(
+        "host fetches the record, brings the image, asks for ports and volumes, makes disks and starts the guest",
         there.build_and_run_instance,
         server_id,
-        undo=there.unbind_ports,
+        volumes,
+        undo=there.remove,
         shows=states.NETWORKING,
+        then=(states.BLOCK_DEVICE_MAPPING, states.SPAWNING),
     )
-    await op.write_with_next("servers: addresses recorded", store.set_ports, server_id, op.id, ports, now())
-    if volumes:
-        mapping = await op.step(
-            "host asks block storage to attach",
-            there.attach_volumes,
-            server_id,
-            undo=there.detach_volumes,
-            shows=states.BLOCK_DEVICE_MAPPING,
-        )
-        await op.write("block devices recorded", store.connect_devices, server_id, mapping)
-    power = await op.step(
-        "host makes disks and starts the guest", there.spawn, server_id, undo=there.destroy, shows=states.SPAWNING
+    await op.finish(
+        "servers: addresses recorded, vm_state = active, task_state = None", set_active, server_id, op.id, built, now()
     )
-    await op.finish("servers: vm_state = active, task_state = None", set_active, server_id, op.id, power, now())
 
 
 # ── what the steps need
@@ -316,9 +307,12 @@ class Placing:
         store.place(connection, server_id, operation_id, (chosen.host, chosen.node, zone))
 
 
-def set_active(connection: Connection, server_id: str, operation_id: str, power: Power, now: datetime) -> None:
-    """Active, launched now."""
-    values = {"vm_state": states.ACTIVE, "power_state": str(power), "launched_at": now}
+def set_active(connection: Connection, server_id: str, operation_id: str, built: Built, now: datetime) -> None:
+    """Active, launched now, with the addresses and volumes that it was built with."""
+    if built.devices:
+        store.connect_devices(connection, server_id, built.devices)
+    values = {"vm_state": states.ACTIVE, "power_state": str(built.power), "launched_at": now}
+    values |= store.ports_as(ports_store.with_told(connection, server_id, built.ports))
     store.end(connection, server_id, operation_id, "create", now, values)
 
 

@@ -20,6 +20,7 @@ from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.db.database import says
 from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
+from kilonova.network.contract import PortBinding
 from kilonova.policy.personas import PROJECT_MEMBER_OR_ADMIN
 from kilonova.policy.rules import Rule
 from kilonova.saga.begin import Wanted, unasked
@@ -84,7 +85,7 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
     taken = [one for one, _ in running if journal.supersede(connection, one, row.created_at)]
     mapping = store.devices_of(connection, server_id)
     volumes = bool(taken) or any(one.volume_id or one.destination_type == "volume" for one in mapping)
-    row.args |= {"host": server.host, "over": taken, "volumes": volumes}
+    row.args |= {"host": server.host, "over": taken, "volumes": volumes, "ports": server.ports}
     journal.insert(connection, row)
     return True
 
@@ -93,8 +94,9 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
 
 
 async def flow(
-    op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str], volumes: bool = True
-) -> None:
+    op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str], *, volumes: bool,
+    ports: list[PortBinding],
+) -> None:  # fmt: skip
     """Read down: the end of a server. Who is silent, a host or a service, does not hold the user up, and does not make
     of it a server that could be started without what it has lost already: the rest is done when they are back."""
     op.away_seconds = 0.0
@@ -105,7 +107,7 @@ async def flow(
             host = await op.write("which host still has it", store.host_of, server_id)
         if host:
             gone = "host destroys the guest, asks block storage to detach and network to unbind"
-            await now_or_later(op, compute, gone, on_host(host).remove, server_id, volumes)
+            await now_or_later(op, compute, gone, on_host(host).terminate_instance, server_id, volumes, ports)
         if volumes:
             await now_or_later(op, compute, "volumes that no host holds go back", release_volumes, server_id)
         await now_or_later(op, compute, "placement gets the claim back", release_claim, server_id)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, Kind, invalid
 from kilonova.compute.core import Compute
@@ -53,7 +52,7 @@ async def create(compute: Compute, request: Request[Events]) -> Answer:
         raise invalid("Invalid input for field events: [] is too short.")
     for event in request.body.events:
         _check(event, request)
-    servers = await compute.db.read(_servers, sorted({event.server_uuid for event in request.body.events}))
+    servers = await compute.db.read(store.whereabouts, sorted({event.server_uuid for event in request.body.events}))
     shown, changed = [], dict[str, None]()
     for event in request.body.events:
         code = await _pass_on(compute, event, servers.get(event.server_uuid))
@@ -75,23 +74,19 @@ def _check(event: Event, request: Request[Any]) -> None:
         raise invalid(f"Invalid input for field events: {event.name[:60]!r} with status {event.status[:20]!r}.")
 
 
-def _servers(connection: Connection, server_ids: list[str]) -> dict[str, store.Server]:
-    found = (store.find(connection, server_id) for server_id in server_ids)
-    return {server.id: server for server in found if server is not None}
-
-
-async def _pass_on(compute: Compute, event: Event, server: store.Server | None) -> int:
-    if server is None:
+async def _pass_on(compute: Compute, event: Event, where: tuple[str, str] | None) -> int:
+    if where is None:
         return 404
-    if not server.host:
+    host, task_state = where
+    if not host:
         return 422
-    spans.about(server.id)
-    if server.task_state == states.DELETING:
+    spans.about(event.server_uuid)
+    if task_state == states.DELETING:
         return 200
     if event.name == "network-vif-deleted" and event.tag:
-        await addresses.drop(compute, server.id, event.tag)
+        await addresses.drop(compute, event.server_uuid, event.tag)
     if event.name in _FOR_HOSTS:
-        await compute.agent(server.host).external_instance_event(server.id, event.name, event.tag or "")
+        await compute.agent(host).external_instance_event(event.server_uuid, event.name, event.tag or "")
     return 200
 
 

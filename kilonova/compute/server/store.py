@@ -211,14 +211,12 @@ _DEVICES = Statement(sa.select(devices.c.mapping).where(devices.c.server_id == _
 _TAGS = Statement(sa.select(tags.c.tag).where(tags.c.server_id == _OF_SERVER).order_by(tags.c.tag))
 _SPEC = Statement(sa.select(specs.c.spec).where(specs.c.server_id == _OF_SERVER))
 _HOST = Statement(sa.select(servers.c.host).where(servers.c.id == _OF_SERVER))
-_PORTS = Statement(sa.select(servers.c.ports).where(servers.c.id == _OF_SERVER).with_for_update())
-_DELETED_AT = Statement(sa.select(servers.c.deleted_at).where(servers.c.id == _OF_SERVER))
-_REPLACE_PORTS = Statement(
-    sa.update(servers)
-    .where(servers.c.id == _OF_SERVER, servers.c.deleted_at.is_(None))
-    .where(servers.c.ports_revision == sa.bindparam("seen"))
-    .values(ports=sa.bindparam("told", type_=servers.c.ports.type), ports_revision=servers.c.ports_revision + 1)
+_WHEREABOUTS = Statement(
+    sa.select(servers.c.id, servers.c.host, servers.c.task_state).where(
+        servers.c.id.in_(sa.bindparam("ids", expanding=True)), servers.c.deleted_at.is_(None)
+    )
 )
+_DELETED_AT = Statement(sa.select(servers.c.deleted_at).where(servers.c.id == _OF_SERVER))
 
 
 def find(connection: Connection, server_id: str, *, deleted: bool = False, lock: bool = False) -> Server | None:
@@ -411,28 +409,9 @@ def place(connection: Connection, server_id: str, operation_id: str, host: tuple
         raise Superseded(operation_id)
 
 
-def set_ports(
-    connection: Connection, server_id: str, operation_id: str, ports: list[PortBinding], now: datetime
-) -> None:
-    """The server's addresses, as network gave them; what network told of them meanwhile stays."""
-    kept = _PORTS.scalar(connection, server=server_id) or []
-    newer = {port.id: port for port in msgspec.convert(kept, list[PortBinding])}
-    for port in ports:
-        if (told := newer.get(port.id)) and told.revision > port.revision:
-            port.fixed_ips, port.floating, port.security_groups = told.fixed_ips, told.floating, told.security_groups
-            port.revision = told.revision
-    owned(connection, server_id, operation_id, now, ports_as(ports))
-
-
 def ports_as(ports: list[PortBinding]) -> dict[str, Any]:
     """The columns to write for these ports."""
     return {"ports": msgspec.to_builtins(ports), "ports_revision": ONE_MORE}
-
-
-def replace_ports(connection: Connection, server_id: str, revision: int, ports: list[PortBinding]) -> bool:
-    """Write the server's ports if nobody did since `revision`; whether that was so."""
-    told = msgspec.to_builtins(ports)
-    return _REPLACE_PORTS.change(connection, server=server_id, seen=revision, told=told) > 0
 
 
 def set_devices(connection: Connection, server_id: str, mapping: list[BlockDevice]) -> None:
@@ -455,6 +434,14 @@ def connect_devices(connection: Connection, server_id: str, connected: list[Bloc
 def unplace(connection: Connection, server_id: str) -> None:
     """No host has the server, so it has no addresses."""
     update(connection, servers, {"id": server_id}, {"host": "", "node": "", "availability_zone": "", **ports_as([])})
+
+
+@lone
+@says("servers: where they are")
+def whereabouts(connection: Connection, server_ids: list[str]) -> dict[str, tuple[str, str]]:
+    """Server id → (host or "", task_state), of those that are there."""
+    found = _WHEREABOUTS.all(connection, ids=server_ids)
+    return {id_: (host, task_state) for id_, host, task_state in found}
 
 
 def host_of(connection: Connection, server_id: str) -> str:

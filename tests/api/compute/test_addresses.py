@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from kilonova.compute.client import ComputeEvents
+from kilonova.compute.contract import Built, Power
 from kilonova.compute.flavor import store as flavors
 from kilonova.compute.flavor.store import Flavor
 from kilonova.compute.reconcile import addresses
 from kilonova.compute.server import store
+from kilonova.compute.server.create import set_active
 from kilonova.compute.server.under_way_store import unfinished_operations
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.network.client import NetworkClient
@@ -104,9 +106,7 @@ async def _server(town: Town) -> str:
     await compute.db.write(store.place, server_id, operation_id, ("node1", "node1", "nova"))
     nics = ServerNics(server_id, "s", PROJECT, "nova", "node1", (PortRequest(network_id=network_id),), ("default",))
     ports = await compute.peers.networks.bind("served", "op/bind", nics)
-    await compute.db.write(store.set_ports, server_id, operation_id, ports, now)
-    active = {"vm_state": "active", "power_state": "running", "launched_at": now}
-    await compute.db.write(store.end, server_id, operation_id, "create", now, active)
+    await compute.db.write(set_active, server_id, operation_id, Built(ports, [], Power.RUNNING), now)
     return server_id
 
 
@@ -160,5 +160,6 @@ async def test_a_step_that_comes_late_does_not_take_away_what_was_told_meanwhile
     bound = await compute.peers.networks.ports_of("service", town.server_id)
     await town.floating()
     assert len(await town.seen()) == 2
-    await compute.db.write(store.set_ports, town.server_id, "", bound, compute.world.clock.now())
+    built = Built(bound, [], Power.RUNNING)
+    await compute.db.write(set_active, town.server_id, "", built, compute.world.clock.now())
     assert len(await town.seen()) == 2

@@ -73,8 +73,9 @@ def test_the_action_log_tells_each_step_and_hides_hosts_from_users() -> None:
         assert [one["action"] for one in rest] == ["create"]
         shown = (await door.client.get(f"{path}/{listed[1]['request_id']}"))["instanceAction"]
         events = {event["event"]: event for event in shown["events"]}
-        assert events["compute_spawn"]["result"] == "Success"
-        assert "host" not in events["compute_spawn"] and events["compute_spawn"]["hostId"]
+        built = events["compute_build_and_run_instance"]
+        assert built["result"] == "Success"
+        assert "host" not in built and built["hostId"]
         seen = (await door.client.as_("admin").get(f"{path}/{listed[1]['request_id']}"))["instanceAction"]
         assert {event["host"] for event in seen["events"]} == {None, "node1"}
         await door.client.get(f"{path}/req-none", 404)

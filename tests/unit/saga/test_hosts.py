@@ -98,8 +98,8 @@ class Bench:
     async def step_recorded(self, done: StepDone) -> None:
         self.steps.done(done)
 
-    async def step_progress(self, operation: str, step: str, index: int, epoch: int) -> None:
-        self.steps.progress(operation, step, index)
+    async def step_progress(self, operation: str, step: str, index: int, epoch: int, phase: str) -> None:
+        await self.steps.progress((operation, step, index), epoch, phase)
 
     async def light(self, epoch: int = 1, patience_seconds: float = 300.0, operation: str = "op") -> Any:
         step = DoStep(operation, "light", 0, epoch, "light", {"lamp_id": "l1"}, "", "")

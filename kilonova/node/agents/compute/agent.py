@@ -12,19 +12,11 @@ from kilonova.node.agents.compute.hot_plug import HotPlugVerbs
 from kilonova.node.agents.compute.inside import InsideVerbs
 from kilonova.node.agents.compute.rescue import RescueVerbs
 from kilonova.node.agents.compute.snapshot import SnapshotVerbs
-from kilonova.node.agents.compute.volumes import VolumeVerbs
 from kilonova.node.console_relay import ConsoleRelay
 
 
-class ComputeHostAgent(RescueVerbs, VolumeVerbs, HotPlugVerbs, SnapshotVerbs, InsideVerbs):
+class ComputeHostAgent(RescueVerbs, HotPlugVerbs, SnapshotVerbs, InsideVerbs):
     """Implements `ComputeHost` (journalled) and `ComputeAgent` (plain) of compute's contract."""
-
-    async def remove(self, server_id: str, volumes: bool) -> None:
-        await self.destroy(server_id)
-        server = await self._record_or_none(server_id)
-        if volumes and server is not None:
-            await self._detach_volumes(server)
-        await self._unbind_ports(server_id, server)
 
     async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
         if event == "volume-extended":

@@ -5,26 +5,62 @@ from __future__ import annotations
 import logging
 
 from kilonova.base.faults import Fault
-from kilonova.compute.contract import Power, ServerForHost
+from kilonova.compute.contract import Built, Power, ServerForHost
 from kilonova.image.contract import NOT_ASKED, Trust
 from kilonova.network.contract import PortBinding
 from kilonova.node.agents.compute.ports import PortVerbs
+from kilonova.node.agents.compute.volumes import VolumeVerbs
 from kilonova.node.images.asked import AskedImage
+from kilonova.node.ledger import enter
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
 
 
-class BuildVerbs(PortVerbs):
+class BuildVerbs(PortVerbs, VolumeVerbs):
     """The image into the cache, disks and guest made, all of it gone again."""
 
-    async def build_and_run_instance(self, server_id: str) -> list[PortBinding]:
+    async def build_and_run_instance(self, server_id: str, volumes: bool) -> Built:
         server = await self._record(server_id)
         if server.image_id:
             await self._bring_image(await self._token(), server.image_id, self._trust(server))
         server.ports = await self._bind_ports(server)
-        self._keep(server)
-        return server.ports
+        if volumes:
+            enter("block_device_mapping")
+            await self._attach_volumes(server)
+        enter("spawning")
+        power = await self._spawn(server)
+        return Built(server.ports, server.block_devices if volumes else [], power)
+
+    async def _spawn(self, server: ServerForHost) -> Power:
+        """Disks, config drive, and the guest on them, started; its ports are up."""
+        secrets = await self._secrets()
+        token = secrets.token or await self.peers.own_token()
+        async with self._builds, self._lock(server.id):
+            local = await self.machine.disks.ensure_disks(server, secrets.admin_password)
+            spans.note("root disk over the cached image, config drive, volumes", host=self.host)
+            await self._ports_up(token, server)
+            spec = await self._spec(server, local)
+            with spans.span("libvirt", "define and start the guest", host=self.host):
+                self.failed_builds += 1
+                guest = await self.machine.hypervisor.ensure_started(spec)
+                self.failed_builds = 0
+                self._takes_to(server.id, guest.power)
+        for device in server.block_devices:
+            if device.attachment_id:
+                await self.peers.volumes.complete(token, device.attachment_id)
+        return guest.power
+
+    async def terminate_instance(self, server_id: str, volumes: bool, ports: list[PortBinding]) -> None:
+        await self.destroy(server_id)
+        server = await self._record_or_none(server_id) if volumes else None
+        if server is not None:
+            await self._detach_volumes(server)
+        await self.peers.networks.unbind(await self.peers.own_token(), server_id, ports)
+
+    async def remove(self, server_id: str, volumes: bool) -> None:
+        server = await self._record_or_none(server_id)
+        await self.terminate_instance(server_id, volumes, server.ports if server else [])
 
     def _trust(self, server: ServerForHost) -> Trust:
         """What an image must prove before the server runs from it."""
@@ -46,26 +82,8 @@ class BuildVerbs(PortVerbs):
             except Fault as fault:
                 log.warning("image %s is not cached on %s: %r", image_id, self.host, fault)
 
-    async def spawn(self, server_id: str) -> Power:
-        server = self._kept() or await self._record(server_id)
-        secrets = await self._secrets()
-        token = secrets.token or await self.peers.own_token()
-        async with self._builds, self._lock(server_id):
-            local = await self.machine.disks.ensure_disks(server, secrets.admin_password)
-            spans.note("root disk over the cached image, config drive, volumes", host=self.host)
-            await self._ports_up(token, server)
-            spec = await self._spec(server, local)
-            with spans.span("libvirt", "define and start the guest", host=self.host):
-                self.failed_builds += 1
-                guest = await self.machine.hypervisor.ensure_started(spec)
-                self.failed_builds = 0
-                self._takes_to(server_id, guest.power)
-        for device in server.block_devices:
-            if device.attachment_id:
-                await self.peers.volumes.complete(token, device.attachment_id)
-        return guest.power
-
     async def destroy(self, server_id: str) -> None:
+        """The guest and its local disks are gone; already gone is fine."""
         async with self._lock(server_id):
             with spans.span("libvirt", "stop and undefine the guest", host=self.host):
                 await self.machine.hypervisor.ensure_gone(server_id)

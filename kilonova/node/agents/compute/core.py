@@ -41,7 +41,6 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 QUESTION_TRIES = 5
-RECORDS_KEPT = 100  # between two steps of an operation
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -94,7 +93,6 @@ class HostCore:
         self._locks: dict[str, asyncio.Lock] = {}
         self._builds = asyncio.Semaphore(settings.parallel_builds)
         self.books = HostBooks(ledger, settings.part)
-        self._records: dict[tuple[str, int], tuple[ServerForHost, StepSecrets]] = {}  # by operation and epoch
         self._took_to: dict[str, Power] = {}  # server → the power that a build or a deletion left its guest at
         self.failed_builds = 0  # guests that did not start since one did; BuildFailureWeigher keeps servers away
 
@@ -142,28 +140,6 @@ class HostCore:
         if server.secrets is not None:
             _told.set((step, server.secrets))
             server.secrets = None
-        return server
-
-    def _keep(self, server: ServerForHost) -> None:
-        """The record, with what this step made of it, is there for the operation's next step on this host."""
-        told = _told.get(None)
-        if told is None or not in_step() or told[0] is not current_step():
-            return
-        step, secrets = told
-        self._records[step.operation, step.epoch] = server, secrets
-        if len(self._records) > RECORDS_KEPT:  # of operations that ended here, or were undone
-            del self._records[next(iter(self._records))]
-
-    def _kept(self) -> ServerForHost | None:
-        """The record that the step before kept for this one; None when it must be asked for, as after a restart."""
-        if not in_step():
-            return None
-        step = current_step()
-        kept = self._records.pop((step.operation, step.epoch), None)
-        if kept is None:
-            return None
-        server, secrets = kept
-        _told.set((step, secrets))
         return server
 
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:

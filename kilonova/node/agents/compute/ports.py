@@ -12,7 +12,7 @@ from kilonova.node.ledger import idempotency_key
 
 
 class PortVerbs(HostCore):
-    """Bind, unbind, and wait until network says that the ports are up."""
+    """Bind, and wait until network says that the ports are up."""
 
     async def _bind_ports(self, server: ServerForHost) -> list[PortBinding]:
         """A port for each that was asked for, made or adopted, bound here."""
@@ -28,12 +28,6 @@ class PortVerbs(HostCore):
             security_groups=tuple(server.security_groups),
         )
         return await self.peers.networks.bind(await self._token(), idempotency_key(), nics)
-
-    async def unbind_ports(self, server_id: str) -> None:
-        await self._unbind_ports(server_id, await self._record_or_none(server_id))
-
-    async def _unbind_ports(self, server_id: str, server: ServerForHost | None) -> None:
-        await self.peers.networks.unbind(await self._token(), server_id, server.ports if server else [])
 
     async def external_instance_event(self, server_id: str, event: str, tag: str) -> None:
         if event == "network-vif-plugged":

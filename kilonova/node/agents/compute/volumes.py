@@ -19,12 +19,15 @@ class VolumeVerbs(HostCore):
     """Attach and detach all volumes of a server's block device mapping."""
 
     async def attach_volumes(self, server_id: str) -> list[BlockDevice]:
-        server = self._kept() or await self._record(server_id)
+        server = await self._record(server_id)
+        await self._attach_volumes(server)
+        return server.block_devices
+
+    async def _attach_volumes(self, server: ServerForHost) -> None:
         token = await self._token()
         for number, device in enumerate(server.block_devices):
             if device.destination_type == "volume":
                 await self._attach(token, server, device, number)
-        return server.block_devices
 
     async def _attach(self, token: str, server: ServerForHost, device: BlockDevice, number: int) -> None:
         if not device.volume_id:
@@ -69,11 +72,6 @@ class VolumeVerbs(HostCore):
                 raise unavailable(f"Volume {volume_id} was not ready in time.", hint="See the volume's status.")
             await self.world.clock.sleep(VOLUME_POLL_SECONDS)
         return volume.status
-
-    async def detach_volumes(self, server_id: str) -> None:
-        server = await self._record_or_none(server_id)
-        if server is not None:
-            await self._detach_volumes(server)
 
     async def _detach_volumes(self, server: ServerForHost) -> None:
         token = await self._token()
