@@ -9,6 +9,8 @@ from typing import Any
 from kilonova.base.faults import Fault, Kind, conflict, invalid, no_capacity, over_quota
 from kilonova.network import addresses
 from kilonova.network.contract import (
+    ALONE,
+    BESIDE_DEVICE,
     BESIDE_HEADER,
     BESIDE_NETWORK,
     BESIDE_PORTS,
@@ -157,27 +159,36 @@ class NetworkClient(PortChanges):
         return await self._put(token, request.port_id, _device(nics))
 
     async def unbind(self, token: str, server_id: str, ports: list[PortBinding]) -> None:
-        """Ports made for the server are deleted, adopted ones set free; gone is fine."""
-        made = {port.id: port.made_by_us for port in ports}
-        for port in await self._list(token, "ports", [("device_id", server_id)]):
-            marked = port.get("binding:profile", {}).get(MADE_FOR) == server_id
-            made[port["id"]] = made.get(port["id"], False) or marked
-        for id_, made_by_us in made.items():
-            await self._release(token, server_id, id_, made_by_us)
+        """Ports made for the server are deleted, adopted ones set free; gone is fine.
+
+        Those that `ports` does not name are looked for, unless network says with the last that there are none.
+        """
+        alone = False
+        for port in sorted(ports, key=lambda one: one.made_by_us):
+            alone = await self._release(token, server_id, port.id, port.made_by_us)
+        if alone:
+            return
+        for found in await self._list(token, "ports", [("device_id", server_id)]):
+            marked = found.get("binding:profile", {}).get(MADE_FOR) == server_id
+            await self._release(token, server_id, found["id"], marked)
 
     async def release(self, token: str, server_id: str, port: PortBinding) -> None:
         """One port: deleted when it was made for the server, else set free; gone is fine."""
         await self._release(token, server_id, port.id, port.made_by_us)
 
-    async def _release(self, token: str, server_id: str, port_id: str, made_by_us: bool) -> None:
+    async def _release(self, token: str, server_id: str, port_id: str, made_by_us: bool) -> bool:
+        """Whether network says that the server has no other port."""
         try:
-            if made_by_us:
-                await self._client.request("DELETE", f"/v2.0/ports/{port_id}", token=token)
-            else:
+            if not made_by_us:
                 await self._free(token, server_id, port_id)
+                return False
+            asked = {BESIDE_HEADER: BESIDE_DEVICE}
+            reply = await self._client.request("DELETE", f"/v2.0/ports/{port_id}", token=token, headers=asked)
+            return reply.headers.get(BESIDE_HEADER) == ALONE
         except Fault as fault:
             if fault.kind is not Kind.NOT_FOUND:
                 raise
+        return False
 
     async def _free(self, token: str, server_id: str, port_id: str) -> None:
         port = await self._get(token, "port", port_id)

@@ -297,6 +297,8 @@ class Routers(Protocol):
 BESIDE_HEADER = "x-kilonova-beside"
 BESIDE_PORTS = "networks,subnets"  # of POST /ports: those of the port, as their own lists show them
 BESIDE_NETWORK = "quota"  # of GET /networks/{id}: how many ports the caller's project may have, and has
+BESIDE_DEVICE = "device"  # of DELETE /ports/{id}: the same header of the answer says ALONE when its device has no other
+ALONE = "alone"
 
 
 class PortBinding(msgspec.Struct):

@@ -9,10 +9,11 @@ from msgspec import UNSET
 
 from kilonova.base.faults import conflict, forbidden, invalid
 from kilonova.db.idempotency import earlier, forget, remember
-from kilonova.http.request import Request
+from kilonova.http.request import Answer, Request
 from kilonova.http.route import Route
 from kilonova.network import door, schema
 from kilonova.network.allocation_store import Ask
+from kilonova.network.contract import ALONE, BESIDE_DEVICE, BESIDE_HEADER
 from kilonova.network.network import store as networks
 from kilonova.network.network.resource import target as network_target
 from kilonova.network.port import beside, store
@@ -265,11 +266,20 @@ def _update(
     return store.update_port(work, id_, values, asked, groups)
 
 
-async def delete(service: NetworkService, request: Request[Any]) -> None:
+async def delete(service: NetworkService, request: Request[Any]) -> Answer:
     """DELETE /ports/{id}. Compute hears of a server's port that is gone, unless a service let go of it: that knows."""
     port = await seen(service, request, request.path["id"], store.find_owned)
     request.enforce(target(port))
-    await service.change(store.delete_port, port.id, news=not request.caller.is_service)
+    by_service = request.caller.is_service
+    asked = by_service and request.headers.get(BESIDE_HEADER) == BESIDE_DEVICE
+    alone = await service.change(_delete, port, by_service, asked)
+    return Answer(headers={BESIDE_HEADER: ALONE} if alone else {})
+
+
+def _delete(work: Work, port: Port, by_service: bool, asked: bool) -> bool:
+    """DELETE ports; whether, when it was asked, the port's device has no other."""
+    store.delete_port(work, port.id, news=not by_service)
+    return asked and bool(port.device_id) and not store.has_ports(work.connection, port.device_id)
 
 
 _MEMBER = personas.ADMIN_OR_PROJECT_MEMBER

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict
-from kilonova.db.statements import delete, read
+from kilonova.db.statements import Statement, delete, read
 from kilonova.network import addresses, allocation_store, rows_store, schema
 from kilonova.network.agent import store as agents
 from kilonova.network.allocation_store import Ask, Held, Owner
@@ -307,6 +307,14 @@ def delete_port(work: Work, id_: str, *, even_protected: bool = False, news: boo
         binding_store.tell_compute(work, outbox.DELETED, (row.device_id, row.device_owner), id_)
     else:
         outbox.forget(work, row.device_id, id_)
+
+
+_OF_DEVICE = Statement(sa.select(_ports.c.id).where(_ports.c.device_id == sa.bindparam("device")).limit(1))
+
+
+def has_ports(connection: Connection, device_id: str) -> bool:
+    """Whether any port is this device's."""
+    return _OF_DEVICE.first(connection, device=device_id) is not None
 
 
 def delete_dhcp_ports(work: Work, network_id: str) -> None:

@@ -75,6 +75,41 @@ async def test_no_room_for_one_more_port_is_told_before_a_server_is_made(cloud: 
     assert refused.value.kind is Kind.OVER_QUOTA
 
 
+@pytest.mark.parametrize("theirs", [False, True])
+async def test_a_server_is_unbound_from_its_ports_and_from_those_that_nobody_recorded(
+    hosted: Cloud, theirs: bool
+) -> None:
+    network = await hosted.network()
+    await hosted.subnet(network["id"])
+    door, request = Counted(hosted, theirs=theirs), PortRequest(network_id=network["id"])
+    looked = ["GET /v2.0/ports"]
+
+    async def unbinds(server: str, *requests: PortRequest, recorded: int) -> list[str]:
+        made = await door.client.bind("service", server, nics(server, *requests))
+        door.asked.clear()
+        await door.client.unbind("service", server, made[:recorded])
+        assert (await hosted.admin.get(f"/v2.0/ports?device_id={server}"))["ports"] == []
+        return [asked if asked in looked else asked.split()[0] for asked in door.asked]
+
+    assert await unbinds("server-1", request, recorded=1) == ["DELETE", *(looked if theirs else [])]
+    assert await unbinds("server-2", request, request, recorded=1) == ["DELETE", *looked, "DELETE"]
+    assert await unbinds("server-3", request, recorded=0) == [*looked, "DELETE"]
+    port = await hosted.port(network["id"])
+    mixed = ["GET", "PUT", "DELETE", *(looked if theirs else [])]
+    assert await unbinds("server-4", request, PortRequest(port_id=port["id"]), recorded=2) == mixed
+    assert (await hosted.admin.get(f"/v2.0/ports/{port['id']}"))["port"]["device_id"] == ""
+
+
+async def test_only_a_service_learns_whether_a_device_has_other_ports(hosted: Cloud) -> None:
+    network = await hosted.network()
+    for token, answer in (("member", None), ("service", "alone")):
+        port = await hosted.port(network["id"], device_id="box")
+        client = Client(AsgiTransport(hosted.app))
+        path = f"/v2.0/ports/{port['id']}"
+        reply = await client.request("DELETE", path, token=token, headers={BESIDE_HEADER: "device"})
+        assert (reply.status, reply.headers.get(BESIDE_HEADER)) == (204, answer)
+
+
 async def test_nothing_stands_beside_what_nobody_asked_for(cloud: Cloud) -> None:
     network = await cloud.network()
     assert set(await cloud.member.get(f"/v2.0/networks/{network['id']}")) == {"network"}
