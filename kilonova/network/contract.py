@@ -1,7 +1,8 @@
 """Network's contract: what hosts are asked to build, what they report, and what other services may ask over REST.
 
 The network API writes what is wanted; agents fetch it (`Plugin`), make their host so, and report. Agents are told
-that something changed by a cast with ids; they fetch those ids. At start, and every `resync_seconds`, they fetch all.
+that something changed by a cast with what it is now, or with ids; they fetch those ids. At start, and every
+`resync_seconds`, they fetch all.
 """
 
 from __future__ import annotations
@@ -74,12 +75,32 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 class WantedGroup(msgspec.Struct, frozen=True):
-    """A security group: its rules, and the addresses of all its members anywhere (for rules that name it)."""
+    """A security group: its rules, and the addresses of all its members anywhere (for rules that name it).
+
+    Network tells the addresses by `WantedL2.members`, of which agents make them.
+    """
 
     id: str
     stateful: bool
     rules: tuple[Rule, ...]
     member_ips: tuple[str, ...] = ()
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A port as those know it who filter by its security groups."""
+
+    port_id: str
+    groups: tuple[str, ...]
+    ips: tuple[str, ...]
+    revision: int = 0  # the port's: what bears a lower one was true before
+
+
+class PortNews(msgspec.Struct, frozen=True):
+    """What was written of a port, for hosts that had it, have it, or filter by its groups."""
+
+    member: Member
+    host: str = ""  # where it is; "": nowhere
+    port: WantedPort | None = None  # to be built on this host, which has its network and its groups; None: fetch it
 
 
 class Vtep(msgspec.Struct, frozen=True):
@@ -98,6 +119,7 @@ class WantedL2(msgspec.Struct, frozen=True):
     gone_ports: tuple[str, ...] = ()  # asked for by id and no longer bound here
     groups: tuple[WantedGroup, ...] = ()
     vteps: tuple[Vtep, ...] = ()  # the whole truth for every network that appears in ports or vteps
+    members: tuple[Member, ...] = ()  # all of the groups that are named by rules of the groups
     full: bool = False
 
 
@@ -230,8 +252,8 @@ class L2Agent(Protocol):
     """Served by a host's L2 agent on `l2_agent.HOST`."""
 
     @rpc.cast
-    async def l2_changed(self, port_ids: list[str], network_ids: list[str]) -> None:
-        """These ports, or the members, groups and VTEPs of these networks, changed: fetch and build."""
+    async def l2_changed(self, port_ids: list[str], network_ids: list[str], news: list[PortNews]) -> None:
+        """These ports, or the groups and VTEPs of these networks, changed: fetch and build. Of others only this did."""
         ...
 
 

@@ -63,11 +63,11 @@ class NetworkService:
 
     async def _tell(self, changes: Changes) -> None:
         """Cast to the agents. A message that is lost with this process is mended by the agents' own resync."""
-        for host in sorted(changes.ports.keys() | changes.members.keys()):
+        for host in sorted(changes.ports.keys() | changes.members.keys() | changes.news.keys()):
             to = Target(contract.EXCHANGE, contract.L2_TOPIC, host)
             l2: contract.L2Agent = rpc.client(contract.L2Agent, self.bus, to)
             ports, networks = changes.ports.get(host, ()), changes.members.get(host, ())
-            await l2.l2_changed(sorted(ports), sorted(networks))
+            await l2.l2_changed(sorted(ports), sorted(networks), list(changes.news.get(host, {}).values()))
         for host in sorted(changes.dhcp.keys() | changes.leases.keys()):
             to = Target(contract.EXCHANGE, contract.DHCP_TOPIC, host)
             whole = changes.dhcp.get(host, set())

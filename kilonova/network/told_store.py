@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import sqlalchemy as sa
 
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema
-from kilonova.network.contract import DhcpHost, Lease
+from kilonova.network.contract import DhcpHost, Lease, PortNews
+from kilonova.network.port.built_store import BOUND
 from kilonova.network.work import Work
 
 _ports = schema.ports
@@ -29,21 +30,26 @@ def tell_dhcp(work: Work, network_id: str, host_told: DhcpHost | None = None) ->
             work.changes.dhcp[host].add(network_id)
 
 
-_OTHER_HOSTS = Statement(
-    sa.select(_ports.c.host)
-    .where(_ports.c.network_id == sa.bindparam("network"), _ports.c.host != "", _ports.c.host != sa.bindparam("host"))
+_ON_NETWORK = Statement(
+    sa.select(_ports.c.host, _ports.c.vif_type)
+    .where(_ports.c.network_id == sa.bindparam("network"), _ports.c.host != "", _ports.c.id != sa.bindparam("port"))
     .distinct()
 )
 
 
-def tell_tunnels(work: Work, network_id: str, host: str) -> None:
-    """Hosts beside `host` that have ports of the network must send their frames to other places than before."""
-    found = _OTHER_HOSTS.scalars(work.connection, network=network_id, host=host)
-    work.changes.network_members((other, network_id) for other in found)
+def tell_tunnels(work: Work, network_id: str, port_id: str, left: str, joined: str) -> bool:
+    """Hosts that have ports of the network must send frames for one that left a host, or joined one ("": none), to
+    other places than before. Whether the host that it joined has another one built."""
+    built = False
+    for host, vif_type in _ON_NETWORK.all(work.connection, network=network_id, port=port_id):
+        if {left, joined} - {"", host}:
+            work.changes.members[host].add(network_id)
+        built |= host == joined and vif_type == BOUND
+    return built
 
 
 _WHO_FILTERS = Statement(
-    sa.select(_ports.c.host, _ports.c.network_id)
+    sa.select(_ports.c.host)
     .join(_groups, _groups.c.port_id == _ports.c.id)
     .join(_rules, _rules.c.group_id == _groups.c.group_id)
     .where(_rules.c.remote_group.in_(sa.bindparam("groups", expanding=True)), _ports.c.host != "")
@@ -51,12 +57,31 @@ _WHO_FILTERS = Statement(
 )
 
 
-def tell_members(work: Work, group_ids: Collection[str]) -> None:
-    """The members of these groups changed: hosts that filter by them must know."""
+def tell_members(work: Work, group_ids: Collection[str], news: PortNews) -> None:
+    """A port joined, left or changed in these groups: hosts that filter by them must know."""
+    for host in _WHO_FILTERS.scalars(work.connection, groups=list(group_ids)) if group_ids else ():
+        work.changes.heard(host, news)
+
+
+_GROUPS_BUILT = Statement(
+    sa.select(_groups.c.group_id)
+    .join(_ports, _ports.c.id == _groups.c.port_id)
+    .where(
+        _groups.c.group_id.in_(sa.bindparam("groups", expanding=True)),
+        _ports.c.host == sa.bindparam("host"),
+        _ports.c.vif_type == BOUND,
+        _ports.c.id != sa.bindparam("port"),
+    )
+    .distinct()
+)
+
+
+def has_groups(work: Work, host: str, group_ids: Sequence[str], port_id: str) -> bool:
+    """Whether the host has other ports built that are in these groups, so that it is told of all their changes."""
     if not group_ids:
-        return
-    found = _WHO_FILTERS.all(work.connection, groups=list(group_ids))
-    work.changes.network_members((host, network_id) for host, network_id in found)
+        return True
+    found = _GROUPS_BUILT.scalars(work.connection, groups=list(group_ids), host=host, port=port_id)
+    return len(found) == len(set(group_ids))
 
 
 def tell_group(work: Work, group_id: str) -> None:

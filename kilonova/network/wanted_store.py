@@ -13,7 +13,7 @@ from kilonova.db.statements import Statement, read
 from kilonova.network import contract, rows_store, schema
 from kilonova.network.agent.store import L2
 from kilonova.network.lease import host_of
-from kilonova.network.port.binding_store import BOUND
+from kilonova.network.port.built_store import BOUND, wanted_ports
 from kilonova.network.port.store import Port, ports_by, ports_where
 from kilonova.network.router.store import Router, floating_of
 from kilonova.network.subnet.store import Subnet
@@ -29,53 +29,6 @@ def _subnets(connection: Connection, network_ids: Collection[str]) -> dict[str, 
     where = {"network_id": list(network_ids)}
     rows = rows_store.read_rows(connection, schema.subnets, Subnet, where, order=_OLDEST)
     return {row.id: row for row in rows}
-
-
-_SEGMENT = tuple(
-    schema.networks.c[name]
-    for name in ("id", "segment_type", "segment_id", "physical_network", "mtu", "admin_state_up")
-)
-
-
-def _segments(connection: Connection, ids: Collection[str]) -> dict[str, tuple[contract.Segment, int, bool]]:
-    """Network id → (segment, MTU, admin_state_up)."""
-    return {
-        id_: (contract.Segment(kind, number or 0, physical_network), mtu, up)
-        for id_, kind, number, physical_network, mtu, up in read(connection, _SEGMENT, {"id": list(ids)})
-    }
-
-
-def wanted_ports(connection: Connection, rows: Sequence[Port]) -> list[contract.WantedPort]:
-    """Ports as a host must build them."""
-    if not rows:
-        return []
-    network_ids = {row.network_id for row in rows}
-    segments, subnets = _segments(connection, network_ids), _subnets(connection, network_ids)
-    made = []
-    for row in rows:
-        segment, mtu, network_up = segments[row.network_id]
-        fixed_ips = tuple(
-            contract.FixedIp(h.address, h.subnet_id, subnets[h.subnet_id].cidr, subnets[h.subnet_id].gateway_ip)
-            for h in row.fixed_ips
-        )
-        made.append(
-            contract.WantedPort(
-                id=row.id,
-                network_id=row.network_id,
-                mac=row.mac,
-                segment=segment,
-                mtu=mtu,
-                fixed_ips=fixed_ips,
-                device_id=row.device_id,
-                device_owner=row.device_owner,
-                admin_state_up=row.admin_state_up and network_up,
-                port_security=row.port_security,
-                security_groups=tuple(row.security_groups),
-                address_pairs=tuple(contract.AddressPair(ip, mac or row.mac) for ip, mac in row.address_pairs),
-                revision=row.revision,
-            )
-        )
-    return made
 
 
 def l2(
@@ -94,10 +47,12 @@ def l2(
         grouped = {group for row in rows for group in row.security_groups} | _groups_on(connection, host, asked)
     gone = tuple(id_ for id_ in port_ids or () if id_ not in {row.id for row in rows})
     ports = tuple(wanted_ports(connection, rows))
+    groups, members = _groups(connection, grouped)
     return contract.WantedL2(
         ports=ports,
         gone_ports=gone,
-        groups=tuple(_groups(connection, grouped)),
+        groups=groups,
+        members=members,
         vteps=tuple(_vteps(connection, host, {port.network_id: port.segment for port in ports})),
         full=full,
     )
@@ -124,20 +79,19 @@ def _groups_on(connection: Connection, host: str, networks: Collection[str]) -> 
     return set(_GROUPS_HERE.scalars(connection, host=host, networks=list(networks))) if networks else set()
 
 
-def _groups(connection: Connection, ids: Collection[str]) -> list[contract.WantedGroup]:
-    """The groups, and those that their rules name, which are there for their members' addresses."""
+def _groups(
+    connection: Connection, ids: Collection[str]
+) -> tuple[tuple[contract.WantedGroup, ...], tuple[contract.Member, ...]]:
+    """The groups, and those that their rules name, which are there for their members' addresses; and the members."""
     if not ids:
-        return []
+        return (), ()
     of_rules = _rules(connection, ids)
     named = {rule.remote_group for rules in of_rules.values() for rule in rules} - {""}
     if others := named.difference(ids):
         of_rules |= _rules(connection, others)
-    members = _member_addresses(connection, named)
     found = read(connection, _GROUP, {"id": sorted(named.union(ids))}, order=_GROUP[:1])
-    return [
-        contract.WantedGroup(id_, stateful, tuple(of_rules.get(id_, ())), tuple(members.get(id_, ())))
-        for id_, stateful in found
-    ]
+    groups = [contract.WantedGroup(id_, stateful, tuple(of_rules.get(id_, ()))) for id_, stateful in found]
+    return tuple(groups), tuple(_members_of(connection, named))
 
 
 _GROUP = (schema.security_groups.c.id, schema.security_groups.c.stateful)
@@ -154,19 +108,21 @@ def _rules(connection: Connection, group_ids: Collection[str]) -> dict[str, list
 
 
 _MEMBERS = Statement(
-    sa.select(_members.c.group_id, _taken.c.address)
+    sa.select(_members.c.group_id, _ports.c.id, _ports.c.revision, _taken.c.address)
     .join(_ports, _ports.c.id == _members.c.port_id)
     .join(_taken, _taken.c.port_id == _ports.c.id)
     .where(_members.c.group_id.in_(sa.bindparam("groups", expanding=True)), _ports.c.host != "")
-    .order_by(_taken.c.address)
+    .order_by(_ports.c.id, _taken.c.address)
 )
 
 
-def _member_addresses(connection: Connection, named: Collection[str]) -> dict[str, list[str]]:
-    members: dict[str, list[str]] = {}
-    for group_id, address in _MEMBERS.all(connection, groups=list(named)) if named else ():
-        members.setdefault(group_id, []).append(address)
-    return members
+def _members_of(connection: Connection, named: Collection[str]) -> list[contract.Member]:
+    """The ports that are in these groups, of all their groups only these."""
+    found: dict[tuple[str, int], tuple[dict[str, None], dict[str, None]]] = {}
+    for group_id, port_id, revision, address in _MEMBERS.all(connection, groups=list(named)) if named else ():
+        groups, ips = found.setdefault((port_id, revision), ({}, {}))
+        groups[group_id], ips[address] = None, None
+    return [contract.Member(id_, tuple(groups), tuple(ips), rev) for (id_, rev), (groups, ips) in found.items()]
 
 
 _ELSEWHERE = Statement(

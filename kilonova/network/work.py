@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from kilonova.base.world import World
-from kilonova.network.contract import Lease
+from kilonova.network.contract import Lease, PortNews
 from kilonova.network.settings import NetworkSettings
 
 Told = defaultdict[str, set[str]]
@@ -26,6 +26,7 @@ class Changes:
 
     ports: Told = field(default_factory=_told)
     members: Told = field(default_factory=_told)  # networks whose VTEPs or groups changed for that host
+    news: dict[str, dict[str, PortNews]] = field(default_factory=dict)  # host → port → what there is to know of it
     dhcp: Told = field(default_factory=_told)
     leases: dict[str, dict[str, Lease]] = field(default_factory=dict)  # host → port → what its DHCP server says to it
     routers: Told = field(default_factory=_told)
@@ -35,6 +36,10 @@ class Changes:
         """The host must build, mend or drop this port."""
         if host:
             self.ports[host].add(port_id)
+
+    def heard(self, host: str, news: PortNews) -> None:
+        """The host must know this of a port, which need not be its own."""
+        self.news.setdefault(host, {})[news.member.port_id] = news
 
     def network_members(self, where: Iterable[tuple[str, str]]) -> None:
         """(host, network) pairs whose tunnels or security groups changed."""

@@ -12,9 +12,11 @@ from kilonova.db.database import redone
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema, told_store
 from kilonova.network.agent import store as agents
-from kilonova.network.contract import DhcpHost
+from kilonova.network.contract import DhcpHost, PortNews
 from kilonova.network.lease import host_of
 from kilonova.network.outbox import store as outbox
+from kilonova.network.port import built_store
+from kilonova.network.port.built_store import BOUND
 from kilonova.network.work import Work
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 _ports = schema.ports
 _networks = schema.networks
-BOUND, FAILED, UNBOUND = "bridge", "binding_failed", "unbound"
+FAILED, UNBOUND = "binding_failed", "unbound"
 
 
 def bind(work: Work, port: Port) -> None:
@@ -64,17 +66,24 @@ def rebound(work: Work, port: Port, values: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str]) -> None:
-    """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
-    that send it frames, and hosts that filter by a group it is in."""
+def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str], *, new: bool = False) -> None:
+    """Whoever must hear that the port was made (`new`), changed, moved or deleted (`port.host` empty): its hosts, DHCP,
+    hosts that send it frames, and hosts that filter by a group it is in."""
     if not port.device_owner.startswith("network:floatingip"):
         told_store.tell_dhcp(work, port.network_id, None if port.device_owner == "network:dhcp" else _lease(port))
     if not port.host and not old_host:
         return
-    for host in {port.host, old_host} - {""}:
-        work.changes.port(host, port.id)
-        told_store.tell_tunnels(work, port.network_id, host)
-    told_store.tell_members(work, group_ids)
+    news = PortNews(built_store.member(port), port.host)
+    told_store.tell_members(work, group_ids, news)
+    has_network = told_store.tell_tunnels(work, port.network_id, port.id, old_host, port.host)
+    if old_host not in ("", port.host):
+        work.changes.heard(old_host, news)
+    known = new and port.vif_type == BOUND and has_network
+    if known and told_store.has_groups(work, port.host, port.security_groups, port.id):
+        [wanted] = built_store.wanted_ports(work.connection, [port])
+        work.changes.heard(port.host, msgspec.structs.replace(news, port=wanted))
+    elif port.host:
+        work.changes.port(port.host, port.id)
     if port.device_owner.startswith("network:router"):
         told_store.tell_router(work, port.device_id)
 

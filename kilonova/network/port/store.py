@@ -183,7 +183,7 @@ def add_port(work: Work, port: Port, asked: list[Ask] | None, groups: list[str] 
     if groups:
         security_groups.join(work, port.id, groups)
     port.security_groups = sorted(groups)
-    binding_store.tell(work, port, port.host, port.security_groups)
+    binding_store.tell(work, port, port.host, port.security_groups, new=True)
 
 
 def _choose_mac(work: Work, port: Port) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from kilonova.network import schema
 from kilonova.network.port import store as ports
-from kilonova.network.port.binding_store import BOUND, FAILED
+from kilonova.network.port.binding_store import FAILED
+from kilonova.network.port.built_store import BOUND
 from kilonova.network.router import store as routers
 from kilonova.network.work import Work
 

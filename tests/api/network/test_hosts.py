@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from kilonova.base.faults import Fault
@@ -14,9 +15,11 @@ from kilonova.bus.memory import MemoryBus
 from kilonova.http.client import AsgiTransport, Client
 from kilonova.network.bootstrap import Outside, ensure_external_network
 from kilonova.network.client import NetworkClient
-from kilonova.network.contract import EXCHANGE, PLUGIN_TOPIC, Plugin, PortRequest, ServerNics
+from kilonova.network.contract import EXCHANGE, PLUGIN_TOPIC, Plugin, PortRequest, ServerNics, WantedL2
+from kilonova.network.port import store as port_store
 from kilonova.network.reconcile import bindings, outbox, unbuilt_ports
 from kilonova.network.service import RULES, network_app
+from kilonova.node.agents.l2 import L2Agent
 from kilonova.policy.personas import network_base_rules
 from kilonova.policy.rules import Policy
 from tests.api.network.cloud import Cloud, Host, until
@@ -114,6 +117,62 @@ async def test_hosts_learn_tunnels_and_members_of_each_other(hosted: Cloud) -> N
     await hosted.member.delete(f"/v2.0/ports/{second['id']}")
     await until(lambda: not one.switch.vteps[network["id"]])
     await until(lambda: len(one.switch.groups[group].member_ips) == 1)
+
+
+class Asked:
+    """What the host's L2 agent asks network to tell it."""
+
+    def __init__(self, host: Host) -> None:
+        self.questions: list[Any] = []
+        agent = next(one for one in host.agents if isinstance(one, L2Agent))
+        self._plugin: Plugin = agent.plugin
+        agent.plugin = cast("Plugin", self)
+
+    async def wanted_l2(self, host: str, port_ids: list[str] | None, network_ids: list[str] | None) -> WantedL2:
+        self.questions.append((port_ids, network_ids))
+        return await self._plugin.wanted_l2(host, port_ids, network_ids)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._plugin, name)
+
+
+async def test_a_host_that_has_the_network_and_the_groups_asks_nothing_about_one_more_port(hosted: Cloud) -> None:
+    host, other = hosted.hosts
+    network = await hosted.network()
+    await hosted.subnet(network["id"], enable_dhcp=False)
+
+    async def port(**more: Any) -> dict[str, Any]:
+        return await hosted.port(network["id"], hosted.admin, project_id=PROJECT, **{**BOOT, **more})
+
+    first = await port()
+    [group] = first["security_groups"]
+    await until(lambda: group in host.switch.groups)
+    asked = Asked(host)
+    second = await port(device_id="server-2")
+    await until(lambda: second["id"] in host.switch.ports)
+    built = host.switch.ports[second["id"]]
+    await hosted.service.change(port_store.update_port, second["id"], {"host": ""}, None, None)
+    await until(lambda: second["id"] not in host.switch.ports)
+    assert host.switch.groups[group].member_ips == (first["fixed_ips"][0]["ip_address"],)
+    assert asked.questions == []
+    await hosted.service.change(port_store.update_port, second["id"], {"host": "node1"}, None, None)
+    await until(lambda: second["id"] in host.switch.ports)
+    fetched = host.switch.ports[second["id"]]
+    assert built == msgspec.structs.replace(fetched, revision=0), "it was told what it is told when it asks"
+    assert [ports for ports, _ in asked.questions] == [[second["id"]]]
+
+    ours = await hosted.member.post("/v2.0/security-groups", {"security_group": {"name": "ours"}}, 201)
+    mine = await port(device_id="server-3", security_groups=[ours["security_group"]["id"]])
+    await until(lambda: mine["id"] in host.switch.ports)
+    assert [ports for ports, _ in asked.questions[1:]] == [[mine["id"]]], "a group that no port has here is asked for"
+    far = await port(device_id="server-4", **{"binding:host_id": "node2"})
+    await until(lambda: far["id"] in other.switch.ports and far["fixed_ips"][0]["ip_address"] in members(host, group))
+    await hosted.member.delete(f"/v2.0/ports/{far['id']}")
+    await until(lambda: far["fixed_ips"][0]["ip_address"] not in members(host, group))
+
+
+def members(host: Host, group: str) -> tuple[str, ...]:
+    return host.switch.groups[group].member_ips
 
 
 async def test_routers_and_floating_ips_reach_the_network_node(hosted: Cloud) -> None:

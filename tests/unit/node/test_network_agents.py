@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
-from kilonova.base.faults import unavailable
+from kilonova.base.faults import Fault, unavailable
 from kilonova.base.world import LiveWorld
 from kilonova.bus import rpc
 from kilonova.bus.contract import Handler, Message, Target
@@ -16,9 +17,14 @@ from kilonova.network import contract
 from kilonova.network.contract import (
     AgentReport,
     DhcpHost,
+    FixedIp,
     Lease,
+    Member,
+    PortNews,
+    Rule,
     Segment,
     WantedDhcp,
+    WantedGroup,
     WantedL2,
     WantedPort,
     WantedRouter,
@@ -64,6 +70,8 @@ class Network:
 
     def __init__(self) -> None:
         self.ports: dict[str, WantedPort] = {}
+        self.groups: tuple[WantedGroup, ...] = ()
+        self.members: tuple[Member, ...] = ()
         self.asked: list[tuple[Any, Any]] = []
         self.dhcp_asked: list[Any] = []
         self.up: set[str] = set()
@@ -79,7 +87,8 @@ class Network:
         self._fail("wanted_l2")
         self.asked.append((port_ids, network_ids))
         if port_ids is None:
-            return WantedL2(ports=tuple(self.ports.values()), full=True)
+            ports = tuple(self.ports.values())
+            return WantedL2(ports=ports, groups=self.groups, members=self.members, full=True)
         gone = tuple(id_ for id_ in port_ids if id_ not in self.ports)
         return WantedL2(ports=tuple(self.ports[id_] for id_ in port_ids if id_ in self.ports), gone_ports=gone)
 
@@ -147,8 +156,8 @@ async def test_l2_builds_everything_first_then_what_changed_and_tells_which_are_
 
     network.ports = {"p1": network.ports["p1"], "p3": port("p3")}
     casts: contract.L2Agent = rpc.client(contract.L2Agent, bus, Target("neutron", "l2_agent", "h1"))
-    await casts.l2_changed(["p2"], [])
-    await casts.l2_changed(["p3"], ["net"])
+    await casts.l2_changed(["p2"], [], [])
+    await casts.l2_changed(["p3"], ["net"], [])
     await until(lambda: network.up == {"p1", "p3"})
     assert set(switch.ports) == {"p1", "p3"}, "p2 is gone, and network is not told of what it had told itself"
     assert network.asked == [(None, None), (["p2", "p3"], ["net"])], "a burst is one fetch"
@@ -164,12 +173,12 @@ def test_a_change_that_comes_alone_is_built_at_once_and_those_just_after_it_toge
         await agent.start()
         await world.clock.sleep(60.0)
         casts: contract.L2Agent = rpc.client(contract.L2Agent, bus, Target("neutron", "l2_agent", "h1"))
-        await casts.l2_changed(["p1"], [])
+        await casts.l2_changed(["p1"], [], [])
         await world.clock.sleep(0.1)
         assert [ports for ports, _ in network.asked] == [None, ["p1"]]
-        await casts.l2_changed(["p2"], [])
+        await casts.l2_changed(["p2"], [], [])
         await world.clock.sleep(5.0)
-        await casts.l2_changed(["p3"], [])
+        await casts.l2_changed(["p3"], [], [])
         assert len(network.asked) == 2
         await world.clock.sleep(5.0)
         assert [ports for ports, _ in network.asked] == [None, ["p1"], ["p2", "p3"]]
@@ -185,7 +194,7 @@ async def test_what_fails_is_built_again_with_what_came_meanwhile(
     agent = L2Agent(world, bus, "h1", FakeVirtualSwitch(), FAST)
     await agent.start()
     network.ports["p1"] = port("p1")
-    await agent.l2_changed(["p1"], [])
+    await agent.l2_changed(["p1"], [], [])
     await until(lambda: network.up == {"p1"} and network.reports)
     assert network.reports[0].agent_type == "L2 agent"
     assert network.reports[0].tunnel_ip == "10.1.1.1"
@@ -211,6 +220,96 @@ async def test_a_port_that_was_not_built_is_tried_again_alone(
     await until(lambda: network.up == {"p1", "p2"})
     assert network.asked == [(None, None), (["p2"], []), (["p2"], [])]
     await agent.close()
+
+
+def grouped(id_: str, revision: int = 0, ip: str = "", network_id: str = "net") -> WantedPort:
+    fixed_ips = (FixedIp(ip, "sub", "10.0.0.0/24"),) if ip else ()
+    changes = {"network_id": network_id, "security_groups": ("web",), "fixed_ips": fixed_ips, "revision": revision}
+    return msgspec.structs.replace(port(id_), **changes)
+
+
+def here(one: WantedPort) -> PortNews:
+    ips = tuple(ip.address for ip in one.fixed_ips)
+    return PortNews(Member(one.id, one.security_groups, ips, one.revision), "h1", one)
+
+
+def elsewhere(id_: str, revision: int, *ips: str, host: str = "h2") -> PortNews:
+    return PortNews(Member(id_, ("web",) if ips else (), ips, revision), host)
+
+
+class Told:
+    """An L2 agent that has built p1 of a group whose members may reach each other, and hears news by hand."""
+
+    def __init__(self, world: LiveWorld) -> None:
+        self.network, self.switch = Network(), FakeVirtualSwitch()
+        self.network.ports = {"p1": grouped("p1", 3, "10.0.0.1")}
+        self.network.groups = (WantedGroup("web", True, (Rule("ingress", "IPv4", remote_group="web"),)),)
+        self.network.members = (Member("p1", ("web",), ("10.0.0.1",), 3),)
+        self.agent = L2Agent(world, DirectBus(), "h1", self.switch, FAST)
+        self.agent.plugin = self.network
+
+    async def hears(self, *news: PortNews, full: bool = False) -> tuple[set[str], set[str]]:
+        """(ports that are built, members of the group) after it was told, and built what it was told."""
+        await self.agent.l2_changed([], [], list(news))
+        changed = self.agent.pending.take()
+        await self.agent.build(None if full else changed)
+        return set(self.switch.ports), set(self.switch.groups["web"].member_ips)
+
+
+async def test_l2_builds_what_it_is_told_and_fetches_nothing(world: LiveWorld) -> None:
+    told = Told(world)
+    assert await told.hears(full=True) == ({"p1"}, {"10.0.0.1"})
+    p2 = grouped("p2", 0, "10.0.0.2")
+    assert await told.hears(here(p2), elsewhere("q", 0, "10.0.0.9")) == (
+        {"p1", "p2"}, {"10.0.0.1", "10.0.0.2", "10.0.0.9"},
+    )  # fmt: skip
+    assert told.network.up == {"p1", "p2"}
+    assert await told.hears(elsewhere("p2", 1, host="")) == ({"p1"}, {"10.0.0.1", "10.0.0.9"})
+    assert await told.hears(elsewhere("p1", 4, "10.0.0.1")) == (set(), {"10.0.0.1", "10.0.0.9"}), "it moved to h2"
+    assert told.network.asked == [(None, None)]
+
+
+async def test_l2_news_that_come_late_or_twice_change_nothing(world: LiveWorld) -> None:
+    told = Told(world)
+    await told.hears(full=True)
+    p2, gone = grouped("p2", 0, "10.0.0.2"), elsewhere("p2", 2, host="")
+    built = ({"p1", "p2"}, {"10.0.0.1", "10.0.0.2"})
+    alone = ({"p1"}, {"10.0.0.1"})
+    assert await told.hears(here(p2)) == await told.hears(here(p2)) == built
+    assert await told.hears(gone) == await told.hears(gone) == alone
+    assert await told.hears(here(p2)) == alone, "what is gone does not come back"
+    assert await told.hears(elsewhere("p3", 2, host=""), here(grouped("p3", 1, "10.0.0.3"))) == alone, "in one build"
+    assert await told.hears(full=True) == await told.hears(here(p2)) == alone, "nor after everything was fetched"
+    assert await told.hears(here(grouped("p9", 0)), full=True) == alone, "what was fetched is later than what was told"
+    assert await told.hears(elsewhere("p1", 2, host="")) == alone, "p1 was fetched as it was later than that"
+    assert await told.hears(elsewhere("q", 5, "10.0.0.9"), elsewhere("q", 4, host="")) == (
+        {"p1"}, {"10.0.0.1", "10.0.0.9"},
+    )  # fmt: skip
+
+
+async def test_l2_asks_for_a_port_whose_network_or_group_it_does_not_have(world: LiveWorld) -> None:
+    told = Told(world)
+    await told.hears(full=True)
+    told.network.ports["far"] = grouped("far", 0, network_id="other")
+    assert "far" in (await told.hears(here(told.network.ports["far"])))[0]
+    told.network.ports["odd"] = msgspec.structs.replace(port("odd"), security_groups=("unknown",))
+    assert "odd" in (await told.hears(here(told.network.ports["odd"])))[0]
+    told.network.ports = {"p2": grouped("p2", 0, "10.0.0.2")}
+    last = [elsewhere(id_, 9, host="") for id_ in ("p1", "odd")]
+    assert "p2" in (await told.hears(*last, here(told.network.ports["p2"])))[0]
+    assert told.network.asked == [(None, None), (["far"], []), (["odd"], []), (["p2"], [])], "its tunnels are gone"
+
+
+async def test_l2_fetches_all_when_what_it_was_told_could_not_be_built(world: LiveWorld) -> None:
+    told = Told(world)
+    await told.hears(full=True)
+    told.network.failures = ["ports_up"]
+    told.network.ports["p2"] = grouped("p2", 0, "10.0.0.2")
+    with pytest.raises(Fault):
+        await told.hears(here(told.network.ports["p2"]))
+    assert told.agent.pending.take() is None
+    await told.agent.build(None)
+    assert told.network.up == {"p1", "p2"}
 
 
 async def test_l3_and_dhcp_drop_what_was_asked_for_and_not_answered(
