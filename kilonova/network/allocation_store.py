@@ -76,8 +76,9 @@ class Owner(msgspec.Struct, frozen=True):
         return self.device_owner.startswith("network:router")
 
 
-def give(work: Work, owner: Owner, asked: Sequence[Ask] | None) -> list[Held]:
-    """Addresses for a port: those asked for, or (None) one per IP version; and what SLAAC subnets add by themselves."""
+def give(work: Work, owner: Owner, asked: Sequence[Ask] | None) -> tuple[list[Held], list[Range]]:
+    """Addresses for a port: those asked for, or (None) one per IP version; and what SLAAC subnets add by themselves.
+    And all subnets of its network."""
     known = ranges(work.connection, owner.network_id, lock=True)
     held: list[Held] = []
     for place, (subnet, address) in enumerate(_plan(work, owner, known, asked)):
@@ -88,7 +89,7 @@ def give(work: Work, owner: Owner, asked: Sequence[Ask] | None) -> list[Held]:
             _refuse_taken(work, subnet, chosen)  # what was found free just now is free: the subnet is locked
         _write(work, owner, subnet, chosen, place)
         held.append(Held(subnet.id, chosen))
-    return held
+    return held, known
 
 
 def _plan(work: Work, owner: Owner, known: list[Range], asked: Sequence[Ask] | None) -> list[tuple[Range, str]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema
-from kilonova.network.contract import DhcpHost, Lease, PortNews
+from kilonova.network.contract import PortNews
 from kilonova.network.port.built_store import BOUND
 from kilonova.network.work import Work
 
@@ -20,32 +21,32 @@ _groups = schema.port_groups
 _HOST = (_ports.c.host,)
 
 
-def tell_dhcp(work: Work, network_id: str, host_told: DhcpHost | None = None) -> None:
-    """The DHCP server of the network must learn something; with `host_told`, only what it says to that port."""
+def tell_dhcp(work: Work, network_id: str) -> None:
+    """The DHCP server of the network must be built anew."""
     where = {"network_id": network_id, "device_owner": "network:dhcp"}
-    for host in {host for (host,) in read(work.connection, _HOST, where) if host}:
-        if host_told:
-            work.changes.leases.setdefault(host, {})[host_told.port_id] = Lease(network_id, host_told)
-        else:
+    for (host,) in read(work.connection, _HOST, where):
+        if host:
             work.changes.dhcp[host].add(network_id)
 
 
+class Neighbour(NamedTuple):
+    """What a host has of a network: a port's kind of binding, and whether that is the DHCP server's."""
+
+    host: str
+    vif_type: str
+    serves_dhcp: bool
+
+
 _ON_NETWORK = Statement(
-    sa.select(_ports.c.host, _ports.c.vif_type)
+    sa.select(_ports.c.host, _ports.c.vif_type, _ports.c.device_owner == "network:dhcp")
     .where(_ports.c.network_id == sa.bindparam("network"), _ports.c.host != "", _ports.c.id != sa.bindparam("port"))
     .distinct()
 )
 
 
-def tell_tunnels(work: Work, network_id: str, port_id: str, left: str, joined: str) -> bool:
-    """Hosts that have ports of the network must send frames for one that left a host, or joined one ("": none), to
-    other places than before. Whether the host that it joined has another one built."""
-    built = False
-    for host, vif_type in _ON_NETWORK.all(work.connection, network=network_id, port=port_id):
-        if {left, joined} - {"", host}:
-            work.changes.members[host].add(network_id)
-        built |= host == joined and vif_type == BOUND
-    return built
+def neighbours(work: Work, network_id: str, port_id: str) -> list[Neighbour]:
+    """What hosts have of the network beside the port; each kind once."""
+    return [Neighbour(*row) for row in _ON_NETWORK.all(work.connection, network=network_id, port=port_id)]
 
 
 _WHO_FILTERS = Statement(
@@ -63,21 +64,20 @@ def tell_members(work: Work, group_ids: Collection[str], news: PortNews) -> None
         work.changes.heard(host, news)
 
 
+_BUILT_IN = (
+    sa.exists()
+    .where(_groups.c.port_id == _ports.c.id, _groups.c.group_id == schema.security_groups.c.id)
+    .where(_ports.c.host == sa.bindparam("host"), _ports.c.vif_type == BOUND, _ports.c.id != sa.bindparam("port"))
+)
 _GROUPS_BUILT = Statement(
-    sa.select(_groups.c.group_id)
-    .join(_ports, _ports.c.id == _groups.c.port_id)
-    .where(
-        _groups.c.group_id.in_(sa.bindparam("groups", expanding=True)),
-        _ports.c.host == sa.bindparam("host"),
-        _ports.c.vif_type == BOUND,
-        _ports.c.id != sa.bindparam("port"),
+    sa.select(schema.security_groups.c.id).where(
+        schema.security_groups.c.id.in_(sa.bindparam("groups", expanding=True)), _BUILT_IN
     )
-    .distinct()
 )
 
 
 def has_groups(work: Work, host: str, group_ids: Sequence[str], port_id: str) -> bool:
-    """Whether the host has other ports built that are in these groups, so that it is told of all their changes."""
+    """Whether the host has other ports built in each of these groups."""
     if not group_ids:
         return True
     found = _GROUPS_BUILT.scalars(work.connection, groups=list(group_ids), host=host, port=port_id)

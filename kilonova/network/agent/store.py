@@ -63,12 +63,16 @@ def report(work: Work, told: AgentReport) -> bool:
 _BY_HOST = (_agents.c.host,)
 
 
-def alive(work: Work, agent_type: str, host: str = "") -> list[Agent]:
+def alive(work: Work, agent_type: str) -> list[Agent]:
     """Agents of a type that reported lately and are not switched off."""
+    agents = rows_store.read_rows(work.connection, _agents, Agent, {"agent_type": agent_type}, order=_BY_HOST)
+    return [agent for agent in agents if lives(work, agent.seen_at, agent.admin_state_up)]
+
+
+def lives(work: Work, seen_at: datetime | None, admin_state_up: bool | None) -> bool:
+    """Whether an agent (None: there is none) reported lately and is not switched off."""
     since = work.draw.now() - timedelta(seconds=work.settings.agent_down_seconds)
-    where = {"agent_type": agent_type} | ({"host": host} if host else {})
-    agents = rows_store.read_rows(work.connection, _agents, Agent, where, order=_BY_HOST)
-    return [agent for agent in agents if agent.seen_at >= since and agent.admin_state_up]
+    return bool(admin_state_up) and seen_at is not None and seen_at >= since
 
 
 def least_used(work: Work, agent_type: str) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
+from sqlalchemy import Connection
 
 from kilonova.base.faults import invalid
 from kilonova.http.request import Request
@@ -17,6 +18,7 @@ from kilonova.network.core import NetworkService
 from kilonova.network.network import store
 from kilonova.network.network.store import Network
 from kilonova.network.quota import store as quota
+from kilonova.network.settings import QuotaDefaults
 from kilonova.policy import personas
 
 Name = Annotated[str, Meta(max_length=255)]
@@ -128,12 +130,22 @@ async def seen(service: NetworkService, request: Request[Any], id_: str) -> Netw
 
 async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]:
     """GET /networks/{id}"""
-    network = await seen(service, request, request.path["id"])
-    shown: dict[str, Any] = {"network": door.chosen(request, view(request, network))}
-    if request.headers.get(BESIDE_HEADER) == BESIDE_NETWORK and request.allows("get_quota", door.own(request)):
-        project_id, defaults = request.caller.project_id, service.settings.quotas
-        shown["quota"] = {"port": await service.db.read(quota.detail, project_id, "port", defaults)}
-    return shown
+    if request.headers.get(BESIDE_HEADER) != BESIDE_NETWORK or not request.allows("get_quota", door.own(request)):
+        return _shown(request, await service.db.read(store.find_network, request.path["id"]))
+    project_id, defaults = request.caller.project_id, service.settings.quotas
+    network, ports = await service.db.read(_with_quota, request.path["id"], project_id, defaults)
+    return _shown(request, network) | {"quota": {"port": ports}}
+
+
+def _shown(request: Request[Any], network: Network | None) -> dict[str, Any]:
+    known = door.seen(request, "get_network", network, target, store.no_network(request.path["id"]))
+    return {"network": door.chosen(request, view(request, known))}
+
+
+def _with_quota(
+    connection: Connection, id_: str, project_id: str, defaults: QuotaDefaults
+) -> tuple[Network | None, dict[str, int]]:
+    return store.find_network(connection, id_), quota.detail(connection, project_id, "port", defaults)
 
 
 async def create(service: NetworkService, request: Request[CreateBody]) -> dict[str, Any]:

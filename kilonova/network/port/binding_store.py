@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,11 +12,12 @@ from kilonova.db.database import redone
 from kilonova.db.statements import Statement, read
 from kilonova.network import schema, told_store
 from kilonova.network.agent import store as agents
-from kilonova.network.contract import DhcpHost, PortNews
+from kilonova.network.contract import DhcpHost, Lease, PortNews, Segment
+from kilonova.network.door import absent
 from kilonova.network.lease import host_of
 from kilonova.network.outbox import store as outbox
 from kilonova.network.port import built_store
-from kilonova.network.port.built_store import BOUND
+from kilonova.network.port.built_store import BOUND, Carried, Subnets
 from kilonova.network.work import Work
 
 if TYPE_CHECKING:
@@ -24,32 +25,46 @@ if TYPE_CHECKING:
 
 _ports = schema.ports
 _networks = schema.networks
+_agents = schema.agents
 FAILED, UNBOUND = "binding_failed", "unbound"
 
 
-def bind(work: Work, port: Port) -> None:
-    """Set the port's vif_type from its host: bound when a living agent there can carry the network's segment."""
+def bind(work: Work, port: Port) -> Carried | None:
+    """Set the port's vif_type from its host: bound when a living agent there can carry the network's segment.
+
+    Answers how the network's frames travel; None when the port has no host.
+    """
     port.status = "DOWN"
     if not port.host:
         port.vif_type, port.bound_at = UNBOUND, None
-        return
-    can = port.vnic_type == "normal" and _can_carry(work, port.network_id, port.host)
-    port.vif_type, port.bound_at = (BOUND if can else FAILED), work.draw.now()
+        return None
+    found = _CARRIER.first(work.connection, network=port.network_id, host=port.host)
+    if found is None:
+        raise absent("Network", port.network_id)
+    network, now = Carried.of(*found[1:6]), work.draw.now()
+    can = port.vnic_type == "normal" and agents.lives(work, *found[6:8]) and _can_carry(network.segment, *found[8:])
+    port.vif_type, port.bound_at = (BOUND if can else FAILED), now
     if port.device_owner == "network:floatingip":
         port.status = "N/A"
+    return network
 
 
-_SEGMENT = (_networks.c.segment_type, _networks.c.physical_network)
+_CARRIER = Statement(
+    sa.select(
+        *built_store.SEGMENT,
+        *[_agents.c[name] for name in ("seen_at", "admin_state_up", "physical_networks", "tunnel_ip")],
+    )
+    .select_from(
+        _networks.outerjoin(_agents, (_agents.c.agent_type == agents.L2) & (_agents.c.host == sa.bindparam("host")))
+    )
+    .where(_networks.c.id == sa.bindparam("network"))
+)
 
 
-def _can_carry(work: Work, network_id: str, host: str) -> bool:
-    found = agents.alive(work, agents.L2, host)
-    if not found:
-        return False
-    [(kind, physical_network)] = read(work.connection, _SEGMENT, {"id": network_id})
-    if kind in ("flat", "vlan"):
-        return physical_network in found[0].physical_networks
-    return kind == "local" or bool(found[0].tunnel_ip)
+def _can_carry(segment: Segment, physical_networks: Collection[str], tunnel_ip: str) -> bool:
+    if segment.type in ("flat", "vlan"):
+        return segment.physical_network in physical_networks
+    return segment.type == "local" or bool(tunnel_ip)
 
 
 def rebound(work: Work, port: Port, values: dict[str, Any]) -> dict[str, Any]:
@@ -66,26 +81,41 @@ def rebound(work: Work, port: Port, values: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-def tell(work: Work, port: Port, old_host: str, group_ids: Collection[str], *, new: bool = False) -> None:
-    """Whoever must hear that the port was made (`new`), changed, moved or deleted (`port.host` empty): its hosts, DHCP,
-    hosts that send it frames, and hosts that filter by a group it is in."""
-    if not port.device_owner.startswith("network:floatingip"):
-        told_store.tell_dhcp(work, port.network_id, None if port.device_owner == "network:dhcp" else _lease(port))
+def tell(
+    work: Work, port: Port, old_host: str, group_ids: Collection[str], *, made_on: tuple[Carried, Subnets] | None = None
+) -> None:
+    """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
+    that send it frames, and hosts that filter by a group it is in. `made_on`: it is new, on this network."""
+    neighbours = told_store.neighbours(work, port.network_id, port.id)
+    if port.device_owner == "network:dhcp":
+        told_store.tell_dhcp(work, port.network_id)
+    elif not port.device_owner.startswith("network:floatingip"):
+        lease = Lease(port.network_id, _lease(port))
+        for host in {one.host for one in neighbours if one.serves_dhcp}:
+            work.changes.leases.setdefault(host, {})[port.id] = lease
     if not port.host and not old_host:
         return
     news = PortNews(built_store.member(port), port.host)
     told_store.tell_members(work, group_ids, news)
-    has_network = told_store.tell_tunnels(work, port.network_id, port.id, old_host, port.host)
+    for host in {one.host for one in neighbours}:
+        if {old_host, port.host} - {"", host}:
+            work.changes.members[host].add(port.network_id)
     if old_host not in ("", port.host):
         work.changes.heard(old_host, news)
-    known = new and port.vif_type == BOUND and has_network
-    if known and told_store.has_groups(work, port.host, port.security_groups, port.id):
-        [wanted] = built_store.wanted_ports(work.connection, [port])
-        work.changes.heard(port.host, msgspec.structs.replace(news, port=wanted))
+    if made_on and _is_known(work, port, neighbours):
+        work.changes.heard(port.host, PortNews(news.member, port.host, built_store.wanted_port(port, *made_on)))
     elif port.host:
         work.changes.port(port.host, port.id)
     if port.device_owner.startswith("network:router"):
         told_store.tell_router(work, port.device_id)
+
+
+def _is_known(work: Work, port: Port, neighbours: Sequence[told_store.Neighbour]) -> bool:
+    """Whether the port's host is told of all changes of its network and groups, as it has built others of them."""
+    near = any(one.host == port.host and one.vif_type == BOUND for one in neighbours)
+    if not near or port.vif_type != BOUND:
+        return False
+    return told_store.has_groups(work, port.host, port.security_groups, port.id)
 
 
 def _lease(port: Port) -> DhcpHost:

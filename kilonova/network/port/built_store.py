@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -17,49 +17,57 @@ BOUND = "bridge"  # the vif_type of a port that its host builds
 
 _networks = schema.networks
 _subnets = schema.subnets
-_SEGMENT = tuple(
+SEGMENT = tuple(
     _networks.c[name] for name in ("id", "segment_type", "segment_id", "physical_network", "mtu", "admin_state_up")
 )
 _SUBNET = (_subnets.c.id, _subnets.c.cidr, _subnets.c.gateway_ip)
 
 
-def _segments(connection: Connection, ids: Collection[str]) -> dict[str, tuple[contract.Segment, int, bool]]:
-    """Network id → (segment, MTU, admin_state_up)."""
-    return {
-        id_: (contract.Segment(kind, number or 0, physical_network), mtu, up)
-        for id_, kind, number, physical_network, mtu, up in read(connection, _SEGMENT, {"id": list(ids)})
-    }
+Subnets = Mapping[str, tuple[str, str]]  # id → (CIDR, gateway)
+
+
+class Carried(NamedTuple):
+    """How a network's frames travel."""
+
+    segment: contract.Segment
+    mtu: int
+    admin_state_up: bool
+
+    @classmethod
+    def of(cls, kind: Any, number: int | None, physical_network: str, mtu: int, up: bool) -> Carried:
+        """As the columns after the id in SEGMENT say."""
+        return cls(contract.Segment(kind, number or 0, physical_network), mtu, up)
 
 
 def wanted_ports(connection: Connection, rows: Sequence[Port]) -> list[contract.WantedPort]:
     """Ports, complete, as a host must build them."""
     if not rows:
         return []
-    segments = _segments(connection, {row.network_id for row in rows})
+    ids = {row.network_id for row in rows}
+    networks = {id_: Carried.of(*facts) for id_, *facts in read(connection, SEGMENT, {"id": list(ids)})}
     ids = {held.subnet_id for row in rows for held in row.fixed_ips}
-    subnets = {id_: facts for id_, *facts in read(connection, _SUBNET, {"id": list(ids)})} if ids else {}
-    made = []
-    for row in rows:
-        segment, mtu, network_up = segments[row.network_id]
-        fixed_ips = tuple([contract.FixedIp(h.address, h.subnet_id, *subnets[h.subnet_id]) for h in row.fixed_ips])
-        made.append(
-            contract.WantedPort(
-                id=row.id,
-                network_id=row.network_id,
-                mac=row.mac,
-                segment=segment,
-                mtu=mtu,
-                fixed_ips=fixed_ips,
-                device_id=row.device_id,
-                device_owner=row.device_owner,
-                admin_state_up=row.admin_state_up and network_up,
-                port_security=row.port_security,
-                security_groups=tuple(row.security_groups),
-                address_pairs=tuple(contract.AddressPair(ip, mac or row.mac) for ip, mac in row.address_pairs),
-                revision=row.revision,
-            )
-        )
-    return made
+    found = read(connection, _SUBNET, {"id": list(ids)}) if ids else ()
+    subnets = {id_: (cidr, gateway) for id_, cidr, gateway in found}
+    return [wanted_port(row, networks[row.network_id], subnets) for row in rows]
+
+
+def wanted_port(row: Port, network: Carried, subnets: Subnets) -> contract.WantedPort:
+    """One port, complete, as its host must build it."""
+    return contract.WantedPort(
+        id=row.id,
+        network_id=row.network_id,
+        mac=row.mac,
+        segment=network.segment,
+        mtu=network.mtu,
+        fixed_ips=tuple([contract.FixedIp(h.address, h.subnet_id, *subnets[h.subnet_id]) for h in row.fixed_ips]),
+        device_id=row.device_id,
+        device_owner=row.device_owner,
+        admin_state_up=row.admin_state_up and network.admin_state_up,
+        port_security=row.port_security,
+        security_groups=tuple(row.security_groups),
+        address_pairs=tuple([contract.AddressPair(ip, mac or row.mac) for ip, mac in row.address_pairs]),
+        revision=row.revision,
+    )
 
 
 def member(port: Port) -> contract.Member:

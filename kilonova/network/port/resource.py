@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from kilonova.network.core import NetworkService
     from kilonova.network.network.store import Network
 
+Wanted = tuple[Port, list[Ask] | None, list[str] | None]  # a port, the addresses and the groups that it asks for
+
 _BINDING = {
     "host": ("binding:host_id", ""),
     "vnic_type": ("binding:vnic_type", "normal"),
@@ -128,25 +130,35 @@ async def show(service: NetworkService, request: Request[Any]) -> dict[str, Any]
 async def create(service: NetworkService, request: Request[CreateBody]) -> dict[str, Any]:
     """POST /ports, one or many"""
     wanted, bulk = door.singles(request.body, "port", "ports")
-    rows = [await _new(service, request, one) for one in wanted]
+    near: list[Network] = []
+    rows = [await _new(service, request, one, near) for one in wanted]
     scope = None if request.allows("admin_only") else request.caller.project_id
-    key = "" if bulk else request.idempotency_key
-    made = await service.change(_create, rows, scope, (key, request.caller.user_id))
+    key = ("" if bulk else request.idempotency_key, request.caller.user_id)
+    made, around = await service.change(_create, rows, scope, key, near if beside.is_asked_for(request) else [])
     binding = _shows_binding(request)
     shown = [_view(service, row, binding=binding) for row in made]
     answer = {"ports": shown} if bulk else {"port": shown[0]}
-    return answer | await beside.of_ports(service, request, made)
+    return answer | beside.shown(request, around) if around else answer
 
 
 def _create(
-    work: Work, rows: list[tuple[Port, list[Ask] | None, list[str] | None]], scope: str | None, key: tuple[str, str]
-) -> list[Port]:
-    """INSERT ports, unless a request with this key made one before."""
-    if (id_ := earlier(work.connection, schema.idempotency, *key)) is not None:
-        found = store.find_port(work.connection, id_)
-        if found is not None:
-            return [found]
-        forget(work.connection, schema.idempotency, *key)  # it was undone since: the request is new again
+    work: Work, rows: list[Wanted], scope: str | None, key: tuple[str, str], near: list[Network]
+) -> tuple[list[Port], beside.Around | None]:
+    """INSERT ports, unless a request with this key made one before; and what is around them, if they are `near` it."""
+    ports = _made_before(work, key) or _insert(work, rows, scope, key)
+    return ports, beside.around(work.connection, near, ports) if near else None
+
+
+def _made_before(work: Work, key: tuple[str, str]) -> list[Port]:
+    if (id_ := earlier(work.connection, schema.idempotency, *key)) is None:
+        return []
+    if (found := store.find_port(work.connection, id_)) is not None:
+        return [found]
+    forget(work.connection, schema.idempotency, *key)  # it was undone since: the request is new again
+    return []
+
+
+def _insert(work: Work, rows: list[Wanted], scope: str | None, key: tuple[str, str]) -> list[Port]:
     for _, _, groups in rows:
         security_groups.check_usable(work.connection, groups or [], scope)
     made = store.create_ports(work, rows)
@@ -154,9 +166,8 @@ def _create(
     return made
 
 
-async def _new(
-    service: NetworkService, request: Request[Any], body: PortWanted
-) -> tuple[Port, list[Ask] | None, list[str] | None]:
+async def _new(service: NetworkService, request: Request[Any], body: PortWanted, near: list[Network]) -> Wanted:
+    """What the body asks for, when the caller may have it. Its network is then one of those `near`."""
     _bind_here_only(request, body)
     project_id = door.project_of(request, body)
     network = await service.db.read(networks.usable_network, body.network_id)
@@ -166,6 +177,7 @@ async def _new(
     if body.device_owner.startswith("network:"):
         request.enforce(of, "create_port:device_owner")
     _guard_addresses(request, "create_port", body, of)
+    near.append(network)
     now = service.draw.now()
     port = Port(
         id=service.draw.id(), project_id=project_id, created_at=now, updated_at=now, network_id=network.id,

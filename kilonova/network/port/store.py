@@ -26,7 +26,6 @@ from kilonova.network.work import Work
 _ports = schema.ports
 _taken = schema.addresses
 _networks = schema.networks
-MAC_TRIES = 16
 _COMPUTES = {"host", "device_id", "device_owner", "profile"}  # compute writes these itself: no news to it
 
 
@@ -175,37 +174,31 @@ def create_ports(work: Work, wanted: list[tuple[Port, list[Ask] | None, list[str
 def add_port(work: Work, port: Port, asked: list[Ask] | None, groups: list[str] | None) -> None:
     """Insert one port without asking the quota: for the cloud's own ports, and after it was asked."""
     _choose_mac(work, port)
-    binding_store.bind(work, port)
+    network = binding_store.bind(work, port)
     rows_store.insert(work, _ports, port)
     if groups is None:
         groups = [security_groups.default_group(work, port.project_id)] if port.port_security else []
-    port.fixed_ips = allocation_store.give(work, port.owner, asked)
+    port.fixed_ips, known = allocation_store.give(work, port.owner, asked)
     if groups:
         security_groups.join(work, port.id, groups)
     port.security_groups = sorted(groups)
-    binding_store.tell(work, port, port.host, port.security_groups, new=True)
+    subnets = {one.id: (one.cidr, one.gateway_ip) for one in known}
+    made_on = None if network is None else (network, subnets)
+    binding_store.tell(work, port, port.host, port.security_groups, made_on=made_on)
 
 
 def _choose_mac(work: Work, port: Port) -> None:
     if port.mac:
         _check_mac(work, port.network_id, port.mac)
         return
-    for _ in range(MAC_TRIES):
-        port.mac = work.draw.mac()
-        if not _mac_taken(work, port.network_id, port.mac):
-            return
-    raise conflict(f"Unable to generate unique mac on network {port.network_id}.", code="MacAddressGenerationFailure")
+    port.mac = work.draw.mac()  # one of 16 million; when the network has it the unit is done again, with another
 
 
 _ID = (_ports.c.id,)
 
 
-def _mac_taken(work: Work, network_id: str, mac: str) -> bool:
-    return bool(read(work.connection, _ID, {"network_id": network_id, "mac": mac}))
-
-
 def _check_mac(work: Work, network_id: str, mac: str) -> None:
-    if _mac_taken(work, network_id, mac):
+    if read(work.connection, _ID, {"network_id": network_id, "mac": mac}):
         raise conflict(
             f"Unable to complete operation for network {network_id}. The mac address {mac} is in use.",
             code="MacAddressInUse",
@@ -263,7 +256,7 @@ def _readdress(work: Work, port: Port, asked: list[Ask]) -> None:
         else Ask(ask.subnet_id, next((h.address for h in kept if h.subnet_id == ask.subnet_id), ""))
         for ask in asked
     ]
-    port.fixed_ips = allocation_store.give(work, port.owner, exact_asks)
+    port.fixed_ips, _ = allocation_store.give(work, port.owner, exact_asks)
 
 
 def _check_addresses_free(work: Work, port: Port, gone: Sequence[Held]) -> None:

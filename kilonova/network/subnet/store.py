@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
@@ -17,6 +17,9 @@ from kilonova.network.port import store as port_store
 from kilonova.network.quota import store as quota
 from kilonova.network.rows_store import Listing, Standard, Wanted
 from kilonova.network.work import Work
+
+if TYPE_CHECKING:
+    from kilonova.network.network.store import Network
 
 _subnets = schema.subnets
 _taken = schema.addresses
@@ -99,6 +102,17 @@ def _of_networks(connection: Connection, rows: list[Subnet]) -> list[Subnet]:
         for row in rows:
             row.shared, row.network_project_id = known[row.network_id]
     return rows
+
+
+def of_networks(connection: Connection, networks: Mapping[str, Network]) -> list[Subnet]:
+    """The networks' subnets, oldest first and without tags; each network, by id, gets the ids of its own."""
+    where = {"network_id": list(networks)}
+    found = rows_store.read_rows(connection, _subnets, Subnet, where, order=(_subnets.c.created_at, _subnets.c.id))
+    for network in networks.values():
+        network.subnets = [one.id for one in found if one.network_id == network.id]
+    for one in found:
+        one.shared, one.network_project_id = networks[one.network_id].shared, networks[one.network_id].project_id
+    return found
 
 
 def create_subnets(work: Work, wanted: list[Subnet]) -> list[Subnet]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kilonova.network.work import Draw
 from tests.api.network.cloud import Cloud
 from tests.api.support import OTHER_PROJECT, PROJECT
 
@@ -88,6 +89,23 @@ async def test_subnets_choose_gateway_and_pools_and_refuse_overlaps(cloud: Cloud
     assert no_gateway["allocation_pools"] == [{"start": "10.3.0.1", "end": "10.3.0.2"}]
     shown = (await cloud.member.get(f"/v2.0/networks/{network['id']}"))["network"]
     assert set(shown["subnets"]) == {subnet["id"], no_gateway["id"]}
+
+
+class Repeats(Draw):
+    """Draws a few MACs twice."""
+
+    drawn = 0
+
+    def mac(self) -> str:
+        self.drawn += 1
+        return f"fa:16:3e:00:00:{self.drawn // 3:02x}"
+
+
+async def test_a_port_gets_another_mac_when_its_network_has_the_one_that_was_drawn(cloud: Cloud) -> None:
+    cloud.service.draw = Repeats(cloud.world)
+    network = await cloud.network()
+    ports = [await cloud.port(network["id"]) for _ in range(3)]
+    assert [port["mac_address"][-2:] for port in ports] == ["00", "01", "02"]
 
 
 async def test_a_port_gets_mac_addresses_and_the_default_group(cloud: Cloud) -> None:
