@@ -130,7 +130,8 @@ class Agent:
         delay, rests_until = self.settings.retry_seconds, 0.0
         while True:
             await self.pending.wait()
-            await self.world.clock.sleep(max(rests_until - self.world.clock.monotonic(), 0.0))
+            if (rest_seconds := rests_until - self.world.clock.monotonic()) > 0:
+                await self.world.clock.sleep(rest_seconds)
             taken = self.pending.take()
             try:
                 await self.build(taken)

@@ -73,10 +73,11 @@ class L2Book:
             self._count(one.member, heard.groups)
             if one.host != self._host and self._ports.pop(id_, None) is not None:
                 heard.gone.append(id_)
-        # A network whose last port left has no tunnels here any more, and nobody told of its changes since.
+        # Of a network or group whose last port left nobody was told since; its tunnels are gone, its rules may be old.
         networks = {port.network_id for port in self._ports.values()}
+        groups = {group for port in self._ports.values() for group in port.security_groups}
         for port in [one.port for one in later if one.port]:
-            if port.network_id in networks and self._groups.keys() >= set(port.security_groups):
+            if port.network_id in networks and groups.issuperset(port.security_groups):
                 self._ports[port.id] = port
                 heard.ports.append(port)
             else:

@@ -300,6 +300,19 @@ async def test_l2_asks_for_a_port_whose_network_or_group_it_does_not_have(world:
     assert told.network.asked == [(None, None), (["far"], []), (["odd"], []), (["p2"], [])], "its tunnels are gone"
 
 
+async def test_l2_asks_for_a_port_of_a_group_whose_last_port_left(world: LiveWorld) -> None:
+    told = Told(world)
+    told.network.ports["p0"] = port("p0")
+    await told.hears(full=True)
+    await told.hears(elsewhere("p1", 4, host=""))
+    told.network.ports["p2"] = grouped("p2", 0, "10.0.0.2")  # nobody told this host what the group's rules became
+    assert "p2" in (await told.hears(here(told.network.ports["p2"])))[0]
+    assert told.network.asked == [(None, None), (["p2"], [])]
+    p3 = grouped("p3", 0, "10.0.0.3")
+    assert "p3" in (await told.hears(here(p3)))[0]
+    assert told.network.asked == [(None, None), (["p2"], [])]
+
+
 async def test_l2_fetches_all_when_what_it_was_told_could_not_be_built(world: LiveWorld) -> None:
     told = Told(world)
     await told.hears(full=True)
