@@ -4,10 +4,9 @@ same transaction; `finish` is the last write. On resume the flow runs again and 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection
@@ -147,17 +146,16 @@ class Operation(Generic[S]):
         known, index = self._next(name)
         result_type = act.result if isinstance(act, HostVerb) else result_of(act)
         if known is not None and known.state != "running":
-            with self._noticing():
-                return cast(T, self._remembered(known, result_type))
+            return cast(T, self._remembered(known, result_type))
         row = known or self._new_row(title, name, index, args, undo)
         if isinstance(act, HostVerb):
             row.host = act.target.host
         if known is None:
-            with _parking():
+            with _parking:
                 await self._runner.begin_step(self.row, self._kind, row, shows, found="redone" in marks(act))
         spans.note(title, where=_where(act))
         self._seen.append(row)
-        with _parking(), self._noticing():
+        with _parking:
             waits = Waits(patience_seconds, self.away_seconds, then)
             await self._runner.perform(self.row, row, act, args, waits)
             return cast(T, self._remembered(row, result_type))
@@ -179,7 +177,7 @@ class Operation(Generic[S]):
         row = self._new_row(title, name, index, args, undo)
         row.state = "finished"
         self._seen.append(row)
-        with _parking():
+        with _parking:
             await self._runner.write_step(self.row, self._kind, row, unit, args, shows)
         return cast(T, self._remembered(row, result_type))
 
@@ -202,7 +200,7 @@ class Operation(Generic[S]):
 
     async def finish(self, title: str, unit: Callable[..., Any], *args: Any) -> None:
         """The last write: the resource's end state and the operation's, in one transaction."""
-        with _parking():
+        with _parking:
             await self._runner.finish(self.row, title, unit, args)
         self.finished = True
 
@@ -219,25 +217,15 @@ class Operation(Generic[S]):
 
     async def undo_since(self, mark: int) -> None:
         """Undo the steps after `mark`, newest first: for a flow that tries the next host."""
-        with _parking():
+        with _parking:
             for row in reversed(self._seen[mark:]):
                 await self._runner.undo_step(self.row, self._kind, row)
         del self._seen[mark:]
 
     async def undo_superseded(self, operation_id: str) -> None:
         """Undo all of an operation that this one took the resource from."""
-        with _parking():
+        with _parking:
             await self._runner.undo_superseded(self.row, operation_id)
-
-    @contextmanager
-    def _noticing(self) -> Iterator[None]:
-        """A service that was waited for in vain is not waited for again, at the next host or in the next step."""
-        try:
-            yield
-        except Fault as fault:
-            if is_away(fault):
-                self.away_seconds = 0.0
-            raise
 
     def _next(self, name: str) -> tuple[StepRow | None, int]:
         index = self._counts.get(name, 0)
@@ -249,7 +237,10 @@ class Operation(Generic[S]):
 
     def _remembered(self, row: StepRow, result_type: Any) -> Any:
         if row.state == "failed" or (row.state == "undone" and row.error):
-            raise Fault.from_wire(row.error or {})
+            fault = Fault.from_wire(row.error or {})
+            if is_away(fault):  # waited for in vain: not waited for again, at the next host or in the next step
+                self.away_seconds = 0.0
+            raise fault
         if result_type in (None, type(None)):
             return None
         return msgspec.convert(row.result, result_type)
@@ -272,14 +263,19 @@ class Operation(Generic[S]):
         )
 
 
-@contextmanager
-def _parking() -> Iterator[None]:
+class _Parking:
     """Our own database being away is no failure of the step: a flow that catches Faults, to try the next host, must
     not take it for one and undo what stands."""
-    try:
-        yield
-    except DatabaseAway as away:
-        raise Parked(f"the database: {away!r}") from away
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _where: Any) -> None:
+        if isinstance(error, DatabaseAway):
+            raise Parked(f"the database: {error!r}") from error
+
+
+_parking: Final = _Parking()
 
 
 def describe_undo(undo: Callable[..., Awaitable[Any]] | None) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from kilonova.compute.core import Compute, on_host
 from kilonova.compute.schema import journal
 from kilonova.compute.server import console_store, migration_store, states, store
 from kilonova.compute.server.begin import ADMIN, load, new_operation
-from kilonova.compute.server.hold import release_claim, release_volumes
+from kilonova.compute.server.hold import release_claims, release_volumes
 from kilonova.compute.server.insist import now_or_later
 from kilonova.compute.server.soft_delete import may_be_soft, soft_delete
 from kilonova.compute.server.store import Server
@@ -85,7 +85,8 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
     taken = [one for one, _ in running if journal.supersede(connection, one, row.created_at)]
     mapping = store.devices_of(connection, server_id)
     volumes = bool(taken) or any(one.volume_id or one.destination_type == "volume" for one in mapping)
-    row.args |= {"host": server.host, "over": taken, "volumes": volumes, "ports": server.ports}
+    consumers = [server_id, *migration_store.open_ids(connection, server_id)]
+    row.args |= {"host": server.host, "over": taken, "volumes": volumes, "ports": server.ports, "consumers": consumers}
     journal.insert(connection, row)
     return True
 
@@ -95,7 +96,7 @@ def _begin(connection: Connection, server_id: str, row: OperationRow, admin: boo
 
 async def flow(
     op: Operation[Compute], compute: Compute, server_id: str, host: str, over: list[str], *, volumes: bool,
-    ports: list[PortBinding],
+    ports: list[PortBinding], consumers: list[str],
 ) -> None:  # fmt: skip
     """Read down: the end of a server. Who is silent, a host or a service, does not hold the user up, and does not make
     of it a server that could be started without what it has lost already: the rest is done when they are back."""
@@ -110,7 +111,7 @@ async def flow(
             await now_or_later(op, compute, gone, on_host(host).terminate_instance, server_id, volumes, ports)
         if volumes:
             await now_or_later(op, compute, "volumes that no host holds go back", release_volumes, server_id)
-        await now_or_later(op, compute, "placement gets the claim back", release_claim, server_id)
+        await now_or_later(op, compute, "placement gets the claim back", release_claims, consumers)
     except (Fault, Parked) as silence:
         if isinstance(silence, Fault) and silence.kind is not FaultKind.UNAVAILABLE:
             raise

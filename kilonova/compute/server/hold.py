@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from kilonova.base.faults import Fault, Kind
 from kilonova.compute.contract import BlockDevice, Destination, RequestSpec
 from kilonova.compute.core import Compute
-from kilonova.compute.server import migration_store, store
+from kilonova.compute.server import store
 from kilonova.db.database import redone
 from kilonova.placement.contract import ClaimRequest
 from kilonova.saga.operation import Step
@@ -50,11 +50,10 @@ async def claim_alternate(step: Step[Compute], spec: RequestSpec, destination: D
         raise
 
 
-async def release_claim(step: Step[Compute], server_id: str) -> None:
-    """Placement holds nothing for the server, nor for a migration of it."""
-    compute = step.services
-    for consumer in (server_id, *await compute.db.read(migration_store.open_ids, server_id)):
-        await compute.peers.placement.release(consumer)
+async def release_claims(step: Step[Compute], consumers: list[str]) -> None:
+    """Placement holds nothing for these."""
+    for consumer in consumers:
+        await step.services.peers.placement.release(consumer)
 
 
 async def give_back_claim(step: Step[Compute], spec: RequestSpec) -> None:

@@ -18,7 +18,7 @@ from kilonova.base.faults import not_found
 from kilonova.compute.contract import Flavor
 from kilonova.compute.schema import journal, metadata
 from kilonova.compute.server.store import servers
-from kilonova.db.database import lone, says
+from kilonova.db.database import says
 from kilonova.db.listing import Page, paged
 from kilonova.db.statements import Statement
 from kilonova.db.types import Id, Name, Timestamp
@@ -103,7 +103,6 @@ def get(connection: Connection, migration_id: str) -> Migration:
 _OPEN_OF = Statement(sa.select(M.id).where(M.server_id == sa.bindparam("server"), M.status.in_(OPEN)))
 
 
-@lone
 def open_ids(connection: Connection, server_id: str) -> list[str]:
     """Ids under which placement may hold the server's old claims."""
     return _OPEN_OF.scalars(connection, server=server_id)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from cryptography.fernet import Fernet
 
 from kilonova.base.faults import Fault, Kind
 from kilonova.saga.seal import Sealer
@@ -23,6 +26,24 @@ def test_a_new_key_seals_and_the_old_one_still_opens() -> None:
     both = Sealer([new, old])
     assert both.open(sealed) == SECRETS
     assert Sealer([new]).open(both.seal(SECRETS)) == SECRETS
+
+
+def test_what_was_sealed_with_fernet_still_opens() -> None:
+    key = Sealer.new_key()
+    sealed = Fernet(key).encrypt(json.dumps(SECRETS).encode())
+    assert Sealer([Sealer.new_key(), key]).open(sealed) == SECRETS
+
+
+def test_what_was_changed_does_not_open() -> None:
+    sealer = Sealer([Sealer.new_key()])
+    sealed = bytearray(sealer.seal(SECRETS))
+    for place in (0, 11, 12, len(sealed) - 1):
+        sealed[place] ^= 1
+        with pytest.raises(Fault):
+            sealer.open(bytes(sealed))
+        sealed[place] ^= 1
+    with pytest.raises(Fault):
+        sealer.open(bytes(sealed[:10]))
 
 
 def test_erased_is_empty() -> None:
