@@ -104,7 +104,10 @@ class NetworkClient(PortChanges):
             await self._group_ids(token, project_id, groups)
 
     async def bind(self, token: str, key: str, nics: ServerNics) -> list[PortBinding]:
-        """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none is left."""
+        """Ports for all requests, in order, made or adopted, bound to the host; when one fails, none of them is left.
+
+        The server may have others: they stay. One whose making was not answered is found by the caller's key.
+        """
         wanted = [] if list(nics.security_groups) == DEFAULT_GROUP else nics.security_groups
         known = await self._groups(token, nics.project_id) if wanted else {}
         groups = chosen_groups(known, nics.project_id, wanted)
@@ -121,7 +124,8 @@ class NetworkClient(PortChanges):
                 bound.append((port, request))
                 _check_bound(port, nics.host)
         except Fault:
-            await self.unbind(token, nics.server_id, [_bare(port, request) for port, request in bound])
+            for port, request in bound:
+                await self.release(token, nics.server_id, _bare(port, request))
             raise
         return await self._bindings(token, bound, known, around)
 

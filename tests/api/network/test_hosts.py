@@ -337,6 +337,24 @@ async def test_a_bind_that_fails_leaves_nothing(hosted: Cloud) -> None:
     assert await peer(hosted).bind("served", "op/bind", nics(PortRequest(network_id=network["id"])))
 
 
+async def test_a_bind_that_fails_takes_nothing_that_the_server_had(hosted: Cloud) -> None:
+    """An interface that cannot be attached to a running server must not cost it the ones that it has."""
+    network = await hosted.network()
+    await hosted.subnet(network["id"])
+    [had] = await peer(hosted).bind("served", "op/bind", nics(PortRequest(network_id=network["id"])))
+    other = nics(PortRequest(network_id=network["id"]), server="server-2")
+    [busy] = await peer(hosted).bind("served", "op2/bind", other)
+    for key, requests in (
+        ("op3/port", [PortRequest(port_id=busy.id)]),
+        ("op4/port", [PortRequest(network_id=network["id"]), PortRequest(port_id=busy.id)]),
+    ):
+        with pytest.raises(Fault, match="still in use"):
+            await peer(hosted).bind("served", key, nics(*requests))
+        left = await peer(hosted).ports_of("served", "server-1")
+        assert [port.id for port in left] == [had.id]
+    assert [port.id for port in await peer(hosted).ports_of("served", "server-2")] == [busy.id]
+
+
 async def test_ports_not_reported_in_time_are_told_again(hosted: Cloud) -> None:
     network = await hosted.network()
     port = await hosted.port(network["id"], hosted.admin, **BOOT)
