@@ -7,6 +7,7 @@ They may run more than once (a deadlock on PostgreSQL or MariaDB), so they touch
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVa
 from sqlalchemy import Connection, text
 
 from kilonova.base.faults import Fault
+from kilonova.trace import metrics, spans
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +63,22 @@ def label(unit: Callable[..., Any], args: tuple[Any, ...]) -> str:
     if says is None:
         return unit.__name__.lstrip("_").replace("_", " ")
     return says(*args) if callable(says) else str(says)
+
+
+def ended(
+    database: str,
+    access: Literal["read", "write"],
+    unit: Callable[..., Any],
+    args: tuple[Any, ...],
+    began: float,
+    error: BaseException | None = None,
+) -> None:
+    """Metrics and the running trace are told of a unit that began at `began` (perf_counter) and has ended."""
+    seconds = time.perf_counter() - began
+    metrics.db_unit((database, access), seconds)
+    if spans.current() is not None:
+        attributes = {"read": "true"} if access == "read" else {}
+        spans.arrow("database", label(unit, args), seconds, error, **attributes)
 
 
 def bulky(unit: Callable[P, T]) -> Callable[P, T]:

@@ -29,9 +29,8 @@ from sqlalchemy.util import greenlet_spawn
 
 from kilonova.base.faults import Fault, busy, invalid, unavailable
 from kilonova.base.world import World
-from kilonova.db.database import DatabaseAway, Unit, label, marks, probe
+from kilonova.db.database import DatabaseAway, Unit, ended, marks, probe
 from kilonova.trace import metrics
-from kilonova.trace.spans import current, span
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,14 +105,10 @@ class ServerDatabase:
 
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         engine = self._lone if "lone" in marks(unit) else self._readers
-        if current() is None:
-            return await self._run(engine, lambda c: unit(c, *args, **named))
-        with span("database", label(unit, args), read="true"):
-            return await self._run(engine, lambda c: unit(c, *args, **named))
+        return await self._run(engine, unit, args, named)
 
     async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
-        with span("database", label(unit, args)):
-            return await self._run(self._writers, lambda c: unit(c, *args, **named))
+        return await self._run(self._writers, unit, args, named)
 
     async def close(self) -> None:
         self._closed = True
@@ -143,19 +138,23 @@ class ServerDatabase:
         engine = sa.create_engine(self._url, isolation_level=isolation, **options)
         return engine.execution_options(**execution) if self.dialect == "postgresql" and execution else engine
 
-    async def _run(self, engine: Engine, unit: Callable[[Connection], T]) -> T:
+    async def _run(self, engine: Engine, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if self._closed:
             raise unavailable("The database is closed.", inside=self._where)
         self._running += 1
         began = time.perf_counter()
+        failed: BaseException | None = None
         try:
-            return await self._try(engine, unit)
+            return await self._try(engine, lambda connection: unit(connection, *args, **named))
         except (DBAPIError, PoolTimeout, OSError) as error:
             told = self._told(error)
-            raise (DatabaseAway.of(told) if isinstance(told, Fault) else told) from error
+            failed = DatabaseAway.of(told) if isinstance(told, Fault) else told
+            raise failed from error
+        except BaseException as error:
+            failed = error
+            raise
         finally:
-            access = "write" if engine is self._writers else "read"
-            metrics.db_unit((self.name, access), time.perf_counter() - began)
+            ended(self.name, "write" if engine is self._writers else "read", unit, args, began, failed)
             self._running -= 1
             if not self._running:
                 self._idle.set()

@@ -32,10 +32,8 @@ from sqlalchemy.exc import OperationalError
 
 from kilonova.base.clock import Clock
 from kilonova.base.faults import Fault, unavailable
-from kilonova.db.database import DatabaseAway, Unit, label, marks
+from kilonova.db.database import DatabaseAway, Unit, ended, marks
 from kilonova.db.statements import keep_sqlite, sqlite_of
-from kilonova.trace import metrics
-from kilonova.trace.spans import span
 
 log = logging.getLogger(__name__)
 
@@ -124,14 +122,17 @@ class SqliteDatabase:
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         began = time.perf_counter()
         try:
-            with span("database", label(unit, args), read="true"):
-                if "bulky" not in marks(unit):
-                    return self._read(self._connection_for_reads(), unit, args, named)
+            if "bulky" not in marks(unit):
+                result = self._read(self._connection_for_reads(), unit, args, named)
+            else:
                 if self._aside is None:
                     self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
-                return await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
-        finally:
-            metrics.db_unit((self.name, "read"), time.perf_counter() - began)
+                result = await self._loop.run_in_executor(self._aside, self._read_aside, unit, args, named)
+        except BaseException as error:
+            ended(self.name, "read", unit, args, began, error)
+            raise
+        ended(self.name, "read", unit, args, began)
+        return result
 
     def _connection_for_reads(self) -> Connection:
         """The writer's while nothing is written: it knows the pages that it wrote, which another must read anew."""
@@ -161,26 +162,28 @@ class SqliteDatabase:
     # ── writes: _begin → _run_batch → _committed, on the loop; what waits for the disk or a lock is in the thread
 
     async def write(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
-        with span("database", label(unit, args)):
-            if self._closed:
-                raise unavailable("The database is closed.", inside=str(self.path))
-            done: asyncio.Future[T] = self._loop.create_future()
-            marked = marks(unit)
-            waits = self._waits_for_disk and "redone" not in marked
-            self._waiting.append((unit, args, named, contextvars.copy_context(), done, waits))
-            began = time.perf_counter()
-            if not self._busy:
-                if "unhurried" in marked:
-                    self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
-                elif waits:
-                    self._busy = True
-                    self._loop.call_soon(self._begin)  # with what comes meanwhile
-                else:
-                    self._begin_if_any()
-            try:
-                return await done
-            finally:
-                metrics.db_unit((self.name, "write"), time.perf_counter() - began)
+        if self._closed:
+            raise unavailable("The database is closed.", inside=str(self.path))
+        began = time.perf_counter()
+        done: asyncio.Future[T] = self._loop.create_future()
+        marked = marks(unit)
+        waits = self._waits_for_disk and "redone" not in marked
+        self._waiting.append((unit, args, named, contextvars.copy_context(), done, waits))
+        if not self._busy:
+            if "unhurried" in marked:
+                self._moment = self._moment or self._loop.call_later(UNHURRIED_SECONDS, self._begin_if_any)
+            elif waits:
+                self._busy = True
+                self._loop.call_soon(self._begin)  # with what comes meanwhile
+            else:
+                self._begin_if_any()
+        try:
+            result = await done
+        except BaseException as error:
+            ended(self.name, "write", unit, args, began, error)
+            raise
+        ended(self.name, "write", unit, args, began)
+        return result
 
     def _begin_if_any(self) -> None:
         """Nothing came along that the unhurried could share a commit with; or it did."""

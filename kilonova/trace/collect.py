@@ -13,7 +13,7 @@ import msgspec
 
 from kilonova.base.clock import Clock
 from kilonova.base.units import GIB
-from kilonova.trace.spans import Span, trace_id_of, within
+from kilonova.trace.spans import Ring, Span, trace_id_of, within
 
 MAX_AGE_SECONDS: Final = 7 * 86_400.0
 MAX_BYTES: Final = GIB
@@ -178,32 +178,38 @@ def _summary(spans: list[Span]) -> TraceSummary:
 
 
 class Batcher:
-    """A ring's sink that hands spans on in batches: `RING.sinks.append(batcher)`, then `world.spawn(batcher.run(), …)`.
+    """Hands on what a ring gets, in batches, until `leave`: `world.spawn(Batcher(RING, send, clock).run(), …)`.
 
-    Calling it never blocks or fails, from any thread. When the receiver is slow or gone the oldest spans are dropped
+    It never holds up who adds a span, on any thread. When the receiver is slow or gone the oldest spans are dropped
     and counted in `dropped`; a batch that could not be sent counts too, and is not tried again.
     """
 
     def __init__(
-        self, send: Callable[[list[Span]], Awaitable[None]], clock: Clock, *, pending: int = PENDING, batch: int = BATCH
+        self, ring: Ring, send: Callable[[list[Span]], Awaitable[None]], clock: Clock, *, pending: int = PENDING
     ) -> None:
-        self.dropped = 0
         self.sent = 0
         self.last_error = ""
         self._send = send
         self._clock = clock
-        self._batch = batch
         self._pending: deque[Span] = deque(maxlen=pending)
+        self._ring = ring
+        self._seen = ring.added  # of all that the ring ever got: what was there before, taken from `_pending`, or lost
+        self._lost = 0  # with batches that were not sent
+        ring.sinks.append(self._pending.append)
+
+    def leave(self) -> None:
+        """Take no more spans; what is pending can still be sent."""
+        self._ring.sinks.remove(self._pending.append)
+
+    @property
+    def dropped(self) -> int:
+        """Spans that were not and will not be sent."""
+        return self._ring.added - self._seen - len(self._pending) + self._lost
 
     @property
     def waiting(self) -> int:
         """Spans that are still to be sent."""
         return len(self._pending)
-
-    def __call__(self, span: Span) -> None:
-        if len(self._pending) == self._pending.maxlen:
-            self.dropped += 1
-        self._pending.append(span)
 
     async def run(self) -> None:
         """Send what has gathered every 0.5 s, in batches of at most 500, until cancelled."""
@@ -214,18 +220,19 @@ class Batcher:
     async def flush(self) -> None:
         """Send all that is pending now. What arrives meanwhile waits for the next time."""
         with within(None):  # sending is no part of any trace, or every batch would make another
-            for _ in range(-(-len(self._pending) // self._batch)):
+            for _ in range(-(-len(self._pending) // BATCH)):
                 batch = self._take()
                 try:
                     await self._send(batch)
                 except Exception as error:  # the edge: whatever the receiver's fault is, the work goes on
-                    self.dropped += len(batch)
+                    self._lost += len(batch)
                     self.last_error = f"{type(error).__name__}: {error}"
                 else:
                     self.sent += len(batch)
 
     def _take(self) -> list[Span]:
         taken: list[Span] = []
-        while self._pending and len(taken) < self._batch:
+        while self._pending and len(taken) < BATCH:
             taken.append(self._pending.popleft())
+        self._seen += len(taken)
         return taken

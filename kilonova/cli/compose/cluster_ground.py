@@ -21,7 +21,6 @@ from kilonova.db.migrations import ensure_current, missing
 from kilonova.http.client import HttpTransport
 from kilonova.network.settings import NetworkSettings
 from kilonova.trace.collect import Batcher
-from kilonova.trace.spans import RING
 
 SKEW = timedelta(seconds=2)
 
@@ -127,7 +126,7 @@ class ClusterGround(Ground):
         for close in self.closing:
             await close()
         if self._batcher is not None:
-            RING.sinks.remove(self._batcher)
+            self._batcher.leave()
             await self._batcher.flush()
         for bus in self._buses.values():
             await bus.close()

@@ -22,7 +22,6 @@ from kilonova.db.sqlite import SqliteDatabase
 from kilonova.http.client import AsgiTransport
 from kilonova.network.settings import NetworkSettings
 from kilonova.trace.collect import Batcher
-from kilonova.trace.spans import RING
 
 UNDERLAY_MTU = 1550  # of the wire between hosts, less its headers: tunnelled networks then have 1500
 
@@ -78,7 +77,7 @@ class EmbeddedGround(Ground):
         for bus in self._buses:
             await bus.close()
         if self._batcher is not None:
-            RING.sinks.remove(self._batcher)
+            self._batcher.leave()
             await self._batcher.flush()
         await self.world.close()
         for db in self.databases.values():

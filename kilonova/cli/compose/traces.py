@@ -66,8 +66,7 @@ def send_traces(world: World, bus: Bus) -> Batcher:
 def hand_on(world: World, send: Callable[[list[Span]], Awaitable[None]]) -> Batcher:
     """Give this process's spans to `send` in batches; of what is gone the process itself keeps little."""
     RING.keep(SPANS_KEPT)
-    batcher = Batcher(send, world.clock)
-    RING.sinks.append(batcher)
+    batcher = Batcher(RING, send, world.clock)
     metrics.watch_dropped_spans(lambda: batcher.dropped)
     metrics.watch("spans waiting", lambda: batcher.waiting)
     world.spawn(batcher.run(), "trace batches")

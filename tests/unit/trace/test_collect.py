@@ -11,7 +11,7 @@ import pytest
 
 from kilonova.base.clock import SystemClock
 from kilonova.trace.collect import Batcher, SpanStore
-from kilonova.trace.spans import RING, Span, begin, current, span, trace_id_of, within
+from kilonova.trace.spans import RING, Ring, Span, begin, current, span, trace_id_of, within
 from kilonova.trace.tenant import without_hosts
 
 from .samples import REQUEST, SERVER, TRACE, create_server
@@ -99,8 +99,7 @@ async def test_batches_are_sent_whole_and_outside_any_trace() -> None:
         assert current() is None
         got.append(batch)
 
-    batcher = Batcher(send, SystemClock())
-    RING.sinks.append(batcher)
+    batcher = Batcher(RING, send, SystemClock())
     try:
         with within(begin("client")):
             for number in range(1200):
@@ -108,7 +107,7 @@ async def test_batches_are_sent_whole_and_outside_any_trace() -> None:
                     pass
             await batcher.flush()
     finally:
-        RING.sinks.remove(batcher)
+        batcher.leave()
     assert [len(batch) for batch in got] == [500, 500, 200]
     assert (batcher.sent, batcher.dropped) == (1200, 0)
 
@@ -117,9 +116,11 @@ async def test_a_receiver_that_fails_or_hangs_costs_spans_and_nothing_else() -> 
     async def fail(_batch: list[Span]) -> None:
         raise ConnectionError("broker is gone")
 
-    batcher = Batcher(fail, SystemClock(), pending=10)
+    ring = Ring()
+    ring.add(one("t", "before", 0))
+    batcher = Batcher(ring, fail, SystemClock(), pending=10)
     for number in range(25):
-        batcher(one("t", str(number), number))
+        ring.add(one("t", str(number), number))
     assert batcher.dropped == 15
     await batcher.flush()
     assert batcher.dropped == 25 and "broker is gone" in batcher.last_error
@@ -127,12 +128,13 @@ async def test_a_receiver_that_fails_or_hangs_costs_spans_and_nothing_else() -> 
     async def hang(_batch: list[Span]) -> None:
         await asyncio.sleep(3600)
 
-    batcher = Batcher(hang, SystemClock(), pending=10)
-    batcher(one("t", "x", 1))
+    batcher.leave()
+    batcher = Batcher(ring, hang, SystemClock(), pending=10)
+    ring.add(one("t", "x", 1))
     task = asyncio.ensure_future(batcher.flush())
     await asyncio.sleep(0)
     for number in range(30):
-        batcher(one("t", str(number), number))
+        ring.add(one("t", str(number), number))
     assert batcher.dropped == 20
     task.cancel()
 
