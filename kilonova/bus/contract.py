@@ -47,7 +47,6 @@ class Message(msgspec.Struct):
     reply_to: str = ""
     traceparent: str = ""
     request_id: str = ""
-    signature: str = ""  # HMAC-SHA256 over the canonical envelope, with the sender's key
 
 
 Handler = Callable[[Message], Awaitable[Json]]

@@ -94,12 +94,10 @@ class Dispatcher:
             await self._world.clock.sleep(0.5 * 2**attempt)
 
     async def _handle(self, message: Message) -> Json:
-        context = None
-        if message.traceparent:
-            context = spans.begin(
-                participant(self.exchange, self.type), traceparent=message.traceparent, request_id=message.request_id
-            )
-        with rpc.handling(message), spans.within(context):
+        if message.traceparent:  # the task is this message's alone
+            speaker = participant(self.exchange, self.type)
+            spans.go_on(speaker, traceparent=message.traceparent, request_id=message.request_id)
+        with rpc.handling(message):
             if message.version not in (self._version, self._version - 1):
                 raise self._unknown_version(message)
             handler = self._handlers.get(message.method)

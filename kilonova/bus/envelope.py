@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from kilonova.base.faults import Fault, unavailable
@@ -12,6 +13,7 @@ from kilonova.bus.contract import Json, Message, Target
 from kilonova.trace import spans
 
 
+@cache
 def participant(exchange: str, type_: str) -> str:
     """The name that operators know a worker by in a sequence diagram: `nova_conductor`, `neutron`, `cinder`."""
     return f"nova_{type_}" if exchange == "nova" else exchange

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections import deque
-from collections.abc import Coroutine, Mapping
+from collections import defaultdict, deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from random import Random
 from typing import Any, Protocol
@@ -85,7 +85,7 @@ class MemoryBroker:
     def __init__(self, secret: bytes = b"memory", faults: Faults | None = None) -> None:
         self.keys = DerivedKeys(secret)
         self.faults = faults
-        self._queues: dict[str, deque[_Delivery]] = {}
+        self._queues: defaultdict[str, deque[_Delivery]] = defaultdict(deque)
         self._workers: dict[str, list[MemorySubscription]] = {}  # by queue, the next one to be served first
         self._buses: dict[str, MemoryBus] = {}
         self._buses_made = 0
@@ -102,7 +102,7 @@ class MemoryBroker:
     def publish(self, frame: bytes, message: Message) -> None:
         """Hold a call or cast for one worker. BUSY when the queue is full."""
         queue = queue_name(message)
-        if len(self._queues.setdefault(queue, deque())) >= QUEUE_LIMIT:
+        if len(self._queues[queue]) >= QUEUE_LIMIT:
             raise busy(
                 f"The queue of {message.type} is full.",
                 hint="Check that its workers run.",
@@ -146,7 +146,7 @@ class MemoryBroker:
         """A worker takes messages from now on, first those that waited for it."""
         for queue in worker.queues:
             self._workers.setdefault(queue, []).append(worker)
-            self.push(queue)
+        self.push(worker.queues)
 
     def leave(self, worker: MemorySubscription) -> None:
         """A worker takes no more messages; what it had not begun or not acknowledged goes back, in order."""
@@ -172,16 +172,14 @@ class MemoryBroker:
                 log.error("dropped %s: delivered %d times", delivery.message.method, delivery.times)
                 continue
             self._queues[delivery.queue].appendleft(delivery)
-        for queue in dict.fromkeys(d.queue for d in deliveries if d.queue):
-            self.push(queue)
+        self.push(dict.fromkeys(d.queue for d in deliveries if d.queue))
 
-    def push(self, queue: str) -> None:
-        """Give what waits in `queue` to workers with room, in turn."""
-        waiting = self._queues.setdefault(queue, deque())
-        while waiting and (worker := self._next_worker(queue)):
-            delivery = waiting.popleft()
-            delivery.times += 1
-            worker.take(delivery)
+    def push(self, queues: Iterable[str]) -> None:
+        """Give what waits in these queues to workers with room, in turn."""
+        for queue in queues:
+            waiting = self._queues[queue]
+            while waiting and (worker := self._next_worker(queue)):
+                worker.take(waiting.popleft())
 
     def bus_joined(self, bus: MemoryBus) -> str:
         """The address that replies to `bus` carry."""
@@ -201,8 +199,12 @@ class MemoryBroker:
             self._put(delivery)
 
     def _put(self, delivery: _Delivery) -> None:
-        self._queues.setdefault(delivery.queue, deque()).append(delivery)
-        self.push(delivery.queue)
+        """Give it to a worker with room; it waits when there is none, and behind those that wait."""
+        waiting = self._queues[delivery.queue]
+        if not waiting and (worker := self._next_worker(delivery.queue)):
+            worker.take(delivery)
+        else:
+            waiting.append(delivery)
 
     def _next_worker(self, queue: str) -> MemorySubscription | None:
         """The next live worker with room; it goes to the end of the line."""
@@ -237,32 +239,44 @@ class MemorySubscription:
         self._broker = broker
         self._bus = bus
         self._dispatcher = dispatcher
-        self._inbox: deque[_Delivery] = deque()
         self._casts: dict[int, _Delivery] = {}  # begun, not acknowledged
         self._begun = 0
-        self._wake = asyncio.Event()
         self._tasks: dict[asyncio.Task[None], str] = {}  # a dict, for its stable order
         self._open, self._stands_back = True, False
-        # In an empty context: a handler must not see the sender's trace or variables, as it would not on a wire.
-        self._pump = contextvars.Context().run(world.spawn, self._run(), f"bus-{dispatcher.type}")
-        self._pump.add_done_callback(self._pump_ended)
+        self._life = world.spawn(_until_cancelled(), f"bus-{dispatcher.type}")  # ends when the world does
+        self._life.add_done_callback(self._life_ended)
 
     def has_room_for(self, queue: str) -> bool:
         """Whether it may be given one more call or cast of this queue."""
         if self._stands_back and queue == self.queues[0]:
             return False
-        return self._open and len(self._casts) + len(self._inbox) < CASTS_IN_FLIGHT
+        return self._open and len(self._casts) < CASTS_IN_FLIGHT
 
     def take(self, delivery: _Delivery) -> None:
-        """Begin the work on `delivery` soon."""
-        self._inbox.append(delivery)
-        self._wake.set()
+        """Begin the work on `delivery`, in a task of its own."""
+        if self.world.dead or not self._open:
+            return  # a fanout that came late
+        delivery.times += 1
+        message = self._dispatcher.admit(delivery.frame, again=delivery.again)
+        if message is None:
+            return
+        work: Coroutine[Any, Any, None]
+        ended: Callable[[asyncio.Task[None]], Any]
+        if message.kind == "call":
+            work, ended = self._answer(message), self._tasks.pop
+        else:
+            self._begun += 1
+            self._casts[self._begun] = delivery
+            work, ended = self._dispatcher.do(message), partial(self._acknowledge, self._begun, message)
+        # In an empty context: a handler must not see the sender's trace or variables, as it would not on a wire.
+        task = contextvars.Context().run(self.world.spawn, work, f"{message.kind}-{message.method}")
+        self._tasks[task] = message.id
+        task.add_done_callback(ended)
 
     def unacknowledged(self) -> list[_Delivery]:
         """What a broker would hand to another worker if this one died now; it is no longer this one's."""
-        left = [*self._casts.values(), *self._inbox]
+        left = list(self._casts.values())
         self._casts.clear()
-        self._inbox.clear()
         return left
 
     async def stand_back(self) -> None:
@@ -270,44 +284,15 @@ class MemorySubscription:
 
     async def close(self) -> None:
         self._open = False
-        left, self._inbox = list(self._inbox), deque()
         running = [task for task in self._tasks if task is not asyncio.current_task()]
         self._broker.retire(self)
-        self._broker.give_back(left)
         await asyncio.gather(*running, return_exceptions=True)
-        self._pump.cancel()
+        self._life.cancel()
 
-    def _pump_ended(self, _: asyncio.Task[None]) -> None:
+    def _life_ended(self, _: asyncio.Task[None]) -> None:
         self._open = False
         if not self.world.dead:
             self._broker.leave(self)
-
-    async def _run(self) -> None:
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            while self._inbox and not self.world.dead:
-                self._begin(self._inbox.popleft())
-
-    def _begin(self, delivery: _Delivery) -> None:
-        message = self._dispatcher.admit(delivery.frame, again=delivery.again)
-        if message is None:
-            self._made_room()
-            return
-        if message.kind == "call":
-            self._spawn(message, self._answer(message))
-            self._made_room()
-            return
-        self._begun += 1
-        self._casts[self._begun] = delivery
-        task = self._spawn(message, self._dispatcher.do(message))
-        task.add_done_callback(partial(self._acknowledge, self._begun, message))
-
-    def _spawn(self, message: Message, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = contextvars.Context().run(self.world.spawn, work, f"{message.kind}-{message.method}")
-        self._tasks[task] = message.id
-        task.add_done_callback(self._tasks.pop)
-        return task
 
     async def _answer(self, message: Message) -> None:
         answer = await self._dispatcher.answer(message)
@@ -315,17 +300,18 @@ class MemorySubscription:
             self._bus.send_reply(message, answer)
 
     def _acknowledge(self, number: int, message: Message, task: asyncio.Task[None]) -> None:
+        del self._tasks[task]
         if self.world.dead or number not in self._casts:
             return  # the broker took it back when this process died
         delivery = self._casts.pop(number)
         if task.cancelled():
             self._dispatcher.forget(message)
             self._broker.give_back([delivery])
-        self._made_room()
+        self._broker.push(self.queues)
 
-    def _made_room(self) -> None:
-        for queue in self.queues:
-            self._broker.push(queue)
+
+async def _until_cancelled() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 class MemoryBus:
@@ -346,7 +332,8 @@ class MemoryBus:
     async def call(
         self, to: Target, method: str, args: Mapping[str, Json], *, timeout_seconds: float = CALL_TIMEOUT_SECONDS
     ) -> Json:
-        await self._alive()
+        if self._closed or self._world.dead:
+            await self._refuse()
         with spans.span(participant(to.exchange, to.type), method, "call"):
             message = request(
                 self._world, self._sender, to, method, args, kind="call", deadline_seconds=timeout_seconds
@@ -358,25 +345,26 @@ class MemoryBus:
             return await answer
 
     async def cast(self, to: Target, method: str, args: Mapping[str, Json], *, deadline_seconds: float = 0.0) -> None:
-        await self._alive()
+        if self._closed or self._world.dead:
+            await self._refuse()
         with spans.span(participant(to.exchange, to.type), method, "cast"):
             message = request(
                 self._world, self._sender, to, method, args, kind="cast", deadline_seconds=deadline_seconds
             )
             self._broker.publish(self._keys.seal(message), message)
-            await self._world.clock.sleep(0)  # the broker's confirmation: a process may die before it comes
 
     async def fanout(self, to: Target, method: str, args: Mapping[str, Json]) -> None:
-        await self._alive()
+        if self._closed or self._world.dead:
+            await self._refuse()
         with spans.span(participant(to.exchange, to.type), method, "cast"):
             message = request(self._world, self._sender, to, method, args, kind="fanout", deadline_seconds=0.0)
             self._broker.publish_to_all(self._keys.seal(message), message)
-            await self._world.clock.sleep(0)
 
     async def serve(
         self, exchange: str, type_: str, host: str, handlers: Mapping[str, Handler], *, version: int = 1
     ) -> Subscription:
-        await self._alive()
+        if self._closed or self._world.dead:
+            await self._refuse()
         dispatcher = Dispatcher(self._world, self._keys, (exchange, type_, host), handlers, version)
         worker = MemorySubscription(self._world, self._broker, self, dispatcher)
         self._broker.join(worker)
@@ -407,11 +395,10 @@ class MemoryBus:
         message, frame = sealed_reply(self._world, self._keys, asked, answer)
         self._broker.publish_reply(asked.reply_to, frame, message)
 
-    async def _alive(self) -> None:
+    async def _refuse(self) -> None:
         if self._world.dead:
-            await asyncio.get_running_loop().create_future()  # a dead process never goes on
-        if self._closed:
-            raise _closed()
+            await _until_cancelled()  # a dead process never goes on
+        raise _closed()
 
 
 def _closed() -> Fault:

@@ -48,7 +48,7 @@ def refused(ring: KeyRing, frame: bytes, later_seconds: float = 0.0) -> str:
 
 def test_a_sealed_message_opens_as_it_was() -> None:
     opened = control().unseal(control().seal(message()), FixedClock())
-    assert (opened.args, opened.sender, len(opened.signature)) == ({"n": 1}, "conductor", 64)
+    assert (opened.args, opened.sender) == ({"n": 1}, "conductor")
 
 
 def test_one_changed_byte_is_refused() -> None:
