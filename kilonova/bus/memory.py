@@ -250,7 +250,7 @@ class MemorySubscription:
         """Whether it may be given one more call or cast of this queue."""
         if self._stands_back and queue == self.queues[0]:
             return False
-        return self._open and len(self._casts) < CASTS_IN_FLIGHT
+        return self._open and not self._life.cancelling() and len(self._casts) < CASTS_IN_FLIGHT
 
     def take(self, delivery: _Delivery) -> None:
         """Begin the work on `delivery`, in a task of its own."""

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from functools import cache
-from typing import Any, Literal, TypeVar, get_type_hints
+from typing import Any, Literal, TypedDict, TypeVar, get_type_hints
 
 import msgspec
 
@@ -131,10 +131,15 @@ def handlers(contract: type, served: object) -> Mapping[str, Handler]:
     }
 
 
+_Arguments: Any = TypedDict  # made of what a method's annotations say, which mypy has no name for
+
+
 def _receiver(method: Callable[..., Awaitable[Any]], names: tuple[str, ...], hints: dict[str, Any]) -> Handler:
+    arguments: Any = _Arguments("arguments", {name: hints.get(name, Any) for name in names}, total=False)
+
     async def receive(message: Message) -> Json:
         try:
-            args = {n: msgspec.convert(v, hints.get(n, Any)) for n, v in message.args.items() if n in names}
+            args = msgspec.convert(message.args, arguments)  # what the method does not know is left out
         except msgspec.ValidationError as error:
             raise invalid(f"Message {message.method} is malformed: {error}") from error
         return msgspec.to_builtins(await method(**args))
