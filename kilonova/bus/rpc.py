@@ -97,8 +97,17 @@ class _Client:
     """Stands in for a contract: each marked method sends a message."""
 
     def __init__(self, bus: Bus, target: Target, contract: type) -> None:
-        for name, (verb, names, hints) in _methods(contract).items():
-            setattr(self, name, _sender(bus, target, name, verb, names, hints))
+        self._bus, self._target, self._contract = bus, target, contract
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        """Made when it is first asked for: many a client is made for one message."""
+        try:
+            verb, names, hints = _methods(self._contract)[name]
+        except KeyError:
+            raise AttributeError(f"{self._contract.__name__} has no method {name} that crosses the bus") from None
+        send = _sender(self._bus, self._target, name, verb, names, hints)
+        setattr(self, name, send)
+        return send
 
 
 def _sender(

@@ -121,9 +121,10 @@ class SqliteDatabase:
 
     async def read(self, unit: Unit[P, T], *args: P.args, **named: P.kwargs) -> T:
         began = time.perf_counter()
+        marked = marks(unit)
         try:
-            if "bulky" not in marks(unit):
-                result = self._read(self._connection_for_reads(), unit, args, named)
+            if "bulky" not in marked:
+                result = self._read(self._connection_for_reads(), unit, args, named, "lone" in marked)
             else:
                 if self._aside is None:
                     self._aside = ThreadPoolExecutor(1, thread_name_prefix=f"{self.name}-read")
@@ -145,10 +146,12 @@ class SqliteDatabase:
     def _read_aside(self, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
         if self._aside_reader is None:
             self._aside_reader = self._engine.connect()
-        return self._read(self._aside_reader, unit, args, named)
+        return self._read(self._aside_reader, unit, args, named, False)
 
-    def _read(self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any]) -> T:
-        raw = None if "lone" in marks(unit) else sqlite_of(connection)
+    def _read(
+        self, connection: Connection, unit: Callable[..., T], args: tuple[Any, ...], named: dict[str, Any], lone: bool
+    ) -> T:
+        raw = None if lone else sqlite_of(connection)
         if raw is not None:
             raw.execute("BEGIN")
         try:

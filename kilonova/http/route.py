@@ -74,7 +74,7 @@ class Router:
 
 
 def _segments(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
+    return list(filter(None, path.split("/")))
 
 
 def _walk(node: dict[str, Any], parts: list[str], at: int, values: list[str]) -> Any:
