@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -17,15 +17,15 @@ from kilonova.db.database import Database
 from kilonova.network import contract
 from kilonova.network.contract import ServerEvents
 from kilonova.network.settings import NetworkSettings
-from kilonova.network.work import Changes, Draw, Work
+from kilonova.network.work import Changes, Draw, Event, Work
 
 P = ParamSpec("P")
 T = TypeVar("T")
 COLLISIONS = 4
 
 
-def _nobody_waits() -> None:
-    """Until a worker of this process says that it wants to know."""
+def _nobody_sends(_: Sequence[Event]) -> None:
+    """Until a worker of this process says that it sends them: another's loop finds them in the outbox."""
 
 
 @dataclass
@@ -37,7 +37,9 @@ class NetworkService:
     bus: Bus
     settings: NetworkSettings = field(default_factory=NetworkSettings)
     server_events: ServerEvents | None = None
-    on_events: Callable[[], None] = _nobody_waits
+    on_events: Callable[[Sequence[Event]], None] = _nobody_sends
+    events: list[Event] = field(default_factory=list)  # put in the outbox by this process, and not sent by it yet
+    outbox_read_at: float = 0.0  # by the monotonic clock
 
     def __post_init__(self) -> None:
         self.draw = Draw(self.world)
@@ -77,4 +79,4 @@ class NetworkService:
             to = Target(contract.EXCHANGE, contract.L3_TOPIC, host)
             await rpc.client(contract.L3Agent, self.bus, to).routers_changed(sorted(router_ids))
         if changes.events:
-            self.on_events()
+            self.on_events(changes.events)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
+import msgspec
 from sqlalchemy import Connection
 
 from kilonova.base.world import World
@@ -20,6 +21,18 @@ Told = defaultdict[str, set[str]]
 _told = partial(defaultdict[str, set[str]], set)
 
 
+class Event(msgspec.Struct, frozen=True):
+    """`network-vif-plugged` and its kind, for one server's port, as it waits in the outbox."""
+
+    id: str
+    event: str
+    server_id: str
+    port_id: str
+    tries: int
+    due_at: datetime
+    created_at: datetime
+
+
 @dataclass
 class Changes:
     """Host → ids that its agent must fetch again. Filled inside the unit, sent when it is committed."""
@@ -30,7 +43,7 @@ class Changes:
     dhcp: Told = field(default_factory=_told)
     leases: dict[str, dict[str, Lease]] = field(default_factory=dict)  # host → port → what its DHCP server says to it
     routers: Told = field(default_factory=_told)
-    events: bool = False  # compute has something to hear: the outbox holds it
+    events: list[Event] = field(default_factory=list)  # what compute has to hear: the outbox holds it
 
     def port(self, host: str, port_id: str) -> None:
         """The host must build, mend or drop this port."""

@@ -10,6 +10,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from kilonova.db.statements import insert, read, update
 from kilonova.network import rows_store, schema
 from kilonova.network.contract import AgentReport
 from kilonova.network.rows_store import Listing, Wanted
@@ -41,8 +42,8 @@ class Agent(msgspec.Struct, kw_only=True):
 def report(work: Work, told: AgentReport) -> bool:
     """Write the heartbeat; whether the agent is new or was silent for long, so that work may be waiting for it."""
     now = work.draw.now()
-    mine = (_agents.c.agent_type == told.agent_type) & (_agents.c.host == told.host)
-    earlier = work.connection.execute(sa.select(_agents.c.seen_at, _agents.c.tunnel_ip).where(mine)).first()
+    mine = {"agent_type": told.agent_type, "host": told.host}
+    earlier = read(work.connection, _SEEN, mine)
     values: dict[str, Any] = {
         "binary": told.binary,
         "topic": told.topic,
@@ -51,15 +52,15 @@ def report(work: Work, told: AgentReport) -> bool:
         "configurations": told.configurations,
         "seen_at": now,
     }
-    if earlier is not None:
-        work.connection.execute(_agents.update().where(mine).values(**values))
-        return bool(earlier[0] < now - timedelta(seconds=work.settings.agent_down_seconds))
-    fresh = {"id": work.draw.id(), "agent_type": told.agent_type, "host": told.host, "admin_state_up": True}
+    if earlier:
+        update(work.connection, _agents, mine, values)
+        return bool(earlier[0][0] < now - timedelta(seconds=work.settings.agent_down_seconds))
     stamps = {"created_at": now, "started_at": now, "description": ""}
-    work.connection.execute(_agents.insert().values(**fresh, **values, **stamps))
+    insert(work.connection, _agents, {"id": work.draw.id(), "admin_state_up": True, **mine, **values, **stamps})
     return True
 
 
+_SEEN = (_agents.c.seen_at,)
 _BY_HOST = (_agents.c.host,)
 
 

@@ -12,24 +12,12 @@ from sqlalchemy import Connection
 from kilonova.db.database import lone, redone, unhurried
 from kilonova.db.statements import Statement, insert
 from kilonova.network import schema
-from kilonova.network.work import Work
+from kilonova.network.work import Event, Work
 
 _outbox = schema.outbox
 TRIES = 20
 CHANGED, DELETED = "network-changed", "network-vif-deleted"
 LONGEST_SECONDS = 60.0
-
-
-class Event(msgspec.Struct, frozen=True):
-    """`network-vif-plugged` and its kind, for one server's port."""
-
-    id: str
-    event: str
-    server_id: str
-    port_id: str
-    tries: int
-    due_at: datetime
-    created_at: datetime
 
 
 _OF_PORT = _outbox.delete().where(
@@ -52,9 +40,9 @@ def put(work: Work, event: str, server_id: str, port_id: str) -> None:
     overtaken = _ALL if event == DELETED else _SAME if event == CHANGED else _OTHERS
     overtaken.change(work.connection, port=port_id, server=server_id)
     now = work.draw.now()
-    values = {"id": work.draw.id(), "event": event, "server_id": server_id, "port_id": port_id}
-    insert(work.connection, _outbox, {**values, "tries": 0, "due_at": now, "created_at": now})
-    work.changes.events = True
+    waits = Event(work.draw.id(), event, server_id, port_id, 0, now, now)
+    insert(work.connection, _outbox, msgspec.structs.asdict(waits))
+    work.changes.events.append(waits)
 
 
 def forget(work: Work, server_id: str, port_id: str) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict
+from kilonova.db.database import lone
 from kilonova.db.statements import Statement, delete, read
 from kilonova.network import addresses, allocation_store, rows_store, schema
 from kilonova.network.agent import store as agents
@@ -144,10 +145,22 @@ def find_port(connection: Connection, id_: str) -> Port | None:
     return None if row is None else rows_store.tagged(connection, _complete(connection, [row]))[0]
 
 
+_OWNED = Statement(
+    sa.select(*_ports.c, _networks.c.project_id)
+    .join(_networks, _networks.c.id == _ports.c.network_id)
+    .where(_ports.c.id == sa.bindparam("id"))
+)
+
+
+@lone
 def find_owned(connection: Connection, id_: str) -> Port | None:
     """What policy rules ask of one port: its row and its network's project, no addresses, groups or tags."""
-    row = rows_store.find(connection, _ports, Port, id_)
-    return None if row is None else _owned(connection, [row])[0]
+    found = _OWNED.first(connection, id=id_)
+    if found is None:
+        return None
+    [port] = rows_store.of_rows(_ports, Port, [found[:-1]])
+    port.network_project_id = found[-1]
+    return port
 
 
 def ports_where(connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Port]:

@@ -7,15 +7,18 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 
 from kilonova.base.faults import Fault
 from kilonova.bus import rpc
 from kilonova.bus.contract import Target
 from kilonova.bus.memory import MemoryBus
 from kilonova.http.client import AsgiTransport, Client
+from kilonova.network import schema
 from kilonova.network.bootstrap import Outside, ensure_external_network
 from kilonova.network.client import NetworkClient
 from kilonova.network.contract import EXCHANGE, PLUGIN_TOPIC, Plugin, PortRequest, ServerNics, WantedL2
+from kilonova.network.outbox import store as outbox_store
 from kilonova.network.port import store as port_store
 from kilonova.network.reconcile import bindings, outbox, unbuilt_ports
 from kilonova.network.service import RULES, network_app
@@ -242,6 +245,21 @@ async def test_events_wait_while_compute_is_away(hosted: Cloud) -> None:
     async for _ in _until_told(hosted):
         await outbox.run(hosted.service)
     assert hosted.compute.events == [("network-vif-plugged", "server-1", port["id"])]
+
+
+async def test_an_event_that_compute_did_not_take_is_sent_although_new_ones_come_all_the_time(hosted: Cloud) -> None:
+    hosted.compute.away = True
+    await hosted.service.change(outbox_store.put, "network-vif-plugged", "server-1", "late")
+    tries = sa.select(schema.outbox.c.tries)
+    while not await hosted.db.read(lambda connection: connection.scalar(tries)):
+        await hosted.world.clock.sleep(0.01)
+    hosted.compute.away = False
+    for number in range(200):
+        await hosted.service.change(outbox_store.put, "network-changed", "server-2", f"port-{number}")
+        await hosted.world.clock.sleep(0.05)
+        if ("network-vif-plugged", "server-1", "late") in hosted.compute.events:
+            return
+    raise AssertionError(hosted.compute.events)
 
 
 async def _until_told(cloud: Cloud) -> Any:
