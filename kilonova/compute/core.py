@@ -45,6 +45,11 @@ class Limits(msgspec.Struct, frozen=True):
     injected_file_content_bytes: int = 10240
     injected_file_path_bytes: int = 255
 
+    @property
+    def none(self) -> bool:
+        """Whether servers need not be counted."""
+        return self.instances < 0 and self.cores < 0 and self.ram < 0
+
 
 class Catalogue(Protocol):
     """Compute's other nouns, as far as a server needs them. Units: they run on the connection of the caller's."""

@@ -99,7 +99,7 @@ servers = sa.Table(
     sa.Column("name", Name(), nullable=False),
     sa.Column("description", Name()),
     sa.Column("hostname", Name(), nullable=False),
-    sa.Column("project_id", Id(), nullable=False, index=True),
+    sa.Column("project_id", Id(), nullable=False),
     sa.Column("user_id", Id(), nullable=False),
     sa.Column("vm_state", sa.String(24), nullable=False),
     sa.Column("task_state", sa.String(40), nullable=False),
@@ -146,6 +146,7 @@ servers = sa.Table(
     sa.Column("changes", sa.Integer, nullable=False, server_default="0", onupdate=sa.text("changes + 1")),
     sa.Index("ix_server_task_state", "task_state", "host"),
     sa.Index("ix_server_project_created", "project_id", "created_at", "id"),  # in lists' order
+    sa.Index("ix_server_usage", "project_id", "deleted_at", "vm_state", "vcpus", "memory_mb", "user_id"),  # by `usage`
 )
 devices = sa.Table(
     "block_device",
