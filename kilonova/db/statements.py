@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import DBAPIError
 
-Core = sa.Select[Any] | sa.Insert | sa.Update | sa.Delete
+Core = sa.Select[Any] | sa.CompoundSelect[Any] | sa.Insert | sa.Update | sa.Delete
 Convert = Callable[[Any], Any]
 Conversions = tuple[tuple[int, Convert], ...]
 Row = tuple[Any, ...]

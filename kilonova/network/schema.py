@@ -12,11 +12,11 @@ from kilonova.db.types import Id, Name, Timestamp
 metadata = sa.MetaData()
 
 
-def _standard() -> list[sa.Column[Any]]:
+def _standard(*, by_project: bool = True) -> list[sa.Column[Any]]:
     """What every noun has: whose it is, what it is called, how often and when it changed."""
     return [
         sa.Column("id", Id(), primary_key=True),
-        sa.Column("project_id", Id(), nullable=False, index=True),
+        sa.Column("project_id", Id(), nullable=False, index=by_project),
         sa.Column("name", Name(), nullable=False),
         sa.Column("description", Name(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
@@ -65,7 +65,7 @@ subnets = sa.Table(
 ports = sa.Table(
     "ports",
     metadata,
-    *_standard(),
+    *_standard(by_project=False),
     sa.Column("network_id", Id(), sa.ForeignKey("networks.id"), nullable=False),
     sa.Column("mac", sa.String(17), nullable=False),
     _flag("admin_state_up"),
@@ -82,6 +82,10 @@ ports = sa.Table(
     sa.Column("dhcp_options", sa.JSON(), nullable=False),  # [[name, value, ip version], …]
     sa.Column("dns_name", Name(), nullable=False),
     sa.UniqueConstraint("network_id", "mac", name="uq_ports_mac"),
+    # A network and a project may have ten thousand ports: what is asked with each of them stands in the indexes.
+    sa.Index("ix_ports_network", "network_id", "host", "vif_type"),
+    sa.Index("ix_ports_owner", "network_id", "device_owner", "host"),
+    sa.Index("ix_ports_project", "project_id", "device_owner"),
 )
 
 addresses = sa.Table(
@@ -126,7 +130,9 @@ port_groups = sa.Table(
     "port_groups",
     metadata,
     sa.Column("port_id", Id(), sa.ForeignKey("ports.id"), primary_key=True),
-    sa.Column("group_id", Id(), sa.ForeignKey("security_groups.id"), primary_key=True, index=True),
+    sa.Column("group_id", Id(), sa.ForeignKey("security_groups.id"), primary_key=True),
+    sa.Column("host", Name(), nullable=False, server_default=""),  # the port's
+    sa.Index("ix_port_groups_host", "group_id", "host"),
 )
 
 routers = sa.Table(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -16,6 +16,7 @@ from kilonova.network.work import Work
 _ports = schema.ports
 _rules = schema.rules
 _groups = schema.port_groups
+_ids = schema.security_groups
 
 
 _HOST = (_ports.c.host,)
@@ -29,33 +30,46 @@ def tell_dhcp(work: Work, network_id: str) -> None:
             work.changes.dhcp[host].add(network_id)
 
 
-class Neighbour(NamedTuple):
-    """What a host has of a network: a port's kind of binding, and whether that is the DHCP server's."""
+def _walk(table: sa.Table, key: str, keys: sa.Select[Any]) -> sa.CTE:
+    """(key, host) for each host that the table has under these keys, and each key once more without a host.
 
-    host: str
-    vif_type: str
-    serves_dhcp: bool
+    It goes from one host to the next by the index on both columns, and not from row to row: of a network or a group
+    a host may have hundreds of ports.
+    """
+    of = keys.subquery("of")
+
+    def first(key_is: Any, after: Any) -> Any:
+        rows = table.alias()
+        return sa.select(sa.func.min(rows.c.host)).where(rows.c[key] == key_is, rows.c.host > after).scalar_subquery()
+
+    walk = sa.select(of.c.key, first(of.c.key, "").label("host")).cte("walk", recursive=True)
+    return walk.union_all(sa.select(walk.c.key, first(walk.c.key, walk.c.host)).where(walk.c.host.is_not(None)))
 
 
+_NETWORK: sa.BindParameter[str] = sa.bindparam("network", type_=_ports.c.network_id.type)
+_GROUPS: sa.BindParameter[str] = sa.bindparam("groups", expanding=True)
+_on_network = _walk(_ports, "network_id", sa.select(_NETWORK.label("key")))
 _ON_NETWORK = Statement(
-    sa.select(_ports.c.host, _ports.c.vif_type, _ports.c.device_owner == "network:dhcp")
-    .where(_ports.c.network_id == sa.bindparam("network"), _ports.c.host != "", _ports.c.id != sa.bindparam("port"))
-    .distinct()
+    sa.select(_on_network.c.host, sa.literal(0))
+    .where(_on_network.c.host.is_not(None))
+    .union_all(
+        sa.select(_ports.c.host, sa.literal(1)).where(
+            _ports.c.network_id == _NETWORK, _ports.c.device_owner == "network:dhcp", _ports.c.host != ""
+        )
+    )
 )
 
 
-def neighbours(work: Work, network_id: str, port_id: str) -> list[Neighbour]:
-    """What hosts have of the network beside the port; each kind once."""
-    return [Neighbour(*row) for row in _ON_NETWORK.all(work.connection, network=network_id, port=port_id)]
+def hosts_of_network(work: Work, network_id: str) -> tuple[list[str], list[str]]:
+    """(hosts that have ports of the network, those of its DHCP servers)."""
+    rows = _ON_NETWORK.all(work.connection, network=network_id)
+    return [host for host, serves in rows if not serves], [host for host, serves in rows if serves]
 
 
-_WHO_FILTERS = Statement(
-    sa.select(_ports.c.host)
-    .join(_groups, _groups.c.port_id == _ports.c.id)
-    .join(_rules, _rules.c.group_id == _groups.c.group_id)
-    .where(_rules.c.remote_group.in_(sa.bindparam("groups", expanding=True)), _ports.c.host != "")
-    .distinct()
+_filtering = _walk(
+    _groups, "group_id", sa.select(_rules.c.group_id.label("key")).where(_rules.c.remote_group.in_(_GROUPS)).distinct()
 )
+_WHO_FILTERS = Statement(sa.select(_filtering.c.host).where(_filtering.c.host.is_not(None)).distinct())
 
 
 def tell_members(work: Work, group_ids: Collection[str], news: PortNews) -> None:
@@ -64,24 +78,28 @@ def tell_members(work: Work, group_ids: Collection[str], news: PortNews) -> None
         work.changes.heard(host, news)
 
 
-_BUILT_IN = (
-    sa.exists()
-    .where(_groups.c.port_id == _ports.c.id, _groups.c.group_id == schema.security_groups.c.id)
-    .where(_ports.c.host == sa.bindparam("host"), _ports.c.vif_type == BOUND, _ports.c.id != sa.bindparam("port"))
-)
+_BUILT = (_ports.c.host == sa.bindparam("host")) & (_ports.c.vif_type == BOUND) & (_ports.c.id != sa.bindparam("port"))
+_NETWORK_BUILT = Statement(sa.select(_ports.c.id).where(_ports.c.network_id == _NETWORK, _BUILT).limit(1))
 _GROUPS_BUILT = Statement(
-    sa.select(schema.security_groups.c.id).where(
-        schema.security_groups.c.id.in_(sa.bindparam("groups", expanding=True)), _BUILT_IN
+    sa.select(_ids.c.id).where(
+        _ids.c.id.in_(_GROUPS),
+        sa.exists().where(_ports.c.network_id == _NETWORK, _BUILT),
+        sa.exists().where(
+            _groups.c.group_id == _ids.c.id,
+            _groups.c.host == sa.bindparam("host"),
+            _ports.c.id == _groups.c.port_id,
+            _BUILT,
+        ),
     )
 )
 
 
-def has_groups(work: Work, host: str, group_ids: Sequence[str], port_id: str) -> bool:
-    """Whether the host has other ports built in each of these groups."""
+def is_told(work: Work, network_id: str, group_ids: Sequence[str], host: str, port_id: str) -> bool:
+    """Whether the host has built other ports of the network and of each group: then it hears of all their changes."""
+    where = {"network": network_id, "host": host, "port": port_id}
     if not group_ids:
-        return True
-    found = _GROUPS_BUILT.scalars(work.connection, groups=list(group_ids), host=host, port=port_id)
-    return len(found) == len(set(group_ids))
+        return _NETWORK_BUILT.first(work.connection, **where) is not None
+    return len(_GROUPS_BUILT.all(work.connection, groups=list(group_ids), **where)) == len(set(group_ids))
 
 
 def tell_group(work: Work, group_id: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -86,36 +86,32 @@ def tell(
 ) -> None:
     """Whoever must hear that the port was made, changed, moved or deleted (`port.host` empty): its hosts, DHCP, hosts
     that send it frames, and hosts that filter by a group it is in. `made_on`: it is new, on this network."""
-    neighbours = told_store.neighbours(work, port.network_id, port.id)
+    neighbours, dhcp_hosts = told_store.hosts_of_network(work, port.network_id)
     if port.device_owner == "network:dhcp":
         told_store.tell_dhcp(work, port.network_id)
     elif not port.device_owner.startswith("network:floatingip"):
         lease = Lease(port.network_id, _lease(port))
-        for host in {one.host for one in neighbours if one.serves_dhcp}:
+        for host in dhcp_hosts:
             work.changes.leases.setdefault(host, {})[port.id] = lease
     if not port.host and not old_host:
         return
     news = PortNews(built_store.member(port), port.host)
     told_store.tell_members(work, group_ids, news)
-    for host in {one.host for one in neighbours}:
+    for host in neighbours:
         if {old_host, port.host} - {"", host}:
             work.changes.members[host].add(port.network_id)
     if old_host not in ("", port.host):
         work.changes.heard(old_host, news)
-    if made_on and _is_known(work, port, neighbours):
+    if (
+        made_on
+        and port.vif_type == BOUND
+        and told_store.is_told(work, port.network_id, port.security_groups, port.host, port.id)
+    ):
         work.changes.heard(port.host, PortNews(news.member, port.host, built_store.wanted_port(port, *made_on)))
     elif port.host:
         work.changes.port(port.host, port.id)
     if port.device_owner.startswith("network:router"):
         told_store.tell_router(work, port.device_id)
-
-
-def _is_known(work: Work, port: Port, neighbours: Sequence[told_store.Neighbour]) -> bool:
-    """Whether the port's host is told of all changes of its network and groups, as it has built others of them."""
-    near = any(one.host == port.host and one.vif_type == BOUND for one in neighbours)
-    if not near or port.vif_type != BOUND:
-        return False
-    return told_store.has_groups(work, port.host, port.security_groups, port.id)
 
 
 def _lease(port: Port) -> DhcpHost:

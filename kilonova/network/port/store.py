@@ -193,7 +193,7 @@ def add_port(work: Work, port: Port, asked: list[Ask] | None, groups: list[str] 
         groups = [security_groups.default_group(work, port.project_id)] if port.port_security else []
     port.fixed_ips, known = allocation_store.give(work, port.owner, asked)
     if groups:
-        security_groups.join(work, port.id, groups)
+        security_groups.join(work, port.id, port.host, groups)
     port.security_groups = sorted(groups)
     subnets = {one.id: (one.cidr, one.gateway_ip) for one in known}
     made_on = None if network is None else (network, subnets)
@@ -240,8 +240,10 @@ def update_port(
     if asked is not None:
         _readdress(work, row, asked)
     if groups is not None:
-        security_groups.put_in(work, id_, groups)
+        security_groups.put_in(work, id_, row.host, groups)
         row.security_groups = sorted(groups)
+    elif row.host != host:
+        security_groups.moved(work, id_, row.host)
     binding_store.tell(work, row, host, {*before, *row.security_groups})
     if shown or row.device_id != device[0]:
         binding_store.tell_compute(work, outbox.CHANGED, device, id_)

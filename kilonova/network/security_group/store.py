@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from kilonova.base.faults import Fault, conflict
-from kilonova.db.statements import delete, insert_all, read
+from kilonova.db.statements import delete, insert_all, read, update
 from kilonova.network import rows_store, schema, told_store
 from kilonova.network.door import absent
 from kilonova.network.outbox import store as outbox
@@ -306,15 +306,21 @@ def groups_of(connection: Connection, port_ids: Sequence[str]) -> dict[str, list
     return groups
 
 
-def put_in(work: Work, port_id: str, ids: Sequence[str]) -> None:
-    """The port is in exactly these groups."""
+def put_in(work: Work, port_id: str, host: str, ids: Sequence[str]) -> None:
+    """The port, on that host, is in exactly these groups."""
     delete(work.connection, _members, port_id=port_id)
-    join(work, port_id, ids)
+    join(work, port_id, host, ids)
 
 
-def join(work: Work, port_id: str, ids: Sequence[str]) -> None:
-    """The port, which is in no group yet, is in these."""
-    insert_all(work.connection, _members, [{"port_id": port_id, "group_id": id_} for id_ in dict.fromkeys(ids)])
+def join(work: Work, port_id: str, host: str, ids: Sequence[str]) -> None:
+    """The port, on that host and in no group yet, is in these."""
+    rows = [{"port_id": port_id, "group_id": id_, "host": host} for id_ in dict.fromkeys(ids)]
+    insert_all(work.connection, _members, rows)
+
+
+def moved(work: Work, port_id: str, host: str) -> None:
+    """The port's memberships are on that host now."""
+    update(work.connection, _members, {"port_id": port_id}, {"host": host})
 
 
 def has_default(connection: Connection, project_id: str) -> bool:
