@@ -318,7 +318,7 @@ class Routers(Protocol):
 # several. A network service that is not ours does not know the header, and is asked for the rest.
 BESIDE_HEADER = "x-kilonova-beside"
 BESIDE_PORTS = "networks,subnets"  # of POST /ports: those of the port, as their own lists show them
-BESIDE_NETWORK = "quota"  # of GET /networks/{id}: how many ports the caller's project may have, and has
+BESIDE_NETWORK = "quota"  # of GET /networks/{id}: how many ports the caller's project may have, and (if not any) has
 BESIDE_DEVICE = "device"  # of DELETE /ports/{id}: the same header of the answer says ALONE when its device has no other
 ALONE = "alone"
 

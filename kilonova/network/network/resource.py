@@ -145,7 +145,7 @@ def _shown(request: Request[Any], network: Network | None) -> dict[str, Any]:
 def _with_quota(
     connection: Connection, id_: str, project_id: str, defaults: QuotaDefaults
 ) -> tuple[Network | None, dict[str, int]]:
-    return store.find_network(connection, id_), quota.detail(connection, project_id, "port", defaults)
+    return store.find_network(connection, id_), quota.room(connection, project_id, "port", defaults)
 
 
 async def create(service: NetworkService, request: Request[CreateBody]) -> dict[str, Any]:

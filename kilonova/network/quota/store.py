@@ -95,9 +95,10 @@ def details(connection: Connection, project_id: str, defaults: QuotaDefaults) ->
     }
 
 
-def detail(connection: Connection, project_id: str, resource: str, defaults: QuotaDefaults) -> dict[str, int]:
-    """`details` of one resource."""
-    return _detail(connection, project_id, resource, limits(connection, project_id, defaults)[resource])
+def room(connection: Connection, project_id: str, resource: str, defaults: QuotaDefaults) -> dict[str, int]:
+    """`details` of one resource; what is used is counted only where there is a limit."""
+    limit = limits(connection, project_id, defaults)[resource]
+    return {"limit": limit} if limit < 0 else _detail(connection, project_id, resource, limit)
 
 
 def _detail(connection: Connection, project_id: str, resource: str, limit: int) -> dict[str, int]:
