@@ -13,6 +13,7 @@ from kilonova.http.client import Client
 from kilonova.placement.contract import (
     Candidates,
     Changes,
+    Claimed,
     ClaimRequest,
     ClaimResult,
     HeldBooks,
@@ -53,9 +54,19 @@ class PlacementClient:
         """Each claim stands or fails alone. At most 1000."""
         return await self._retried(lambda: self._claim_many({"claims": claims}))
 
+    async def claim_as_known(self, position: str, claims: Sequence[ClaimRequest]) -> Claimed:
+        """`claim_many`, when nothing happened to the books after `position`; else nothing is claimed."""
+        return await self._retried(lambda: self._claim_as_known({"claims": claims, "since": position}))
+
     async def _claim_many(self, body: dict[str, Any]) -> list[ClaimResult]:
+        return _results.decode(await self._post_claims(body)).results
+
+    async def _claim_as_known(self, body: dict[str, Any]) -> Claimed:
+        return _claimed.decode(await self._post_claims(body))
+
+    async def _post_claims(self, body: dict[str, Any]) -> bytes:
         reply = await self._client.request("POST", "/claims", token=await self._token(), json=body, headers=_VERSION)
-        return _results.decode(reply.content).results
+        return reply.content
 
     async def ensure_provider(
         self, provider_id: str, name: str, inventories: dict[str, Inventory], traits: list[str]
@@ -234,6 +245,7 @@ class _Results(msgspec.Struct):
 
 _changes: Final = msgspec.json.Decoder(Changes)
 _results: Final = msgspec.json.Decoder(_Results)
+_claimed: Final = msgspec.json.Decoder(Claimed)
 _held: Final = msgspec.json.Decoder(HeldBooks)
 _candidates: Final = msgspec.json.Decoder(_Candidates)
 

@@ -111,6 +111,13 @@ class ClaimResult(msgspec.Struct, frozen=True):
         return not self.reason
 
 
+class Claimed(msgspec.Struct, frozen=True):
+    """How claims that were decided on known books ended; `results` is empty when the books had changed."""
+
+    results: tuple[ClaimResult, ...]
+    changes: Changes  # after what was known, these claims included
+
+
 class Placement(Protocol):
     """Placement over REST. Implemented by placement/client.py."""
 
@@ -120,6 +127,11 @@ class Placement(Protocol):
 
     async def claim_many(self, claims: Sequence[ClaimRequest]) -> list[ClaimResult]:
         """Claim for many consumers in one transaction, each standing or failing alone, in the order given."""
+        ...
+
+    async def claim_as_known(self, position: str, claims: Sequence[ClaimRequest]) -> Claimed:
+        """`claim_many`, when nothing happened to the books after `position`; else nothing is claimed. So whoever has a
+        mirror needs not ask first whether it is as new as the books."""
         ...
 
     async def ensure_provider(

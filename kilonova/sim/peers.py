@@ -7,6 +7,7 @@ a simulation interleaves, and POSTs are idempotent by key, as the real services'
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from kilonova.network.contract import FixedIp, PortBinding, PortRequest, ServerN
 from kilonova.placement.contract import (
     Candidates,
     Changes,
+    Claimed,
     ClaimRequest,
     ClaimResult,
     Inventory,
@@ -122,7 +124,15 @@ class SimPlacement(_Peer):
         for id_, (name, inventories, traits) in self.books.providers.items():
             used = dict.fromkeys(inventories, 0) | self.books.used(id_)
             found.append(ProviderBooks(id_, name, 1, None, id_, inventories, used, traits))
-        return Changes(str(int(since or 0) + 1), whole=True, providers=tuple(found))
+        return Changes(self._position(), whole=True, providers=tuple(found))
+
+    def _position(self) -> str:
+        return str(zlib.crc32(msgspec.json.encode([self.books.providers, self.books.allocations])))
+
+    async def claim_as_known(self, position: str, claims: Sequence[ClaimRequest]) -> Claimed:
+        if position != self._position():
+            return Claimed((), await self.changes(position))
+        return Claimed(tuple(await self.claim_many(claims)), await self.changes(position))
 
     async def claim_many(self, claims: Sequence[ClaimRequest]) -> list[ClaimResult]:
         await self._take_time("claim_many")

@@ -49,9 +49,18 @@ class Snapshot:
         """Counts the changes of the books that were taken in."""
         return self.table.mirror.snapshot
 
-    async def follow(self, view: HostsView) -> None:
-        """All that was committed before this call is in."""
-        self.table.follow(view, await self._keeper.current())
+    async def follow(self, view: HostsView, *, afresh: bool) -> None:
+        """All that was committed before this call is in; of the books only when they are read `afresh`."""
+        self.table.follow(view, await (self._keeper.current() if afresh else self._keeper.known()))
+
+    @property
+    def position(self) -> str:
+        """How far the books are known."""
+        return self.table.mirror.position
+
+    async def learn(self, since: str, changes: Changes) -> None:
+        """What happened to the books since that position."""
+        await self._keeper.take(since, changes)
 
     @contextmanager
     def pending(self) -> Iterator[None]:

@@ -36,7 +36,7 @@ from kilonova.compute.scheduler.batches import Batches, Waiting
 from kilonova.compute.scheduler.kept import Kept, Recorder
 from kilonova.compute.scheduler.rules import Rules, SchedulerSettings
 from kilonova.compute.scheduler.state import Hosts
-from kilonova.placement.contract import ClaimRequest, Placement
+from kilonova.placement.contract import ClaimRequest, ClaimResult, Placement
 from kilonova.trace import spans
 
 if TYPE_CHECKING:
@@ -151,10 +151,13 @@ class SchedulerWorker:
     # ── a batch
 
     async def _serve(self, batch: list[_Wait]) -> None:
-        left, promised = batch, dict[str, dict[str, str]]()  # group → server id → host
+        promised = dict[str, dict[str, str]]()  # group → server id → host
+        left, known = await self._at_once(batch, promised)
+        if not left:
+            return
         for attempt in range(max(1, self._settings.claim_attempts) + 1):
             await self._hosts.complete([one.item.spec for one in left])
-            snapshot = await self._current(afresh=attempt > 0)
+            snapshot = await self._current(afresh=attempt > 0, books=attempt > 0 or not known)
             self._decide(snapshot, [one.item for one in left], promised)
             left = await self._claim(snapshot, left)
             if attempt:  # those without any host on what was seen a moment ago have had their second look
@@ -163,12 +166,28 @@ class SchedulerWorker:
                 return
         await self._end_refused(snapshot, left, last=True)
 
-    async def _current(self, *, afresh: bool) -> Snapshot:
+    async def _at_once(self, batch: list[_Wait], promised: dict[str, dict[str, str]]) -> tuple[list[_Wait], bool]:
+        """Claim what is decided on the books as they are known, if they did not change since: mostly so, and nobody was
+        asked first. Who is left then, and whether what changed was told."""
+        await self._hosts.complete([one.item.spec for one in batch])
+        snapshot = await self._current(afresh=False, books=False)
+        self._decide(snapshot, [one.item for one in batch], promised)
+        waiting, since, told = self._in_time(batch), snapshot.position, False
+        if waiting and all(one.item.tried and one.item.tried.destinations for one in waiting):
+            claimed = await self._placement.claim_as_known(since, [_claim_of(one.item) for one in waiting])
+            await snapshot.learn(since, claimed.changes)
+            if claimed.results:
+                return self._ended(snapshot, waiting, claimed.results), True
+            told = True
+        promised.clear()
+        return waiting, told
+
+    async def _current(self, *, afresh: bool, books: bool = True) -> Snapshot:
         if self._snapshot is None:
             from kilonova.compute.scheduler.snapshot import Snapshot  # numpy is loaded when somebody schedules
 
             self._snapshot = Snapshot(self._rules, self._placement.changes)
-        await self._snapshot.follow(await self._hosts.current(afresh=afresh))
+        await self._snapshot.follow(await self._hosts.current(afresh=afresh), afresh=books)
         if not self._settled and len(self._snapshot.table) >= _MANY_HOSTS:
             # Hosts and books are here to stay: the collector of cycles need not walk through them again and again.
             self._settled = True
@@ -198,6 +217,11 @@ class SchedulerWorker:
         if not found:
             return left
         results = await self._placement.claim_many([_claim_of(one.item) for one in found])
+        return [*left, *self._ended(snapshot, found, results)]
+
+    def _ended(self, snapshot: Snapshot, found: list[_Wait], results: Sequence[ClaimResult]) -> list[_Wait]:
+        """Answer those whose claims stand; the others, and what they lost."""
+        left: list[_Wait] = []
         stand: list[_Wait] = []
         for one, result in zip(found, results, strict=True):
             tried = one.item.tried

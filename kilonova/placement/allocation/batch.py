@@ -12,7 +12,8 @@ from kilonova.db.database import says
 from kilonova.placement.allocation import rows_store as rows
 from kilonova.placement.allocation.rows_store import Amounts, Book, Consumer, Key, Rows
 from kilonova.placement.allocation.store import Claim, write_owners
-from kilonova.placement.contract import ClaimRequest, ClaimResult
+from kilonova.placement.change import store as changes
+from kilonova.placement.contract import Claimed, ClaimRequest, ClaimResult
 from kilonova.placement.provider import store as providers
 
 CHANGED = "changed"
@@ -34,6 +35,16 @@ def claim_many(connection: Connection, claims: Sequence[ClaimRequest], now: date
     if desk.standing:
         desk.write(connection, now)
     return results
+
+
+@says(lambda position, claims, now: f"claim for {len(claims)} consumers, if the books are as known")
+def claim_as_known(connection: Connection, position: str, claims: Sequence[ClaimRequest], now: datetime) -> Claimed:
+    """`claim_many`, unless the books changed after the position; and what changed since, these claims included."""
+    news = changes.since(connection, position, now)
+    if news.whole or news.providers or news.used or news.gone:
+        return Claimed((), news)
+    results = claim_many(connection, claims, now)
+    return Claimed(tuple(results), changes.since(connection, news.position, now))
 
 
 class _Desk:

@@ -16,7 +16,7 @@ from kilonova.http.request import Request
 from kilonova.http.route import Route
 from kilonova.placement.allocation import batch
 from kilonova.placement.allocation.resource import Owner, Resources
-from kilonova.placement.contract import Changes, ClaimRequest, ClaimResult, HeldBooks
+from kilonova.placement.contract import Changes, Claimed, ClaimRequest, ClaimResult, HeldBooks
 from kilonova.placement.core import PlacementService
 from kilonova.placement.inventory import store as inventory_store
 from kilonova.placement.trait import store as trait_store
@@ -40,6 +40,7 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """POST /claims."""
 
     claims: Annotated[list[One], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE)]
+    since: str = ""  # a position; given: nothing is claimed when something changed after it
 
 
 class Results(msgspec.Struct):
@@ -55,8 +56,8 @@ async def index(service: PlacementService, request: Request[Any]) -> Changes:
     return await service.changes(once(request, "since") or "")
 
 
-async def claim(service: PlacementService, request: Request[Batch]) -> Results:
-    """Each claim stands or fails alone; the answer says why."""
+async def claim(service: PlacementService, request: Request[Batch]) -> Results | Claimed:
+    """Each claim stands or fails alone; the answer says why, and what changed when it was asked `since` when."""
     request.enforce()
     claims = [
         ClaimRequest(
@@ -71,6 +72,8 @@ async def claim(service: PlacementService, request: Request[Batch]) -> Results:
     ]
     if len({one.consumer_id for one in claims}) < len(claims):
         raise invalid("Invalid input for field claims: each consumer may claim once.")
+    if request.body.since:
+        return await service.db.write(batch.claim_as_known, request.body.since, claims, service.now())
     return Results(await service.db.write(batch.claim_many, claims, service.now()))
 
 

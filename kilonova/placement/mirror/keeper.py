@@ -19,6 +19,16 @@ class Keeper:
         self._begun = 0
         self._ended = 0  # the last reading that ended well, as counted when it began
 
+    async def known(self) -> Mirror:
+        """The mirror as it is; all of the books when it has nothing yet. They may have changed since."""
+        return self._mirror if self._mirror.position else await self.current()
+
+    async def take(self, since: str, changes: Changes) -> None:
+        """Take in what was told to have happened since that position, unless the mirror is at another by now."""
+        async with self._reading:
+            if self._mirror.position == since:
+                self._mirror.apply(changes)
+
     async def current(self) -> Mirror:
         """The mirror with all that was committed before this call. Many callers at once cost one reading.
 

@@ -187,3 +187,29 @@ async def test_a_keeper_answers_many_with_one_reading(clients: list[PlacementCli
     await clients[1].claim(SERVER, HOST, {"VCPU": 1}, "p", "u")
     mirror = await keeper.current()
     assert mirror.columns["VCPU"].used[mirror.slots[HOST]] == 1, "what was committed before is seen"
+
+
+async def test_claims_on_known_books_stand_only_while_nothing_else_happened(
+    clients: list[PlacementClient], world: LiveWorld
+) -> None:
+    placement, other, ids = clients[0], clients[1], [world.ids.uuid() for _ in range(4)]
+    mirror = Mirror()
+    mirror.apply(await placement.changes(""))
+    for consumer_id in ids[:2]:
+        claimed = await placement.claim_as_known(mirror.position, [claim(consumer_id)])
+        assert [result.stands for result in claimed.results] == [True]
+        mirror.apply(claimed.changes)
+        await same(mirror, placement)
+
+    before = mirror.position
+    await other.release(ids[0])
+    late = await placement.claim_as_known(before, [claim(ids[2])])
+    assert late.results == ()
+    assert await placement.allocations(ids[2]) == {}
+    mirror.apply(late.changes)
+    await same(mirror, placement)
+    too_much = await placement.claim_as_known(mirror.position, [claim(ids[2]), claim(ids[3], vcpus=100)])
+    assert [result.reason for result in too_much.results] == ["", "no_room"]
+    mirror.apply(too_much.changes)
+    await same(mirror, placement)
+    assert (await placement.claim_as_known("1000000", [claim(ids[3])])).results == (), "of another database"

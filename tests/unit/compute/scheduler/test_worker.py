@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,33 @@ async def test_the_best_host_is_claimed_and_alternates_are_named(cloud: Cloud) -
     again, *_ = await cloud.scheduler.select_destinations(spec)
     held = await cloud.placement.allocations(spec.server_id)
     assert held == {again.provider_id: again.resources}, "asked twice, claimed once"
+
+
+async def test_placement_is_asked_once_while_nobody_else_changes_the_books() -> None:
+    world = LiveWorld("test")
+    app = await placement_door(world, InlineDatabase("placement", world.clock))
+    asked: list[str] = []
+
+    async def noted(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(f"{scope['method']} {scope['path']}")
+        await app(scope, receive, send)
+
+    cloud = Cloud(world, placement_client(noted, world))  # type: ignore[arg-type]
+    await cloud.add("node1", 8192)
+    for expected in (["GET /changes", "POST /claims"], ["POST /claims"], ["POST /claims"]):
+        asked.clear()
+        await cloud.scheduler.select_destinations(first := cloud.wants(1024))
+        assert asked == expected
+    await cloud.placement.release(first.server_id)
+    asked.clear()
+    full = cloud.wants(6144)
+    assert (await cloud.scheduler.select_destinations(full))[0].host == "node1", "what was released is seen"
+    assert asked == ["GET /changes", "POST /claims"], "the books as they were known had no room for it"
+    await cloud.placement.release(full.server_id)
+    asked.clear()
+    await cloud.scheduler.select_destinations(cloud.wants(1024))
+    assert asked == ["POST /claims", "POST /claims"], "the first claimed nothing, and told what had changed"
+    await world.close()
 
 
 async def test_a_tenant_is_told_what_is_missing(cloud: Cloud) -> None:
