@@ -54,9 +54,12 @@ class PlacementClient:
         """Each claim stands or fails alone. At most 1000."""
         return await self._retried(lambda: self._claim_many({"claims": claims}))
 
-    async def claim_as_known(self, position: str, claims: Sequence[ClaimRequest]) -> Claimed:
-        """`claim_many`, when nothing happened to the books after `position`; else nothing is claimed."""
-        return await self._retried(lambda: self._claim_as_known({"claims": claims, "since": position}))
+    async def claim_as_known(
+        self, position: str, claims: Sequence[ClaimRequest], *, even_if_changed: bool = False
+    ) -> Claimed:
+        """`claim_many`, when nothing happened to the books after `position` or `even_if_changed`."""
+        body = {"claims": claims, "since": position, "even_if_changed": even_if_changed}
+        return await self._retried(lambda: self._claim_as_known(body))
 
     async def _claim_many(self, body: dict[str, Any]) -> list[ClaimResult]:
         return _results.decode(await self._post_claims(body)).results

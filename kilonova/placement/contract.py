@@ -129,9 +129,11 @@ class Placement(Protocol):
         """Claim for many consumers in one transaction, each standing or failing alone, in the order given."""
         ...
 
-    async def claim_as_known(self, position: str, claims: Sequence[ClaimRequest]) -> Claimed:
-        """`claim_many`, when nothing happened to the books after `position`; else nothing is claimed. So whoever has a
-        mirror needs not ask first whether it is as new as the books."""
+    async def claim_as_known(
+        self, position: str, claims: Sequence[ClaimRequest], *, even_if_changed: bool = False
+    ) -> Claimed:
+        """`claim_many`, when nothing happened to the books after `position` or `even_if_changed`; else nothing is
+        claimed. So whoever has a mirror needs not ask first whether it is as new as the books."""
         ...
 
     async def ensure_provider(

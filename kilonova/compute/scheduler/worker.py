@@ -168,16 +168,22 @@ class SchedulerWorker:
 
     async def _at_once(self, batch: list[_Wait], promised: dict[str, dict[str, str]]) -> tuple[list[_Wait], bool]:
         """Claim what is decided on the books as they are known, if they did not change since: mostly so, and nobody was
-        asked first. Who is left then, and whether what changed was told."""
-        await self._hosts.complete([one.item.spec for one in batch])
-        snapshot = await self._current(afresh=False, books=False)
-        self._decide(snapshot, [one.item for one in batch], promised)
-        waiting, since, told = self._in_time(batch), snapshot.position, False
-        if waiting and all(one.item.tried and one.item.tried.destinations for one in waiting):
-            claimed = await self._placement.claim_as_known(since, [_claim_of(one.item) for one in waiting])
+        asked first. Where they did, that is told, and what is decided then is claimed. Who is left, and whether the
+        books are known as they were a moment ago."""
+        waiting, told = batch, False
+        for even_if_changed in (False, True):
+            await self._hosts.complete([one.item.spec for one in waiting])
+            snapshot = await self._current(afresh=False, books=False)
+            self._decide(snapshot, [one.item for one in waiting], promised)
+            waiting, since = self._in_time(waiting), snapshot.position
+            if not waiting or not all(one.item.tried and one.item.tried.destinations for one in waiting):
+                break
+            claims = [_claim_of(one.item) for one in waiting]
+            claimed = await self._placement.claim_as_known(since, claims, even_if_changed=even_if_changed)
             await snapshot.learn(since, claimed.changes)
             if claimed.results:
                 return self._ended(snapshot, waiting, claimed.results), True
+            promised.clear()
             told = True
         promised.clear()
         return waiting, told

@@ -38,13 +38,16 @@ def claim_many(connection: Connection, claims: Sequence[ClaimRequest], now: date
 
 
 @says(lambda position, claims, now: f"claim for {len(claims)} consumers, if the books are as known")
-def claim_as_known(connection: Connection, position: str, claims: Sequence[ClaimRequest], now: datetime) -> Claimed:
+def claim_as_known(
+    connection: Connection, position: str, claims: Sequence[ClaimRequest], now: datetime, *, even_if_changed: bool
+) -> Claimed:
     """`claim_many`, unless the books changed after the position; and what changed since, these claims included."""
-    news = changes.since(connection, position, now)
-    if news.whole or news.providers or news.used or news.gone:
-        return Claimed((), news)
+    if not even_if_changed:
+        news = changes.since(connection, position, now)
+        if news.whole or news.providers or news.used or news.gone:
+            return Claimed((), news)
     results = claim_many(connection, claims, now)
-    return Claimed(tuple(results), changes.since(connection, news.position, now))
+    return Claimed(tuple(results), changes.since(connection, position, now))
 
 
 class _Desk:

@@ -40,7 +40,10 @@ class Batch(msgspec.Struct, forbid_unknown_fields=True):
     """POST /claims."""
 
     claims: Annotated[list[One], msgspec.Meta(min_length=1, max_length=MOST_AT_ONCE)]
-    since: str = ""  # a position; given: nothing is claimed when something changed after it
+    since: str = (
+        ""  # a position; given: what changed after it is answered too, and nothing is claimed when something did
+    )
+    even_if_changed: bool = False
 
 
 class Results(msgspec.Struct):
@@ -73,7 +76,8 @@ async def claim(service: PlacementService, request: Request[Batch]) -> Results |
     if len({one.consumer_id for one in claims}) < len(claims):
         raise invalid("Invalid input for field claims: each consumer may claim once.")
     if request.body.since:
-        return await service.db.write(batch.claim_as_known, request.body.since, claims, service.now())
+        known, even = request.body.since, request.body.even_if_changed
+        return await service.db.write(batch.claim_as_known, known, claims, service.now(), even_if_changed=even)
     return Results(await service.db.write(batch.claim_many, claims, service.now()))
 
 

@@ -206,6 +206,8 @@ async def test_claims_on_known_books_stand_only_while_nothing_else_happened(
     late = await placement.claim_as_known(before, [claim(ids[2])])
     assert late.results == ()
     assert await placement.allocations(ids[2]) == {}
+    late = await placement.claim_as_known(before, [claim(ids[2])], even_if_changed=True)
+    assert [result.stands for result in late.results] == [True]
     mirror.apply(late.changes)
     await same(mirror, placement)
     too_much = await placement.claim_as_known(mirror.position, [claim(ids[2]), claim(ids[3], vcpus=100)])

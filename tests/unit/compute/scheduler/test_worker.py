@@ -121,6 +121,9 @@ async def test_placement_is_asked_once_while_nobody_else_changes_the_books() -> 
     asked.clear()
     await cloud.scheduler.select_destinations(cloud.wants(1024))
     assert asked == ["POST /claims", "POST /claims"], "the first claimed nothing, and told what had changed"
+    asked.clear()
+    await cloud.scheduler.select_destinations(cloud.wants(1024))
+    assert asked == ["POST /claims"]
     await world.close()
 
 
