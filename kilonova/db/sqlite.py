@@ -45,7 +45,8 @@ FLUSH_SECONDS = 0.5  # how long a commit that did not wait for the disk may be m
 # A batch stays in memory until it is committed, and most pages of the log are written anew before they are copied
 # out of it: a batch of claims among 100,000 costs a tenth less than with SQLite's 2 MB and 1000 pages.
 # What copies the pages waits for the disk, on whatever thread commits: it is ordered of the committer.
-WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0", "wal_autocheckpoint=0")
+# What a savepoint must keep (more than 16 pages in a create) would else go to a file that is made and deleted for it.
+WRITER_PRAGMAS = ("cache_size=-8000", "busy_timeout=0", "wal_autocheckpoint=0", "temp_store=MEMORY")
 UNHURRIED_SECONDS = 0.25  # how long an unhurried unit waits for another to share its commit
 LOCK_PATIENCE_MILLISECONDS = 10_000  # for the lock of another process (a backup, a migration) on the same file
 
