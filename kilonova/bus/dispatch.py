@@ -51,7 +51,7 @@ class Dispatcher:
             log.warning("refused %s %s: addressed to %s.%s", message.method, message.id, message.type, message.host)
             metrics.bus_message(self.type, message.kind, "refused")
             return None
-        if is_late(message, self._world.clock):
+        if message.deadline_at and is_late(message, self._world.clock):
             log.warning("dropped %s %s %s: its deadline has passed", message.kind, message.method, message.id)
             return None
         return message
@@ -94,20 +94,23 @@ class Dispatcher:
             await self._world.clock.sleep(0.5 * 2**attempt)
 
     async def _handle(self, message: Message) -> Json:
-        if message.traceparent:  # the task is this message's alone
-            speaker = participant(self.exchange, self.type)
-            spans.go_on(speaker, traceparent=message.traceparent, request_id=message.request_id)
-        with rpc.handling(message):
-            if message.version not in (self._version, self._version - 1):
-                raise self._unknown_version(message)
-            handler = self._handlers.get(message.method)
-            if handler is None:
-                raise invalid(
-                    f"{self.type} does not know the message {message.method}.",
-                    hint="Sender and receiver may be of different releases: finish the upgrade.",
-                    code="UnknownMethod",
-                )
-            return await handler(message)
+        context = None
+        if message.traceparent:
+            context = spans.begin(
+                participant(self.exchange, self.type), traceparent=message.traceparent, request_id=message.request_id
+            )
+        spans.go_on(context)  # the task is this message's alone
+        rpc.handle(message)
+        if message.version not in (self._version, self._version - 1):
+            raise self._unknown_version(message)
+        handler = self._handlers.get(message.method)
+        if handler is None:
+            raise invalid(
+                f"{self.type} does not know the message {message.method}.",
+                hint="Sender and receiver may be of different releases: finish the upgrade.",
+                code="UnknownMethod",
+            )
+        return await handler(message)
 
     def _unknown_version(self, message: Message) -> Fault:
         return unavailable(

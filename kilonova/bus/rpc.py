@@ -31,22 +31,9 @@ class Verb(msgspec.Struct, frozen=True):
 _handled: ContextVar[Message | None] = ContextVar("kilonova_bus_message", default=None)
 
 
-class handling:
-    """Run the block as the handling of `message`; only bus adapters do this, after they proved its sender."""
-
-    __slots__ = ("_message", "_token")
-
-    def __init__(self, message: Message) -> None:
-        self._message = message
-
-    def __enter__(self) -> None:
-        self._token = _handled.set(self._message)
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            _handled.reset(self._token)
-        except ValueError:
-            pass  # a task that was dropped is closed in a context that is not its own
+def handle(message: Message) -> None:
+    """The rest of this task is the handling of `message`; only bus adapters say so, after they proved its sender."""
+    _handled.set(message)
 
 
 def sender() -> str:

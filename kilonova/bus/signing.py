@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -76,7 +77,7 @@ class KeyRing:
                 Kind.FORBIDDEN,
                 f"{self.sender} may not send messages to {message.type}.",
                 hint="Agents speak with the control plane only.",
-                inside=f"no key {key_name(message)!r} in the ring of {self.sender}; message from {message.sender}",
+                inside=f"no key from {message.sender} to {message.type} in the ring of {self.sender}",
             )
         body = _encoder.encode(message)
         if len(body) > MESSAGE_BYTES_LIMIT:
@@ -106,7 +107,7 @@ class KeyRing:
 
     def _key(self, message: Message) -> bytes | None:
         try:
-            return self._keys[key_name(message)]
+            return self._keys[key_name(message.sender, message.type, message.host)]
         except KeyError:
             return None
 
@@ -118,12 +119,13 @@ def kept_seconds(message: Message) -> float:
     return message.deadline_at - message.sent_at if message.deadline_at else CAST_KEPT_SECONDS
 
 
-def key_name(message: Message) -> str:
-    """The name of the key that both ends of `message` hold."""
-    if message.sender.partition(".")[0] in AGENT_TYPES:
-        return message.sender
-    if message.type in AGENT_TYPES:
-        return f"{message.type}.{message.host}" if message.host else message.type
+@lru_cache(DERIVED_LIMIT)
+def key_name(sender: str, type_: str, host: str) -> str:
+    """The name of the key that both ends of a message from `sender` to `type_` on `host` hold."""
+    if is_agent(sender):
+        return sender
+    if type_ in AGENT_TYPES:
+        return f"{type_}.{host}" if host else type_
     return "control"
 
 

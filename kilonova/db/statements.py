@@ -189,7 +189,11 @@ class _Text:
             found = [tuple(row) for row in found]
         if convert:
             for at, row in enumerate(found):
-                found[at] = converted(row, convert)
+                cells = list(row)
+                for place, to in convert:
+                    if cells[place] is not None:
+                        cells[place] = to(cells[place])
+                found[at] = tuple(cells)
         return found
 
     def as_came(self, cursor: Any) -> tuple[list[Row], Conversions]:

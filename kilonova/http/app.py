@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -127,7 +127,7 @@ class App:
         if found:
             request.path = dict(zip(found[0][1], map(unquote, values), strict=True))
             _check_texts(request)
-        candidates = self._by_method(request, [route for route, _ in found])
+        candidates = self._by_method(request, found)
         if any(map(_needs_token, candidates)):
             request.caller = await self._authenticate(request)
         route = await self._choose(request, candidates)
@@ -141,11 +141,18 @@ class App:
         answer = result if isinstance(result, Answer) else Answer(result)
         return answer, answer.status or route.success
 
-    def _by_method(self, request: Request[Any], routes: list[Route]) -> list[Route]:
+    def _by_method(self, request: Request[Any], found: Sequence[tuple[Route, tuple[str, ...]]]) -> list[Route]:
+        """Those that serve the request's method at its version; GET serves HEAD too when nothing else does."""
+        mine, instead = [], []
+        for route, _ in found:
+            if route.method == request.method and route.serves(request.version):
+                mine.append(route)
+            elif route.method == "GET" and request.method == "HEAD" and route.serves(request.version):
+                instead.append(route)
+        if mine or instead:
+            return mine or instead
+        routes = [route for route, _ in found]
         method = "GET" if request.method == "HEAD" else request.method
-        mine = [r for r in routes if r.method in (request.method, method) and r.serves(request.version)]
-        if mine:
-            return [r for r in mine if r.method == request.method] or mine
         served = sorted({r.method for r in routes if r.serves(request.version)})
         if not served or any(r.method in (request.method, method) for r in routes):  # at other versions there is one
             raise Fault(Kind.NOT_FOUND, "The resource could not be found.", inside=request.url_path[:200])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kilonova.http.request import Request
 from kilonova.http.versions import Version, within
@@ -68,9 +68,17 @@ class Router:
 
     def find(self, path: str) -> tuple[list[tuple[Route, tuple[str, ...]]], list[str]]:
         """([(route, parameter names)], parameter values) for `path`; ([], []) when there is none."""
+        parts = _segments(path)
+        at, node = 0, self._root
+        while at < len(parts) and "*" not in node and "**" not in node:  # nothing to choose between
+            node = node.get("/" + parts[at], _NOWHERE)
+            at += 1
         values: list[str] = []
-        found = _walk(self._root, _segments(path), 0, values)
+        found = _walk(node, parts, at, values)
         return (found, values) if found else ([], [])
+
+
+_NOWHERE: Final[dict[str, Any]] = {}
 
 
 def _segments(path: str) -> list[str]:

@@ -92,17 +92,13 @@ RING: Final = Ring()  # per process by nature: spans have no owner but the proce
 
 
 current: Final = _current.get  # the context of the running task, or None outside any trace
+go_on: Final = _current.set  # the rest of this task is in that context, or outside any trace
 
 
 def begin(participant: str, *, traceparent: str = "", request_id: str = "") -> Context:
     """A context for work that enters `participant` from outside; continues `traceparent` when it is valid."""
     trace_id, parent_id = _origin(traceparent, request_id)
     return Context(trace_id, parent_id, participant, request_id)
-
-
-def go_on(participant: str, *, traceparent: str, request_id: str) -> None:
-    """The rest of this task is work of `participant` for the trace of `traceparent`."""
-    _current.set(begin(participant, traceparent=traceparent, request_id=request_id))
 
 
 def trace_id_of(request_id: str) -> str:

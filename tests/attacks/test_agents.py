@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 from typing import Any
 
 import pytest
@@ -205,18 +207,23 @@ async def test_a_host_starts_no_operation_and_opens_no_console() -> None:
     async with compute_api() as api:
         conductor = ComputeConductor(api.compute)
         for sender in ("compute.node1", "l2_agent.node1", "cinder-volume.node1@files"):
-            heard = Message("id", "nova", "conductor", "", 1, "m", {}, "call", sender, 0.0)
-            with rpc.handling(heard):
-                for ask in (
-                    conductor.check_console("token"),
-                    conductor.run_operation("operation"),
-                    conductor.build_instances("operation"),
-                    conductor.server_for_host("node2", SERVER),
-                    conductor.servers_to_run("node2"),
-                    conductor.guests_seen("node2", [], full=True),
-                ):
-                    with pytest.raises(Fault) as told:
-                        await ask
-                    assert told.value.kind is Kind.FORBIDDEN
-        with rpc.handling(Message("id", "nova", "conductor", "", 1, "m", {}, "call", "consoleauth", 0.0)):
-            assert await conductor.check_console("token") is None
+            for ask in (
+                conductor.check_console("token"),
+                conductor.run_operation("operation"),
+                conductor.build_instances("operation"),
+                conductor.server_for_host("node2", SERVER),
+                conductor.servers_to_run("node2"),
+                conductor.guests_seen("node2", [], full=True),
+            ):
+                with pytest.raises(Fault) as told:
+                    await asyncio.create_task(ask, context=asked_by(sender))
+                assert told.value.kind is Kind.FORBIDDEN
+        asked = asyncio.create_task(conductor.check_console("token"), context=asked_by("consoleauth"))
+        assert await asked is None
+
+
+def asked_by(sender: str) -> contextvars.Context:
+    """Where a message of `sender` is handled."""
+    context = contextvars.copy_context()
+    context.run(rpc.handle, Message("id", "nova", "conductor", "", 1, "m", {}, "call", sender, 0.0))
+    return context

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -165,8 +166,10 @@ async def test_who_does_not_wait_any_more_gets_nothing(cloud: Cloud) -> None:
         "id", "nova", "scheduler", "", 1, "select_destinations", {}, "call", "conductor", 0.0,
         deadline_at=cloud.world.clock.now().timestamp() - 1,
     )  # fmt: skip
-    with rpc.handling(late), pytest.raises(Fault) as caught:
-        await cloud.scheduler.select_destinations(spec)
+    context = contextvars.copy_context()
+    context.run(rpc.handle, late)
+    with pytest.raises(Fault) as caught:
+        await asyncio.create_task(cloud.scheduler.select_destinations(spec), context=context)
     assert caught.value.kind is Kind.UNAVAILABLE
     assert await cloud.placement.allocations(spec.server_id) == {}
     assert await cloud.scheduler.select_destinations(cloud.wants(1024)), "others are served"
