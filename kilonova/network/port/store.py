@@ -180,6 +180,8 @@ def create_ports(work: Work, wanted: list[tuple[Port, list[Ask] | None, list[str
     for project_id in sorted({port.project_id for port in rows}):
         quota.take(work, project_id, "port", sum(1 for port in rows if port.project_id == project_id))
     for port, asked, groups in wanted:
+        if len(wanted) > 1 and not port.mac:
+            _draw_free_mac(work, port)
         add_port(work, port, asked, groups)
     return rows
 
@@ -210,8 +212,18 @@ def _choose_mac(work: Work, port: Port) -> None:
 _ID = (_ports.c.id,)
 
 
+def _has_mac(work: Work, network_id: str, mac: str) -> bool:
+    return bool(read(work.connection, _ID, {"network_id": network_id, "mac": mac}))
+
+
+def _draw_free_mac(work: Work, port: Port) -> None:
+    """For one of many ports: some of them would meet another too often to do them all again."""
+    while not port.mac or _has_mac(work, port.network_id, port.mac):
+        port.mac = work.draw.mac()
+
+
 def _check_mac(work: Work, network_id: str, mac: str) -> None:
-    if read(work.connection, _ID, {"network_id": network_id, "mac": mac}):
+    if _has_mac(work, network_id, mac):
         raise conflict(
             f"Unable to complete operation for network {network_id}. The mac address {mac} is in use.",
             code="MacAddressInUse",

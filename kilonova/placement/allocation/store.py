@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from kilonova.base.faults import conflict, invalid, not_found
 from kilonova.db.database import says
+from kilonova.db.statements import delete
 from kilonova.placement.allocation import rows_store as rows
 from kilonova.placement.allocation.rows_store import Amounts, Consumer, Key, Rows
 from kilonova.placement.provider import store as providers
@@ -94,15 +95,13 @@ def replace(connection: Connection, claims: Sequence[Claim], now: datetime) -> N
 @says(lambda consumer_id, now: f"release what {consumer_id} holds")
 def release(connection: Connection, consumer_id: str, now: datetime) -> None:
     """The consumer holds nothing; 404 when it held nothing."""
-    owners = rows.consumers(connection, [consumer_id], lock=True)
-    if consumer_id not in owners:
+    if not delete(connection, consumer, id=consumer_id):
         raise not_found("Allocations for consumer", consumer_id[:64])
-    before = rows.held(connection, owners)
+    before = rows.held(connection, [consumer_id])
     locked = providers.locked(connection, {key[1] for key in before})
     used = _counted(connection, before, {})
-    rows.write(connection, before, {})
+    delete(connection, allocation, consumer_id=consumer_id)
     rows.use(connection, used, locked, (), now)
-    rows.write_consumers(connection, [], [], [consumer_id])
 
 
 def check_generation(claim: Claim, owner: Consumer | None) -> None:

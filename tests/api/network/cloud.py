@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
 from kilonova.base.faults import unavailable
 from kilonova.base.world import LiveWorld
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.db.database import Database
 from kilonova.db.inline import InlineDatabase
 from kilonova.db.migrations import ensure_current
+from kilonova.network import schema
 from kilonova.network.core import NetworkService
 from kilonova.network.service import MIGRATIONS, RULES, network_app
 from kilonova.network.settings import NetworkSettings
@@ -65,6 +69,13 @@ class Host:
             await agent.close()
 
 
+def _memberships_elsewhere(connection: Connection) -> list[tuple[str, str, str]]:
+    """(port, its host, its host as a membership has it), where they differ."""
+    memberships, ports = schema.port_groups.c, schema.ports.c
+    both = sa.select(ports.id, ports.host, memberships.host).where(memberships.port_id == ports.id)
+    return [(*row,) for row in connection.execute(both.where(memberships.host != ports.host))]
+
+
 class Cloud:
     """The parts, and a client for each persona."""
 
@@ -101,6 +112,7 @@ class Cloud:
             await host.close()
         await self.worker.close()
         await self.world.close()
+        assert await self.db.read(_memberships_elsewhere) == [], "whatever moved a port moved its memberships"
         await self.db.close()
 
     async def network(self, client: ApiClient | None = None, **values: Any) -> dict[str, Any]:

@@ -16,12 +16,13 @@ from kilonova.network.contract import AgentReport
 from kilonova.network.port import store
 from kilonova.network.port.store import Port
 from kilonova.network.quota import store as quota
-from kilonova.network.settings import NetworkSettings
+from kilonova.network.settings import NetworkSettings, QuotaDefaults
 from kilonova.network.work import Work
 from tests.api.network.cloud import Cloud
 from tests.api.support import PROJECT
 
 HOSTS = 4
+UNLIMITED = NetworkSettings(quotas=QuotaDefaults(port=-1))
 
 
 class Ports:
@@ -42,7 +43,7 @@ class Ports:
         """What the unit was at work with; `steps` are then those that the database took for it."""
 
         def counted(connection: Connection) -> Work:
-            work, self.steps = Work(connection, self._cloud.service.draw, NetworkSettings()), 0
+            work, self.steps = Work(connection, self._cloud.service.draw, UNLIMITED), 0
             sqlite_of(connection).set_progress_handler(self._step, 1)
             unit(work)
             sqlite_of(connection).set_progress_handler(None, 1)
@@ -57,7 +58,7 @@ class Ports:
     async def made(self, count: int) -> list[str]:
         """Ids of new ports."""
         ports = [self._port(number) for number in range(count)]
-        await self.measured(lambda work: [store.add_port(work, port, None, None) for port in ports])
+        await self.measured(lambda work: store.create_ports(work, [(port, None, None) for port in ports]))
         return [port.id for port in ports]
 
     async def costs(self) -> dict[str, tuple[int, Work]]:
