@@ -72,6 +72,21 @@ def test_a_server_that_is_deleted_meanwhile_leaves_nothing(dies: bool, more: dic
         assert (held.ports, held.allocations, held.volumes, door.cloud.guests()) == ({}, {}, {}, {}), moment
 
 
+def test_users_see_how_far_a_long_build_has_come() -> None:
+    door = Door(4, hosts=1)
+    seen: list[str] = []
+
+    async def main() -> None:
+        server_id = await _begun(door, 0, {})
+        while door.state(server_id) != "active":
+            if (task := door.state_of(server_id).task_state) not in seen[-1:]:
+                seen.append(task)
+            await door.cloud.api_world.clock.sleep(0.05)
+
+    run(main(), 4)
+    assert seen == ["scheduling", "networking", "spawning"]
+
+
 def test_a_short_build_asks_once_for_the_record_and_tells_of_no_phase() -> None:
     door = Door(3, hosts=1)
 

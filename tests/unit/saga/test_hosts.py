@@ -14,7 +14,7 @@ from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Json, Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.steps import DoStep, StepDone, StepDriver
 from kilonova.db.inline import InlineDatabase
-from kilonova.node.ledger import StepServer
+from kilonova.node.ledger import StepServer, enter
 from kilonova.saga.hosts import HostSteps
 from kilonova.sim.loop import run
 from kilonova.sim.world import SimWorld
@@ -38,6 +38,20 @@ class Room:
         if self.lit <= self.failures:
             raise unavailable("The switch is stuck.")
         return f"{lamp_id} burns"
+
+
+class SlowRoom(Room):
+    """Is warming for three seconds, then glowing for a moment."""
+
+    def __init__(self, world: SimWorld) -> None:
+        super().__init__()
+        self._clock = world.clock
+
+    async def light(self, lamp_id: str) -> str:
+        for phase, seconds in (("warming", 3.1), ("glowing", 0.2)):
+            enter(phase)
+            await self._clock.sleep(seconds)
+        return await super().light(lamp_id)
 
 
 class FlakyBus(MemoryBus):
@@ -78,7 +92,7 @@ class Bench:
 
     def __init__(self, room: Room, *, full: int = 0, away: int = 0) -> None:
         self.room = room
-        broker = MemoryBroker()
+        broker = self.broker = MemoryBroker()
         self.keeper, agent = SimWorld("keeper", 1), SimWorld("agent", 1)
         self.bus = FlakyBus(self.keeper, broker, "keeper")
         self.bus.away = away
@@ -86,6 +100,7 @@ class Bench:
         self.agent_bus = MemoryBus(agent, broker, "room.attic")
         ledger = FullLedger(InlineDatabase("ledger", agent.clock), full)
         self.server = StepServer(agent, self.agent_bus, ledger, LampHost, room)
+        self.seen: list[str] = []  # phases
 
     async def start(self) -> None:
         await self.server.start("attic")
@@ -103,7 +118,10 @@ class Bench:
 
     async def light(self, epoch: int = 1, patience_seconds: float = 300.0, operation: str = "op") -> Any:
         step = DoStep(operation, "light", 0, epoch, "light", {"lamp_id": "l1"}, "", "")
-        return await self.steps.run(step, ROOM, patience_seconds)
+        return await self.steps.run(step, ROOM, patience_seconds, self.see)
+
+    async def see(self, phase: str) -> None:
+        self.seen.append(phase)
 
 
 def test_a_step_that_found_no_broker_is_sent_again() -> None:
@@ -196,5 +214,35 @@ def test_an_old_epochs_driver_is_refused_by_the_host() -> None:
         await bench.bus.cast(ROOM, "light", {"step": msgspec.to_builtins(late)})
         await bench.keeper.clock.sleep(30)
         assert bench.room.lit == 1
+
+    run(main(), 1)
+
+
+def test_a_phase_that_lasts_is_told_once_and_a_short_one_never() -> None:
+    async def main() -> None:
+        bench = Bench(SlowRoom(SimWorld("room", 1)))
+        await bench.start()
+        assert await bench.light() == "l1 burns"
+        assert bench.seen == ["warming"]
+
+    run(main(), 1)
+
+
+@pytest.mark.parametrize(("sender", "epoch"), [("room.cellar", 1), ("room.attic", 2), ("keeper", 1)])
+def test_nobody_else_says_which_phase_a_host_is_in(sender: str, epoch: int) -> None:
+    async def main() -> None:
+        bench = Bench(Room())
+        await bench.bus.serve("house", "keeper", "", rpc.handlers(StepDriver, bench))
+        waiting = bench.keeper.spawn(bench.light(), "light")
+        await bench.keeper.clock.sleep(1)
+        liar = MemoryBus(bench.keeper, bench.broker, sender)
+        driver = rpc.client(StepDriver, liar, DRIVER)
+        await driver.step_progress("op", "light", 0, epoch, "burnt down")
+        await bench.keeper.clock.sleep(1)
+        assert bench.seen == []
+        await rpc.client(StepDriver, bench.agent_bus, DRIVER).step_progress("op", "light", 0, 1, "warming")
+        await bench.keeper.clock.sleep(1)
+        assert bench.seen == ["warming"]
+        waiting.cancel()
 
     run(main(), 1)
