@@ -32,6 +32,7 @@ from kilonova.node.hypervisor.fake import FakeHypervisor, FakeMachine
 from kilonova.node.images.cache import ImageCache
 from kilonova.node.images.disks import FileLocalDisks
 from kilonova.node.images.inspector import ConfinedInspector
+from kilonova.node.ledger import metadata
 from kilonova.node.volumes.files import FileVolumeBackend
 from kilonova.node.vswitch.fake import FakeVirtualSwitch
 from tests.api.image.door import WholeImage, whole_image
@@ -80,21 +81,24 @@ class Users:
         self.disks = FileLocalDisks(world, str(directory / "host"))
         machine = Machine(FakeHypervisor(world, FakeMachine()), self.disks, FakeVirtualSwitch(host="node1"))
         broker = MemoryBroker()
-        peers: Any = Peers(asked, nothing, nothing, nothing)  # type: ignore[arg-type]
+        peers: Any = Peers(asked, nothing, nothing, self._own_token)  # type: ignore[arg-type]
         bus = MemoryBus(world, broker, "compute.node1")
-        ledger = InlineDatabase("ledger", world.clock)
-        self.host = OneServer((world, bus, "node1", ledger), machine, peers, ComputeSettings())
+        self.ledger = InlineDatabase("ledger", world.clock)
+        self.host = OneServer((world, bus, "node1", self.ledger), machine, peers, ComputeSettings())
         self.backend = FileVolumeBackend(world, str(directory / "volumes"))
         files = ImageCache(world, str(directory / "volume-images"))
         volume_peers = VolumePeers(asked, files, nothing)  # type: ignore[arg-type]
         bus = MemoryBus(world, broker, "cinder-volume.node1@files")
         self.volumes = Volumes(world, bus, "node1@files", self.backend, volume_peers)
 
+    async def _own_token(self) -> str:
+        return "service"
+
     async def boot(self, image_id: str, token: str = "member") -> None:
-        """What creating, rebuilding and unshelving do on a host: the image comes, then the root disk is made of it."""
+        """A create on a host: the image comes, then the root disk is made of it, then the guest starts."""
         self.host.one, self.host.token = server(1, image_id=image_id), token
-        await self.host.build_and_run_instance(self.host.one.id)
-        await self.disks.ensure_disks(self.host.one, "")
+        await self.ledger.write(metadata.create_all)
+        await self.host.build_and_run_instance(self.host.one.id, False)
 
     async def rescue(self, image_id: str) -> None:
         """A server that runs is to boot from the image."""
