@@ -121,7 +121,7 @@ def test_allocation_gives_every_address_once_and_finds_the_last(seed: int, cidr:
             with pytest.raises(Fault, match="No more IP addresses"):
                 allocation_store.give(work, owner, None)
             continue
-        [given_] = allocation_store.give(work, owner, None)
+        [given_], _ = allocation_store.give(work, owner, None)
         assert given_.address in free
         held[owner.port_id] = given_.address
     work.connection.close()
