@@ -152,9 +152,11 @@ class SchedulerWorker:
 
     async def _serve(self, batch: list[_Wait]) -> None:
         promised = dict[str, dict[str, str]]()  # group → server id → host
-        left, known = await self._at_once(batch, promised)
-        if not left:
-            return
+        left, known = batch, False
+        if len(batch) == 1:  # several share one question about the books, and are decided once
+            left, known = await self._at_once(batch, promised)
+            if not left:
+                return
         for attempt in range(max(1, self._settings.claim_attempts) + 1):
             await self._hosts.complete([one.item.spec for one in left])
             snapshot = await self._current(afresh=attempt > 0, books=attempt > 0 or not known)
