@@ -46,8 +46,8 @@ class Limits(msgspec.Struct, frozen=True):
     injected_file_path_bytes: int = 255
 
     @property
-    def none(self) -> bool:
-        """Whether servers need not be counted."""
+    def unlimited(self) -> bool:
+        """Nothing counts against it: servers need not be counted."""
         return self.instances < 0 and self.cores < 0 and self.ram < 0
 
 

@@ -16,9 +16,7 @@ from kilonova.network.work import Work
 _ports = schema.ports
 _rules = schema.rules
 _groups = schema.port_groups
-_ids = schema.security_groups
-
-
+_security_groups = schema.security_groups
 _HOST = (_ports.c.host,)
 
 
@@ -81,11 +79,11 @@ def tell_members(work: Work, group_ids: Collection[str], news: PortNews) -> None
 _BUILT = (_ports.c.host == sa.bindparam("host")) & (_ports.c.vif_type == BOUND) & (_ports.c.id != sa.bindparam("port"))
 _NETWORK_BUILT = Statement(sa.select(_ports.c.id).where(_ports.c.network_id == _NETWORK, _BUILT).limit(1))
 _GROUPS_BUILT = Statement(
-    sa.select(_ids.c.id).where(
-        _ids.c.id.in_(_GROUPS),
+    sa.select(_security_groups.c.id).where(
+        _security_groups.c.id.in_(_GROUPS),
         sa.exists().where(_ports.c.network_id == _NETWORK, _BUILT),
         sa.exists().where(
-            _groups.c.group_id == _ids.c.id,
+            _groups.c.group_id == _security_groups.c.id,
             _groups.c.host == sa.bindparam("host"),
             _ports.c.id == _groups.c.port_id,
             _BUILT,

@@ -89,7 +89,7 @@ def in_step() -> bool:
     return _current.get(None) is not None
 
 
-def enter(phase: str) -> None:
+def enter_phase(phase: str) -> None:
     """The running verb is in that phase now: its driver shows it to users, if it lasts half a second."""
     if (work := _current.get(None)) is not None:
         work.phase = phase

@@ -215,7 +215,7 @@ def record(
     if any(device.attachment_id for device in made[0][1]) and not hold_store.become_record(connection, made[0][0].id):
         raise unavailable("Block storage took too long to reserve the volumes.", hint="Try again.")
     remember(connection, idempotency, key, user_id, made[0][0].id, made[0][0].created_at)
-    fits = plan.count[1] if limits.none else within_quota(store.usage(connection, project_id), limits, plan)
+    fits = plan.count[1] if limits.unlimited else within_quota(store.usage(connection, project_id), limits, plan)
     if (own := catalogue.user_limits(connection, project_id, user_id)) is not None:
         fits = min(fits, within_quota(store.usage(connection, project_id, user_id), own, plan))
     for (server, mapping, spec), row in zip(made[:fits], rows, strict=False):

@@ -264,3 +264,25 @@ def test_metadata_service_answers_who_the_proxy_says_asks() -> None:
         await liar.get("/openstack/latest/meta_data.json", 403)
 
     in_cloud(main)
+
+
+def test_a_guest_that_asks_before_its_build_is_recorded_learns_its_address() -> None:
+    """The conductor dies while the host builds: the guest runs, and its record has no ports yet."""
+
+    async def main(door: Door) -> None:
+        door.cloud.hosts["node1"].machine.verb_seconds = 0.5
+        server_id = await door.create()
+        while door.state_of(server_id).task_state != "networking":
+            await door.cloud.api_world.clock.sleep(0.01)
+        door.cloud.crash_conductors()
+        await door.cloud.api_world.clock.sleep(5)
+        assert door.cloud.guests() and not door.state_of(server_id).ports
+        compute = replace(door.cloud.api, settings=replace(door.cloud.settings, metadata_secret="s"))
+        signature = hmac.new(b"s", server_id.encode(), hashlib.sha256).hexdigest()
+        headers = {"x-instance-id": server_id, "x-instance-id-signature": signature}
+        told = await ApiClient(metadata_app(compute), "", headers).get("/latest/meta-data/local-ipv4")
+        await door.cloud.settle()
+        [port] = door.state_of(server_id).ports
+        assert told.decode() == port["fixed_ips"][0]["address"]
+
+    in_cloud(main)

@@ -14,7 +14,7 @@ from kilonova.bus.contract import CALL_TIMEOUT_SECONDS, Json, Target
 from kilonova.bus.memory import MemoryBroker, MemoryBus
 from kilonova.bus.steps import DoStep, StepDone, StepDriver
 from kilonova.db.inline import InlineDatabase
-from kilonova.node.ledger import StepServer, enter
+from kilonova.node.ledger import StepServer, enter_phase
 from kilonova.saga.hosts import HostSteps
 from kilonova.sim.loop import run
 from kilonova.sim.world import SimWorld
@@ -49,7 +49,7 @@ class SlowRoom(Room):
 
     async def light(self, lamp_id: str) -> str:
         for phase, seconds in (("warming", 3.1), ("glowing", 0.2)):
-            enter(phase)
+            enter_phase(phase)
             await self._clock.sleep(seconds)
         return await super().light(lamp_id)
 

@@ -11,7 +11,7 @@ from kilonova.network.contract import PortBinding
 from kilonova.node.agents.compute.ports import PortVerbs
 from kilonova.node.agents.compute.volumes import VolumeVerbs
 from kilonova.node.images.asked import AskedImage
-from kilonova.node.ledger import enter
+from kilonova.node.ledger import enter_phase
 from kilonova.trace import spans
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,9 @@ class BuildVerbs(PortVerbs, VolumeVerbs):
             await self._bring_image(await self._token(), server.image_id, self._trust(server))
         server.ports = await self._bind_ports(server)
         if volumes:
-            enter("block_device_mapping")
+            enter_phase("block_device_mapping")
             await self._attach_volumes(server)
-        enter("spawning")
+        enter_phase("spawning")
         power = await self._spawn(server)
         return Built(server.ports, server.block_devices if volumes else [], power)
 
